@@ -1,0 +1,3 @@
+//! The runners.
+
+pub mod intake;
