@@ -152,7 +152,7 @@ fn bad_name() -> String {
     format!("expected a name of 1 to {MAX_NAME} of the characters a-z, A-Z, 0-9, _ and -")
 }
 
-/// Instances that have no more of our keys than `type`, or those of `K`.
+/// The instances below `section`: `K` are our keys of each, and `make` checks them.
 fn each<K: DeserializeOwned, T>(
     root: &Options,
     section: &str,

@@ -361,3 +361,35 @@ fn the_engines_keys_are_those_of_its_tables() {
         assert_eq!(listed, valid);
     }
 }
+
+/// The documentation and the program must not disagree.
+#[test]
+fn the_documented_example_and_defaults_are_true() -> Result<()> {
+    let text = include_str!("../../../../docs/configuration.md");
+    let example = text
+        .split("```")
+        .find_map(|part| part.strip_prefix("toml\n"));
+    let config = Config::from_toml(example.unwrap_or_default(), Path::new(""))?;
+    assert_eq!(config.warnings, Vec::<String>::new());
+
+    for (table, keys) in super::keys::ENGINE {
+        let heading = format!("## `[{table}]`");
+        let section = text.split(&heading).nth(1).unwrap_or_default();
+        let section = section.split("\n## ").next().unwrap_or_default();
+        let mut documented = format!("[{table}]\n");
+        let mut rows = 0;
+        for row in section.lines().filter_map(|row| row.strip_prefix("| `")) {
+            if let [key, default, ..] = row.split(" | ").collect::<Vec<_>>()[..] {
+                let key = key.trim_end_matches('`');
+                documented.extend([key, " = ", default.trim_matches('`'), "\n"]);
+                rows += 1;
+            }
+        }
+        assert_eq!(rows, keys.len(), "{table}");
+        let same = Config::from_toml(&format!("{documented}{GOOD}"), Path::new(""))?;
+        assert_eq!(same.journal, config.journal);
+        assert_eq!(same.admin, config.admin);
+        assert_eq!(same.limits, config.limits);
+    }
+    Ok(())
+}
