@@ -6,6 +6,7 @@
 
 pub mod clock;
 pub mod config;
+mod dedupe;
 pub mod engine;
 pub mod error;
 pub mod event;

@@ -1,39 +1,212 @@
-//! Secrets that cannot be printed.
+//! Secrets: written down, or better named, and never printed.
 
-use std::path::PathBuf;
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 
-use secrecy::SecretString;
-use serde::Deserialize;
+use figment::value::magic::RelativePathBuf;
+use secrecy::{ExposeSecret, SecretString};
+use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Unexpected, Visitor};
 
 use crate::error::{Error, Result};
 
-/// Where a secret comes from. Never prints the secret.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
-pub enum Secret {
-    /// `{ env = "NAME" }`
-    Env {
-        /// The variable's name.
-        env: String,
-    },
-    /// `{ file = "PATH" }`
-    File {
-        /// The file's path.
-        file: PathBuf,
-    },
-    /// The secret itself.
+/// More than any key or certificate chain; a mistaken path (a device, a log) must not fill the memory.
+const MAX_BYTES: u64 = 256 * 1024;
+
+/// What Azure App Service leaves in place of a secret that it could not fetch.
+const UNRESOLVED: &str = "@Microsoft.KeyVault(";
+
+const FIELDS: &[&str] = &["env", "file"];
+const EXPECTED: &str = "a secret: text, { env = \"NAME\" } or { file = \"PATH\" }";
+
+/// Where a secret comes from. Neither its `Debug` nor any error shows the secret.
+#[derive(Clone)]
+pub struct Secret(Place);
+
+#[derive(Clone)]
+enum Place {
     Literal(SecretString),
+    Env(String),
+    File(PathBuf),
 }
 
 impl Secret {
-    /// Reads the secret now. A file is read again each time, so that it can be rotated.
+    /// A secret given as such, for tests and examples.
+    pub fn literal(secret: impl Into<String>) -> Self {
+        Self(Place::Literal(secret.into().into()))
+    }
+
+    /// Reads the secret now. Read it each time it is needed: a file may have been rotated.
+    ///
+    /// An environment variable cannot change while we run, so what is wrong with it is [`Config`]; what is wrong
+    /// with a file may pass and is [`Auth`]. A file is small and local, so this may be called on the runtime.
+    ///
+    /// [`Config`]: crate::error::Kind::Config
+    /// [`Auth`]: crate::error::Kind::Auth
     pub fn read(&self) -> Result<SecretString> {
-        match self {
-            Self::Literal(secret) => Ok(secret.clone()),
-            Self::Env { env } => std::env::var(env)
-                .map(SecretString::from)
-                .map_err(|_| Error::config(format!("environment variable {env} is not set"))),
-            Self::File { file } => Ok(std::fs::read_to_string(file)?.trim().to_owned().into()),
+        match &self.0 {
+            Place::Literal(secret) => Ok(secret.clone()),
+            Place::Env(name) => {
+                let value = std::env::var(name).map_err(|error| {
+                    Error::config(match error {
+                        std::env::VarError::NotPresent => format!("{self} is not set"),
+                        std::env::VarError::NotUnicode(_) => format!("{self} is not UTF-8"),
+                    })
+                })?;
+                checked(value).map_err(|problem| Error::config(format!("{self} {problem}")))
+            }
+            Place::File(path) => {
+                let value = read_file(path).map_err(|error| {
+                    Error::auth(format!("{self} cannot be read")).with_cause(error)
+                })?;
+                checked(value).map_err(|problem| Error::auth(format!("{self} {problem}")))
+            }
         }
+    }
+
+    /// Where the secret comes from, for messages: `environment variable X`, `file Y`, `the configuration`.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        self.to_string()
+    }
+}
+
+fn read_file(path: &Path) -> std::io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?
+        .take(MAX_BYTES + 1)
+        .read_to_string(&mut text)?;
+    if text.len() as u64 > MAX_BYTES {
+        return Err(std::io::Error::other("it is too large to be a secret"));
+    }
+    Ok(text)
+}
+
+/// Editors, `echo` and Kubernetes secrets leave a newline at the end, which no secret means.
+fn checked(mut value: String) -> Result<SecretString, &'static str> {
+    value.truncate(value.trim_end_matches(['\r', '\n']).len());
+    match problem(&value) {
+        Some(problem) => Err(problem),
+        None => Ok(value.into()),
+    }
+}
+
+fn problem(value: &str) -> Option<&'static str> {
+    if value.trim().is_empty() {
+        Some("is empty")
+    } else if value.trim_start().starts_with(UNRESOLVED) {
+        Some(
+            "is a Key Vault reference that was not resolved: \
+             check the vault's name and that this program's identity may read its secrets",
+        )
+    } else {
+        None
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Place::Literal(_) => f.write_str("the configuration"),
+            Place::Env(name) => write!(f, "environment variable {name}"),
+            Place::File(path) => write!(f, "file {}", path.display()),
+        }
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Secret(from {self})")
+    }
+}
+
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Place::Literal(one), Place::Literal(two)) => {
+                one.expose_secret() == two.expose_secret()
+            }
+            (Place::Env(one), Place::Env(two)) => one == two,
+            (Place::File(one), Place::File(two)) => one == two,
+            _ => false,
+        }
+    }
+}
+
+impl Eq for Secret {}
+
+struct SecretVisitor;
+
+impl SecretVisitor {
+    /// A number or a list may be the secret itself, so the message must not repeat it.
+    fn refuse<T, E: serde::de::Error>(self, found: &str) -> Result<T, E> {
+        Err(E::invalid_type(Unexpected::Other(found), &self))
+    }
+}
+
+impl<'de> Visitor<'de> for SecretVisitor {
+    type Value = Secret;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(EXPECTED)
+    }
+
+    fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Secret, E> {
+        match problem(value) {
+            Some(problem) => Err(E::custom(format_args!("the secret {problem}"))),
+            None => Ok(Secret::literal(value)),
+        }
+    }
+
+    fn visit_bool<E: serde::de::Error>(self, _: bool) -> Result<Secret, E> {
+        self.refuse("a boolean")
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, _: i64) -> Result<Secret, E> {
+        self.refuse("a number; put it in quotes")
+    }
+
+    fn visit_i128<E: serde::de::Error>(self, _: i128) -> Result<Secret, E> {
+        self.refuse("a number; put it in quotes")
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, _: u64) -> Result<Secret, E> {
+        self.refuse("a number; put it in quotes")
+    }
+
+    fn visit_u128<E: serde::de::Error>(self, _: u128) -> Result<Secret, E> {
+        self.refuse("a number; put it in quotes")
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, _: f64) -> Result<Secret, E> {
+        self.refuse("a number; put it in quotes")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Secret, A::Error> {
+        let mut found = None;
+        while let Some(key) = map.next_key::<String>()? {
+            let place = match key.as_str() {
+                "env" => Place::Env(map.next_value()?),
+                "file" => Place::File(map.next_value::<RelativePathBuf>()?.relative()),
+                _ => return Err(A::Error::unknown_field(&key, FIELDS)),
+            };
+            if found.replace(place).is_some() {
+                return Err(A::Error::custom("expected only one of env and file"));
+            }
+        }
+        match found {
+            Some(Place::Env(name)) if name.is_empty() => {
+                Err(A::Error::custom("expected the name of a variable in env"))
+            }
+            Some(place) => Ok(Secret(place)),
+            None => self.refuse("an empty table"),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(SecretVisitor)
     }
 }

@@ -47,41 +47,182 @@ impl Refusal {
     }
 }
 
-const WRONG_CLOUD: &str = "check the tenant's id and that cloud names the national cloud it lives in";
+const WRONG_CLOUD: &str =
+    "check the tenant's id and that cloud names the national cloud it lives in";
 const FEDERATION: &str = "compare the federated credential's issuer, subject and audience";
 const RESOURCE: &str = "check cloud and audience, and that the tenant has Microsoft 365";
 
 /// Codes with the engine's next action, what they mean, and what to do.
 const CODES: [(&[u32], Kind, &str, &str); 29] = [
-    (&[7_000_215], Kind::Auth, "the client secret is wrong", "give the secret's value, not the secret's ID"),
-    (&[7_000_222], Kind::Auth, "the client secret has expired", "make a new one in the app registration"),
-    (&[700_016], Kind::Auth, "the tenant has no app with this client_id", "check client_id and the tenant's id, and that an administrator has consented to the app there"),
-    (&[90_002], Kind::Config, "there is no such tenant", WRONG_CLOUD),
-    (&[900_023], Kind::Config, "the tenant's id is malformed", "give the directory (tenant) ID"),
-    (&[90_038, 900_382, 900_432], Kind::Config, "the app belongs to another national cloud", WRONG_CLOUD),
-    (&[50_194], Kind::Config, "the app cannot be used without a tenant", "give the directory (tenant) ID"),
-    (&[700_027], Kind::Auth, "the certificate or its signature is not valid", "compare the app's certificate with the one in use"),
-    (&[700_024], Kind::Auth, "the assertion is outside its time range", "set this machine's clock"),
-    (&[700_030], Kind::Auth, "the certificate's subject or issuer is not authorised", "check the app's certificate"),
-    (&[50_012], Kind::Auth, "the assertion's audience or signature is not valid", "check authority and certificate"),
-    (&[50_027], Kind::Auth, "the assertion is not a valid token", FEDERATION),
-    (&[70_021, 700_211, 700_212, 700_213], Kind::Auth, "no federated credential of the app matches", FEDERATION),
-    (&[70_011], Kind::Config, "the scope is not valid", "check audience: scheme and host, without a slash or a space"),
-    (&[700_011, 500_011], Kind::Auth, "the tenant does not know the API that the token is for", RESOURCE),
-    (&[650_052, 650_057], Kind::Auth, "the API that the token is for is missing in the tenant", RESOURCE),
-    (&[70_001, 7_000_112], Kind::Auth, "the app is disabled or missing in the tenant", "enable it under Enterprise applications"),
-    (&[700_025], Kind::Config, "the app is a public client, which has no secret", "register a confidential client"),
-    (&[7_000_218], Kind::Config, "the request had no client secret", "set client_secret"),
-    (&[900_144], Kind::Config, "a parameter of the token request is missing", "check that client_id and client_secret are not empty"),
-    (&[901_002], Kind::Config, "this authority does not take a resource", "set token_version = \"v2\""),
-    (&[65_001], Kind::Auth, "nobody has consented to the app's permissions", "grant admin consent in the app registration"),
-    (&[53_003], Kind::Auth, "a Conditional Access policy blocks the app", "exclude it or this machine's address from the policy"),
-    (&[500_014], Kind::Auth, "the API's service principal is disabled in the tenant", "enable Office 365 Management APIs under Enterprise applications"),
-    (&[700_082, 70_008], Kind::Auth, "the credential has expired", "make a new one in the app registration"),
-    (&[50_196], Kind::Throttled, "the authority sees too many equal requests", "look for another program that asks for tokens with this app"),
+    (
+        &[7_000_215],
+        Kind::Auth,
+        "the client secret is wrong",
+        "give the secret's value, not the secret's ID",
+    ),
+    (
+        &[7_000_222],
+        Kind::Auth,
+        "the client secret has expired",
+        "make a new one in the app registration",
+    ),
+    (
+        &[700_016],
+        Kind::Auth,
+        "the tenant has no app with this client_id",
+        "check client_id and the tenant's id, and that an administrator has consented to the app there",
+    ),
+    (
+        &[90_002],
+        Kind::Config,
+        "there is no such tenant",
+        WRONG_CLOUD,
+    ),
+    (
+        &[900_023],
+        Kind::Config,
+        "the tenant's id is malformed",
+        "give the directory (tenant) ID",
+    ),
+    (
+        &[90_038, 900_382, 900_432],
+        Kind::Config,
+        "the app belongs to another national cloud",
+        WRONG_CLOUD,
+    ),
+    (
+        &[50_194],
+        Kind::Config,
+        "the app cannot be used without a tenant",
+        "give the directory (tenant) ID",
+    ),
+    (
+        &[700_027],
+        Kind::Auth,
+        "the certificate or its signature is not valid",
+        "compare the app's certificate with the one in use",
+    ),
+    (
+        &[700_024],
+        Kind::Auth,
+        "the assertion is outside its time range",
+        "set this machine's clock",
+    ),
+    (
+        &[700_030],
+        Kind::Auth,
+        "the certificate's subject or issuer is not authorised",
+        "check the app's certificate",
+    ),
+    (
+        &[50_012],
+        Kind::Auth,
+        "the assertion's audience or signature is not valid",
+        "check authority and certificate",
+    ),
+    (
+        &[50_027],
+        Kind::Auth,
+        "the assertion is not a valid token",
+        FEDERATION,
+    ),
+    (
+        &[70_021, 700_211, 700_212, 700_213],
+        Kind::Auth,
+        "no federated credential of the app matches",
+        FEDERATION,
+    ),
+    (
+        &[70_011],
+        Kind::Config,
+        "the scope is not valid",
+        "check audience: scheme and host, without a slash or a space",
+    ),
+    (
+        &[700_011, 500_011],
+        Kind::Auth,
+        "the tenant does not know the API that the token is for",
+        RESOURCE,
+    ),
+    (
+        &[650_052, 650_057],
+        Kind::Auth,
+        "the API that the token is for is missing in the tenant",
+        RESOURCE,
+    ),
+    (
+        &[70_001, 7_000_112],
+        Kind::Auth,
+        "the app is disabled or missing in the tenant",
+        "enable it under Enterprise applications",
+    ),
+    (
+        &[700_025],
+        Kind::Config,
+        "the app is a public client, which has no secret",
+        "register a confidential client",
+    ),
+    (
+        &[7_000_218],
+        Kind::Config,
+        "the request had no client secret",
+        "set client_secret",
+    ),
+    (
+        &[900_144],
+        Kind::Config,
+        "a parameter of the token request is missing",
+        "check that client_id and client_secret are not empty",
+    ),
+    (
+        &[901_002],
+        Kind::Config,
+        "this authority does not take a resource",
+        "set token_version = \"v2\"",
+    ),
+    (
+        &[65_001],
+        Kind::Auth,
+        "nobody has consented to the app's permissions",
+        "grant admin consent in the app registration",
+    ),
+    (
+        &[53_003],
+        Kind::Auth,
+        "a Conditional Access policy blocks the app",
+        "exclude it or this machine's address from the policy",
+    ),
+    (
+        &[500_014],
+        Kind::Auth,
+        "the API's service principal is disabled in the tenant",
+        "enable Office 365 Management APIs under Enterprise applications",
+    ),
+    (
+        &[700_082, 70_008],
+        Kind::Auth,
+        "the credential has expired",
+        "make a new one in the app registration",
+    ),
+    (
+        &[50_196],
+        Kind::Throttled,
+        "the authority sees too many equal requests",
+        "look for another program that asks for tokens with this app",
+    ),
     (&[90_055], Kind::Throttled, "the tenant is throttled", ""),
-    (&[90_006, 90_012, 90_024, 90_033, 90_090], Kind::Unavailable, "the authority has a temporary fault", ""),
-    (&[50_001, 500_012], Kind::Config, "the authority does not know the audience", RESOURCE),
+    (
+        &[90_006, 90_012, 90_024, 90_033, 90_090],
+        Kind::Unavailable,
+        "the authority has a temporary fault",
+        "",
+    ),
+    (
+        &[50_001, 500_012],
+        Kind::Config,
+        "the authority does not know the audience",
+        RESOURCE,
+    ),
 ];
 
 /// Classifies a token request that `host` refused.
@@ -114,7 +255,9 @@ pub(crate) fn refusal(
     if !said.is_empty() {
         message += &format!(" (\"{said}\")");
     }
-    let pause = number.filter(|number| *number == 50_196).map(|_| LOOP_PAUSE);
+    let pause = number
+        .filter(|number| *number == 50_196)
+        .map(|_| LOOP_PAUSE);
     Refusal {
         kind,
         message: message.trim_end().to_owned(),
@@ -145,7 +288,10 @@ impl Answer {
     }
 
     fn is_temporary(&self) -> bool {
-        matches!(self.error.as_str(), "temporarily_unavailable" | "server_error")
+        matches!(
+            self.error.as_str(),
+            "temporarily_unavailable" | "server_error"
+        )
     }
 
     /// The description without the code at its front.
@@ -202,18 +348,35 @@ mod tests {
         for (status, body, kind) in [
             (503, "<html>", Kind::Unavailable),
             (429, "", Kind::Throttled),
-            (400, r#"{"error":"temporarily_unavailable"}"#, Kind::Unavailable),
-            (400, r#"{"error":"invalid_request","error_description":"AADSTS90002: Tenant not found."}"#, Kind::Config),
+            (
+                400,
+                r#"{"error":"temporarily_unavailable"}"#,
+                Kind::Unavailable,
+            ),
+            (
+                400,
+                r#"{"error":"invalid_request","error_description":"AADSTS90002: Tenant not found."}"#,
+                Kind::Config,
+            ),
             (401, "", Kind::Auth),
             (302, "", Kind::Unavailable),
         ] {
-            assert_eq!(refusal("h", status, body.as_bytes(), None).kind, kind, "{status} {body}");
+            assert_eq!(
+                refusal("h", status, body.as_bytes(), None).kind,
+                kind,
+                "{status} {body}"
+            );
         }
     }
 
     #[test]
     fn no_code_stands_twice_in_the_table() {
         let mut seen = std::collections::HashSet::new();
-        assert!(CODES.iter().flat_map(|row| row.0).all(|code| seen.insert(code)));
+        assert!(
+            CODES
+                .iter()
+                .flat_map(|row| row.0)
+                .all(|code| seen.insert(code))
+        );
     }
 }

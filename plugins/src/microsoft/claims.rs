@@ -28,7 +28,9 @@ impl Claims {
 
     /// Whether the token carries the application permission.
     pub(crate) fn has_role(&self, role: &str) -> bool {
-        self.roles.iter().any(|held| held.eq_ignore_ascii_case(role))
+        self.roles
+            .iter()
+            .any(|held| held.eq_ignore_ascii_case(role))
     }
 }
 
@@ -38,7 +40,8 @@ mod tests {
 
     #[test]
     fn claims_are_read_from_the_payload_and_never_fail() {
-        let payload = URL_SAFE_NO_PAD.encode(r#"{"aud":"a","tid":"t","roles":["ActivityFeed.Read"]}"#);
+        let payload =
+            URL_SAFE_NO_PAD.encode(r#"{"aud":"a","tid":"t","roles":["ActivityFeed.Read"]}"#);
         let claims = Claims::read(&format!("h.{payload}.s")).unwrap();
         assert!(claims.has_role("activityfeed.read"));
         assert_eq!(claims.tid.as_deref(), Some("t"));

@@ -176,7 +176,8 @@ fn token_version(options: &Options, name: &str) -> Result<TokenVersion> {
 
 /// A URL of only scheme, host and port: what tokens are compared with before they leave.
 fn origin(options: &Options, key: &str, given: &str) -> Result<Url> {
-    let expected = "a URL such as https://manage.office.com, with a scheme and a host and nothing else";
+    let expected =
+        "a URL such as https://manage.office.com, with a scheme and a host and nothing else";
     let url = Url::parse(given.trim()).map_err(|_| options.invalid(key, expected, given))?;
     let bare = url.path() == "/"
         && url.query().is_none()
@@ -234,11 +235,31 @@ mod tests {
     #[test]
     fn each_cloud_has_its_hosts() {
         let cases = [
-            ("commercial", "https://login.microsoftonline.com/", "https://manage.office.com"),
-            ("gcc", "https://login.microsoftonline.com/", "https://manage-gcc.office.com"),
-            ("gcc_high", "https://login.microsoftonline.us/", "https://manage.office365.us"),
-            ("dod", "https://login.microsoftonline.us/", "https://manage.protection.apps.mil"),
-            ("china", "https://login.partner.microsoftonline.cn/", "https://manage.office365.cn"),
+            (
+                "commercial",
+                "https://login.microsoftonline.com/",
+                "https://manage.office.com",
+            ),
+            (
+                "gcc",
+                "https://login.microsoftonline.com/",
+                "https://manage-gcc.office.com",
+            ),
+            (
+                "gcc_high",
+                "https://login.microsoftonline.us/",
+                "https://manage.office365.us",
+            ),
+            (
+                "dod",
+                "https://login.microsoftonline.us/",
+                "https://manage.protection.apps.mil",
+            ),
+            (
+                "china",
+                "https://login.partner.microsoftonline.cn/",
+                "https://manage.office365.cn",
+            ),
         ];
         for (cloud, authority, audience) in cases {
             let access = access(&format!("cloud = \"{cloud}\"")).unwrap();
@@ -266,8 +287,16 @@ mod tests {
 
     #[test]
     fn only_https_and_loopback_hosts_get_secrets_and_tokens() {
-        for good in ["http://127.0.0.1:8080", "http://[::1]:1/", "http://localhost", "https://proxy.example:8443"] {
-            assert!(access(&format!("management_api = \"{good}\"")).is_ok(), "{good}");
+        for good in [
+            "http://127.0.0.1:8080",
+            "http://[::1]:1/",
+            "http://localhost",
+            "https://proxy.example:8443",
+        ] {
+            assert!(
+                access(&format!("management_api = \"{good}\"")).is_ok(),
+                "{good}"
+            );
             assert!(access(&format!("authority = \"{good}\"")).is_ok(), "{good}");
         }
         for bad in [
@@ -292,7 +321,10 @@ mod tests {
             ("cloud = \"gcc-high\"", "cloud"),
             ("token_version = \"v3\"", "token_version"),
             ("requests_per_minute = 0", "requests_per_minute"),
-            ("publisher_identifier = \"contoso.com\"", "publisher_identifier"),
+            (
+                "publisher_identifier = \"contoso.com\"",
+                "publisher_identifier",
+            ),
             ("clientid = \"x\"", "clientid"),
         ] {
             let error = access(option).unwrap_err();

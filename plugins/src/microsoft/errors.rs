@@ -37,30 +37,140 @@ type Row = (&'static str, Kind, &'static str, &'static str);
 const REPORT: &str = "this is a defect of the exporter; please report it with this message";
 
 const CODES: [Row; 24] = [
-    (MISSING_PERMISSION, Kind::Auth, "the app lacks a permission", "grant it the application permission ActivityFeed.Read of the Office 365 Management APIs, with admin consent"),
-    ("AF20001", Kind::Unavailable, "a request parameter is missing", REPORT),
-    ("AF20002", Kind::Unavailable, "a request parameter has the wrong type", REPORT),
-    ("AF20003", Kind::Unavailable, "a webhook's expiration is in the past", REPORT),
-    ("AF20010", Kind::Auth, "the token belongs to another tenant than the one asked for", "check the tenant's id, authority and credentials"),
-    ("AF20011", Kind::Auth, "Microsoft 365 does not know the tenant, or it was deleted", "check the tenant's id and cloud, and that it has Microsoft 365"),
-    ("AF20012", Kind::Auth, "the tenant is set up incorrectly in the service", "ask Microsoft's support; the exporter keeps trying"),
-    ("AF20013", Kind::Config, "the tenant's id is not a GUID", "give the directory (tenant) ID, not a domain name"),
-    ("AF20020", Kind::Config, "the content type is not valid here", "remove it from content_types; not every cloud offers all five"),
-    ("AF20021", Kind::Unavailable, "a webhook could not be validated", REPORT),
-    (NO_SUBSCRIPTION, Kind::Unavailable, "there is no subscription for the content type", "it is started by start_subscriptions = true"),
-    (SUBSCRIPTION_DISABLED, Kind::Unavailable, "the subscription was disabled by an administrator", "it is restarted by start_subscriptions = true"),
-    (ALREADY_ENABLED, Kind::Unavailable, "the subscription is enabled already", ""),
-    (BAD_WINDOW[0], Kind::Unavailable, "the time window is not accepted", "check this machine's clock"),
-    (STALE_PAGE, Kind::Unavailable, "the next page is no longer valid", ""),
-    (UNKNOWN_CONTENT, Kind::Lost, "the content blob does not exist", ""),
+    (
+        MISSING_PERMISSION,
+        Kind::Auth,
+        "the app lacks a permission",
+        "grant it the application permission ActivityFeed.Read of the Office 365 Management APIs, with admin consent",
+    ),
+    (
+        "AF20001",
+        Kind::Unavailable,
+        "a request parameter is missing",
+        REPORT,
+    ),
+    (
+        "AF20002",
+        Kind::Unavailable,
+        "a request parameter has the wrong type",
+        REPORT,
+    ),
+    (
+        "AF20003",
+        Kind::Unavailable,
+        "a webhook's expiration is in the past",
+        REPORT,
+    ),
+    (
+        "AF20010",
+        Kind::Auth,
+        "the token belongs to another tenant than the one asked for",
+        "check the tenant's id, authority and credentials",
+    ),
+    (
+        "AF20011",
+        Kind::Auth,
+        "Microsoft 365 does not know the tenant, or it was deleted",
+        "check the tenant's id and cloud, and that it has Microsoft 365",
+    ),
+    (
+        "AF20012",
+        Kind::Auth,
+        "the tenant is set up incorrectly in the service",
+        "ask Microsoft's support; the exporter keeps trying",
+    ),
+    (
+        "AF20013",
+        Kind::Config,
+        "the tenant's id is not a GUID",
+        "give the directory (tenant) ID, not a domain name",
+    ),
+    (
+        "AF20020",
+        Kind::Config,
+        "the content type is not valid here",
+        "remove it from content_types; not every cloud offers all five",
+    ),
+    (
+        "AF20021",
+        Kind::Unavailable,
+        "a webhook could not be validated",
+        REPORT,
+    ),
+    (
+        NO_SUBSCRIPTION,
+        Kind::Unavailable,
+        "there is no subscription for the content type",
+        "it is started by start_subscriptions = true",
+    ),
+    (
+        SUBSCRIPTION_DISABLED,
+        Kind::Unavailable,
+        "the subscription was disabled by an administrator",
+        "it is restarted by start_subscriptions = true",
+    ),
+    (
+        ALREADY_ENABLED,
+        Kind::Unavailable,
+        "the subscription is enabled already",
+        "",
+    ),
+    (
+        BAD_WINDOW[0],
+        Kind::Unavailable,
+        "the time window is not accepted",
+        "check this machine's clock",
+    ),
+    (
+        STALE_PAGE,
+        Kind::Unavailable,
+        "the next page is no longer valid",
+        "",
+    ),
+    (
+        UNKNOWN_CONTENT,
+        Kind::Lost,
+        "the content blob does not exist",
+        "",
+    ),
     ("AF20051", Kind::Lost, "the content blob has expired", ""),
-    ("AF20052", Kind::Lost, "the content blob's id is not valid", ""),
-    ("AF20053", Kind::Unavailable, "more than one language was asked for", REPORT),
-    ("AF20054", Kind::Unavailable, "the language asked for is not valid", REPORT),
-    (BAD_WINDOW[1], Kind::Unavailable, "the time window is not accepted", "check this machine's clock"),
+    (
+        "AF20052",
+        Kind::Lost,
+        "the content blob's id is not valid",
+        "",
+    ),
+    (
+        "AF20053",
+        Kind::Unavailable,
+        "more than one language was asked for",
+        REPORT,
+    ),
+    (
+        "AF20054",
+        Kind::Unavailable,
+        "the language asked for is not valid",
+        REPORT,
+    ),
+    (
+        BAD_WINDOW[1],
+        Kind::Unavailable,
+        "the time window is not accepted",
+        "check this machine's clock",
+    ),
     ("AF429", Kind::Throttled, "too many requests", ""),
-    ("AF50000", Kind::Unavailable, "the service has an internal error", ""),
-    ("AF50005", Kind::Unavailable, "the service has an internal error", ""),
+    (
+        "AF50000",
+        Kind::Unavailable,
+        "the service has an internal error",
+        "",
+    ),
+    (
+        "AF50005",
+        Kind::Unavailable,
+        "the service has an internal error",
+        "",
+    ),
 ];
 
 /// Classifies a refused call by what its answer says.
@@ -150,12 +260,18 @@ struct Detail {
 impl Answer {
     fn read(body: &[u8]) -> Self {
         match serde_json::from_slice::<Envelope>(body) {
-            Ok(Envelope { error: Some(detail), .. }) => Self {
+            Ok(Envelope {
+                error: Some(detail),
+                ..
+            }) => Self {
                 code: detail.code,
                 message: detail.message,
                 is_json: true,
             },
-            Ok(Envelope { message: Some(message), .. }) => Self {
+            Ok(Envelope {
+                message: Some(message),
+                ..
+            }) => Self {
                 code: String::new(),
                 message,
                 is_json: true,

@@ -63,8 +63,14 @@ mod tests {
     #[test]
     fn a_retry_date_is_measured_by_the_peers_clock() {
         let headers = HeaderMap::from_iter([
-            (RETRY_AFTER, HeaderValue::from_static("Fri, 09 Jan 2026 02:01:00 GMT")),
-            (DATE, HeaderValue::from_static("Fri, 09 Jan 2026 02:00:30 GMT")),
+            (
+                RETRY_AFTER,
+                HeaderValue::from_static("Fri, 09 Jan 2026 02:01:00 GMT"),
+            ),
+            (
+                DATE,
+                HeaderValue::from_static("Fri, 09 Jan 2026 02:00:30 GMT"),
+            ),
         ]);
         let wait = retry_after(&headers, DateTime::UNIX_EPOCH);
         assert_eq!(wait, Some(Duration::from_secs(30)));

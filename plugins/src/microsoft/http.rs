@@ -94,9 +94,16 @@ impl Api {
     /// Makes a call and returns the answer if it is a success; its body is still to be read.
     ///
     /// A token that is refused, or that lacks a permission it may have been granted since, is replaced once.
-    pub(crate) async fn send(&self, operation: &'static str, call: Call, url: Url) -> Result<Response> {
+    pub(crate) async fn send(
+        &self,
+        operation: &'static str,
+        call: Call,
+        url: Url,
+    ) -> Result<Response> {
         let answer = self.send_uncounted(call, url).await;
-        let outcome = answer.as_ref().map_or_else(|error| error.kind().as_str(), |_| "ok");
+        let outcome = answer
+            .as_ref()
+            .map_or_else(|error| error.kind().as_str(), |_| "ok");
         self.meter.request(operation, outcome);
         answer
     }
@@ -136,7 +143,11 @@ impl Api {
         if !waited.is_zero() {
             self.meter.throttled(waited);
         }
-        let method = if call == Call::Post { Method::POST } else { Method::GET };
+        let method = if call == Call::Post {
+            Method::POST
+        } else {
+            Method::GET
+        };
         let mut request = self
             .http
             .request(method, url)
@@ -173,7 +184,13 @@ impl Api {
         )))
     }
 
-    fn redirected(&self, call: Call, from: &Url, response: &Response, redirects: usize) -> Result<Url> {
+    fn redirected(
+        &self,
+        call: Call,
+        from: &Url,
+        response: &Response,
+        redirects: usize,
+    ) -> Result<Url> {
         let target = response
             .headers()
             .get(LOCATION)
@@ -181,18 +198,24 @@ impl Api {
             .and_then(|location| from.join(location).ok());
         let refused = |why: &str| {
             let status = response.status().as_u16();
-            Error::unavailable(format!("{} answered with a redirect (HTTP {status}) {why}", self.host()))
+            Error::unavailable(format!(
+                "{} answered with a redirect (HTTP {status}) {why}",
+                self.host()
+            ))
         };
         let Some(target) = target else {
             return Err(refused("to nowhere"));
         };
         if call == Call::Post {
-            return Err(refused("to a call that changes something; it is not followed"));
+            return Err(refused(
+                "to a call that changes something; it is not followed",
+            ));
         }
         if redirects > MOST_REDIRECTS {
             return Err(refused("once too often"));
         }
-        self.pin(&target).map_err(|error| error.context("a redirect is not followed"))?;
+        self.pin(&target)
+            .map_err(|error| error.context("a redirect is not followed"))?;
         Ok(target)
     }
 
@@ -216,12 +239,22 @@ impl Api {
         };
         let skew = theirs - self.clock.now();
         // `Date` has no fractions of a second.
-        let skew = if skew.abs() <= TimeDelta::seconds(2) { TimeDelta::zero() } else { skew };
-        let before = self.skew_millis.swap(skew.num_milliseconds(), Ordering::Relaxed);
+        let skew = if skew.abs() <= TimeDelta::seconds(2) {
+            TimeDelta::zero()
+        } else {
+            skew
+        };
+        let before = self
+            .skew_millis
+            .swap(skew.num_milliseconds(), Ordering::Relaxed);
         let notable = |skew: TimeDelta| skew.abs() > NOTABLE_SKEW;
         if notable(skew) && !notable(TimeDelta::milliseconds(before)) {
             let seconds = skew.num_seconds();
-            tracing::warn!(host = self.host(), seconds, "this machine's clock is off; the service's is used");
+            tracing::warn!(
+                host = self.host(),
+                seconds,
+                "this machine's clock is off; the service's is used"
+            );
         }
     }
 }
@@ -246,7 +279,10 @@ fn silent(what: &str, limit: Duration) -> Error {
 pub(crate) async fn next_chunk(response: &mut Response) -> Result<Option<Bytes>> {
     match timeout(IDLE_TIMEOUT, response.chunk()).await {
         Ok(chunk) => chunk.map_err(describe),
-        Err(_) => Err(silent("the body stood still and did not go on", IDLE_TIMEOUT)),
+        Err(_) => Err(silent(
+            "the body stood still and did not go on",
+            IDLE_TIMEOUT,
+        )),
     }
 }
 
@@ -255,7 +291,9 @@ pub(crate) async fn read_capped(mut response: Response, cap: usize) -> Result<By
     let mut body = BytesMut::new();
     while let Some(chunk) = next_chunk(&mut response).await? {
         if body.len() + chunk.len() > cap {
-            return Err(Error::unavailable(format!("the answer is larger than {cap} bytes")));
+            return Err(Error::unavailable(format!(
+                "the answer is larger than {cap} bytes"
+            )));
         }
         body.extend_from_slice(&chunk);
     }

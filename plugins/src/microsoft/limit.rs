@@ -61,7 +61,10 @@ mod tests {
             for (index, start) in turns.iter().enumerate() {
                 // A timer fires up to a millisecond late.
                 let end = *start + Duration::from_millis(59_998);
-                let in_minute = turns[index..].iter().take_while(|turn| **turn < end).count();
+                let in_minute = turns[index..]
+                    .iter()
+                    .take_while(|turn| **turn < end)
+                    .count();
                 assert!(in_minute <= quota as usize + 1, "{in_minute} of {quota}");
             }
         }

@@ -31,7 +31,10 @@ mod tests {
     #[test]
     fn only_the_first_sentence_is_shown() {
         let cases = [
-            ("Invalid client secret provided. Ensure that …", "Invalid client secret provided"),
+            (
+                "Invalid client secret provided. Ensure that …",
+                "Invalid client secret provided",
+            ),
             ("Not found Trace ID: 1 Correlation ID: 2", "Not found"),
             ("  One line.\r\n at Stack.Trace()", "One line"),
             ("", ""),

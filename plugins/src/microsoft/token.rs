@@ -149,7 +149,8 @@ impl Tokens {
                 self.issued_once.store(true, Relaxed);
                 self.meter.request("token", "ok");
                 let token = Arc::new(token);
-                *self.current.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&token));
+                *self.current.lock().unwrap_or_else(PoisonError::into_inner) =
+                    Some(Arc::clone(&token));
                 Ok(token)
             }
             Err(mut refusal) => {
@@ -180,8 +181,11 @@ impl Tokens {
             let message = format!("{host} did not answer the token request within {seconds} s");
             Err(Refusal::unavailable(message))
         })?;
-        let mut bearer = HeaderValue::try_from(format!("Bearer {}", answer.access_token.expose_secret()))
-            .map_err(|_| Refusal::unavailable(format!("{host} issued a token that is not text")))?;
+        let mut bearer =
+            HeaderValue::try_from(format!("Bearer {}", answer.access_token.expose_secret()))
+                .map_err(|_| {
+                    Refusal::unavailable(format!("{host} issued a token that is not text"))
+                })?;
         bearer.set_sensitive(true);
         let life = Duration::from_secs(answer.expires_in.unwrap_or(UNKNOWN_LIFE));
         Ok(Token {
@@ -198,7 +202,11 @@ impl Tokens {
         let unreachable = |error: Error| Refusal::unavailable(format!("{host}: {error}"));
         let (path, parameter, value) = match self.access.token_version {
             TokenVersion::V1 => ("oauth2/token", "resource", self.audience.clone()),
-            TokenVersion::V2 => ("oauth2/v2.0/token", "scope", format!("{}/.default", self.audience)),
+            TokenVersion::V2 => (
+                "oauth2/v2.0/token",
+                "scope",
+                format!("{}/.default", self.audience),
+            ),
         };
         let mut url = self.access.authority.clone();
         url.set_path(&format!("/{}/{path}", self.access.tenant));
@@ -212,12 +220,16 @@ impl Tokens {
         let response = response.map_err(|error| unreachable(describe(error)))?;
         let status = response.status().as_u16();
         let retry_after = headers::retry_after(response.headers(), self.clock.now());
-        let body = read_capped(response, ANSWER_CAP).await.map_err(unreachable)?;
+        let body = read_capped(response, ANSWER_CAP)
+            .await
+            .map_err(unreachable)?;
         if status != 200 {
             return Err(aadsts::refusal(host, status, &body, retry_after));
         }
         serde_json::from_slice(&body).map_err(|_| {
-            Refusal::unavailable(format!("{host} answered the token request with something else than a token"))
+            Refusal::unavailable(format!(
+                "{host} answered the token request with something else than a token"
+            ))
         })
     }
 }

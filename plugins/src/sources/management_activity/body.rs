@@ -44,7 +44,7 @@ pub(super) async fn copy(mut response: Response, out: &mut UnitWriter) -> Result
             decoder.try_finish().map_err(broken)?;
         }
     }
-    out.end_of_body().await
+    out.end_of_body()
 }
 
 /// Where the tests kill the process: in mid-body.
@@ -84,6 +84,8 @@ impl Write for Inflated<'_> {
 fn broken(error: io::Error) -> Error {
     match error.downcast::<Error>() {
         Ok(error) => error,
-        Err(error) => Error::unavailable("the compressed body is damaged or cut off").with_cause(error),
+        Err(error) => {
+            Error::unavailable("the compressed body is damaged or cut off").with_cause(error)
+        }
     }
 }

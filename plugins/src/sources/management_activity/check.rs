@@ -74,10 +74,16 @@ fn credentials(client: &Client) -> Vec<Finding> {
 fn permissions(client: &Client, settings: &Settings, claims: Option<&Claims>) -> Vec<Finding> {
     let access = client.access();
     let Some(claims) = claims else {
-        return vec![Finding::warning("a token was issued, but its permissions cannot be read")];
+        return vec![Finding::warning(
+            "a token was issued, but its permissions cannot be read",
+        )];
     };
     let mut findings = Vec::new();
-    if let Some(tid) = claims.tid.as_deref().filter(|tid| !tid.eq_ignore_ascii_case(&access.tenant)) {
+    if let Some(tid) = claims
+        .tid
+        .as_deref()
+        .filter(|tid| !tid.eq_ignore_ascii_case(&access.tenant))
+    {
         findings.push(Finding::problem(format!(
             "the token is for tenant {tid}, not for {}; check the tenant's id",
             access.tenant
@@ -148,9 +154,16 @@ async fn content(client: &Client, settings: &Settings, found: &[Subscription]) -
             .any(|found| found.content_type() == Some(**content_type) && found.is_enabled())
     })?;
     let now = client.now();
-    let hour = Window { from: now - TimeDelta::hours(1), to: now };
-    Some(match client.page(client.listing(content_type, hour)).await {
-        Ok(_) => Finding::ok(format!("{content_type}: content can be listed")),
-        Err(error) => Finding::problem(format!("{content_type}: content cannot be listed: {error}")),
-    })
+    let hour = Window {
+        from: now - TimeDelta::hours(1),
+        to: now,
+    };
+    Some(
+        match client.page(client.listing(content_type, hour)).await {
+            Ok(_) => Finding::ok(format!("{content_type}: content can be listed")),
+            Err(error) => {
+                Finding::problem(format!("{content_type}: content cannot be listed: {error}"))
+            }
+        },
+    )
 }

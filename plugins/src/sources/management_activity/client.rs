@@ -143,7 +143,9 @@ impl Client {
             None => None,
         };
         if next.as_ref() == Some(&url) {
-            return Err(Error::unavailable("a page of the listing names itself as the next"));
+            return Err(Error::unavailable(
+                "a page of the listing names itself as the next",
+            ));
         }
         let body = read_capped(answer, PAGE_CAP).await?;
         Ok(Page { body, next })
@@ -167,7 +169,10 @@ impl Client {
 
     fn url(&self, operation: &str, parameters: &[(&str, &str)]) -> Url {
         let mut url = self.access.management_api.clone();
-        url.set_path(&format!("api/v1.0/{}/activity/feed/{operation}", self.access.tenant));
+        url.set_path(&format!(
+            "api/v1.0/{}/activity/feed/{operation}",
+            self.access.tenant
+        ));
         url.query_pairs_mut()
             .extend_pairs(parameters)
             .append_pair(PUBLISHER, &self.access.publisher);
@@ -180,7 +185,10 @@ impl Client {
             .map_err(|_| Error::unavailable("the service handed out an address that is no URL"))?;
         self.api.pin(&url)?;
         url.set_fragment(None);
-        if !url.query_pairs().any(|(key, _)| key.eq_ignore_ascii_case(PUBLISHER)) {
+        if !url
+            .query_pairs()
+            .any(|(key, _)| key.eq_ignore_ascii_case(PUBLISHER))
+        {
             // Not by `query_pairs_mut`: that would write the rest of the query anew.
             let own = format!("{PUBLISHER}={}", self.access.publisher);
             let query = match url.query() {

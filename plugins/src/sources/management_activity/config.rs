@@ -122,13 +122,19 @@ mod tests {
     #[test]
     fn content_types_are_taken_in_any_case_and_once() {
         let settings = settings(r#"content_types = ["audit.general", "DLP.ALL", "Audit.General"]"#);
-        assert_eq!(settings.unwrap().content_types, ["Audit.General", "DLP.All"]);
+        assert_eq!(
+            settings.unwrap().content_types,
+            ["Audit.General", "DLP.All"]
+        );
     }
 
     #[test]
     fn mistakes_are_named() {
         for (text, named) in [
-            (r#"content_types = ["Audit.Sharepiont"]"#, "Audit.SharePoint"),
+            (
+                r#"content_types = ["Audit.Sharepiont"]"#,
+                "Audit.SharePoint",
+            ),
             ("content_types = []", "at least one"),
             ("interval = 5", "interval"),
         ] {

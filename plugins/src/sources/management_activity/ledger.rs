@@ -66,9 +66,13 @@ impl<'a> Ledger<'a> {
     ) -> Result<usize> {
         let mut checkpoint = self.checkpoint.lock().await;
         let mut next = checkpoint.clone();
-        change(next.content_types.entry(content_type.to_owned()).or_default());
+        change(
+            next.content_types
+                .entry(content_type.to_owned())
+                .or_default(),
+        );
         let new = match &self.register {
-            Register::Journal(intake) => intake.register(units, &next).await?,
+            Register::Journal(intake) => intake.register(units, Some(&next)).await?,
             #[cfg(test)]
             Register::Memory(memory) => memory.register(units, &next),
         };

@@ -69,7 +69,10 @@ impl Lister {
         let mut listings: FuturesUnordered<_> = self
             .due(began)
             .map(|content_type| async move {
-                (content_type, self.list_type(content_type, ledger, until).await)
+                (
+                    content_type,
+                    self.list_type(content_type, ledger, until).await,
+                )
             })
             .collect();
         let (mut listed, mut more, mut failures) = (0, false, Vec::new());
@@ -134,25 +137,38 @@ impl Lister {
 
     /// The content types that do not rest.
     fn due(&self, now: Instant) -> impl Iterator<Item = &'static str> {
-        self.settings.content_types.iter().copied().filter(move |content_type| {
-            let standing = self.standing(content_type);
-            standing.rests_until.is_none_or(|until| until <= now)
-        })
+        self.settings
+            .content_types
+            .iter()
+            .copied()
+            .filter(move |content_type| {
+                let standing = self.standing(content_type);
+                standing.rests_until.is_none_or(|until| until <= now)
+            })
     }
 
     fn standing(&self, content_type: &str) -> Standing {
-        let standings = self.standings.lock().unwrap_or_else(PoisonError::into_inner);
+        let standings = self
+            .standings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         standings.get(content_type).copied().unwrap_or_default()
     }
 
     fn with_standing(&self, content_type: &'static str, change: impl FnOnce(&mut Standing)) {
-        let mut standings = self.standings.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut standings = self
+            .standings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         change(standings.entry(content_type).or_default());
     }
 
     /// Looks at the subscriptions when nothing is known of them, and now and then.
     async fn see_subscriptions(&self) -> Result<()> {
-        let seen = *self.subscriptions_seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let seen = *self
+            .subscriptions_seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let all_enabled = self
             .settings
             .content_types
@@ -175,7 +191,10 @@ impl Lister {
                 .any(|found| found.content_type() == Some(content_type) && found.is_enabled());
             self.with_standing(content_type, |standing| standing.enabled = enabled);
         }
-        *self.subscriptions_seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        *self
+            .subscriptions_seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         Ok(())
     }
 
@@ -191,7 +210,11 @@ impl Lister {
         }
         let unsubscribed = [errors::NO_SUBSCRIPTION, errors::SUBSCRIPTION_DISABLED];
         match self.list_windows(content_type, ledger, until).await {
-            Err(error) if error.code().is_some_and(|code| unsubscribed.contains(&code)) => {
+            Err(error)
+                if error
+                    .code()
+                    .is_some_and(|code| unsubscribed.contains(&code)) =>
+            {
                 if self.standing(content_type).enabled {
                     tracing::warn!(content_type, %error, "the subscription has ended");
                 }
@@ -248,7 +271,11 @@ impl Lister {
         until: Instant,
     ) -> Result<bool> {
         let progress = ledger.progress(content_type).await;
-        let plan = progress.plan(self.client.now(), self.settings.overlap, self.settings.start);
+        let plan = progress.plan(
+            self.client.now(),
+            self.settings.overlap,
+            self.settings.start,
+        );
         let done = |progress: &mut Progress| progress.newest_listed(&plan);
         self.walk(content_type, ledger, plan.newest, &done).await?;
         if let Some(gone) = plan.gone {
@@ -280,7 +307,10 @@ impl Lister {
             let (kept, gone) = window.clamp(self.client.now() + margin);
             let walked = match kept {
                 Some(kept) => self.pages(content_type, ledger, kept, done).await,
-                None => ledger.register(content_type, Vec::new(), done).await.map(drop),
+                None => ledger
+                    .register(content_type, Vec::new(), done)
+                    .await
+                    .map(drop),
             };
             let Err(error) = walked else {
                 if let Some(gone) = gone {

@@ -35,8 +35,9 @@ pub(super) fn units(
     now: DateTime<Utc>,
     uri_of: impl Fn(&str) -> String,
 ) -> Result<Vec<Unit>> {
-    let entries: Vec<&RawValue> = serde_json::from_slice(page)
-        .map_err(|error| Error::unavailable("the page is not a list of content").with_cause(error))?;
+    let entries: Vec<&RawValue> = serde_json::from_slice(page).map_err(|error| {
+        Error::unavailable("the page is not a list of content").with_cause(error)
+    })?;
     let unit = |raw: &RawValue| {
         let entry: Entry = serde_json::from_str(raw.get()).unwrap_or_default();
         let uri = entry.content_uri.filter(|uri| !uri.trim().is_empty());
@@ -49,7 +50,11 @@ pub(super) fn units(
         if locator.is_none() {
             tracing::error!(%content_type, unit = id, "the service listed content that it does not name");
         }
-        let created = entry.content_created.as_deref().and_then(time).unwrap_or(now);
+        let created = entry
+            .content_created
+            .as_deref()
+            .and_then(time)
+            .unwrap_or(now);
         Unit {
             id: id.into(),
             content_type: Arc::clone(content_type),
@@ -60,7 +65,11 @@ pub(super) fn units(
                 .as_deref()
                 .and_then(time)
                 .unwrap_or(created + KEPT),
-            lane: if created > now - LIVE { LaneKind::Live } else { LaneKind::CatchUp },
+            lane: if created > now - LIVE {
+                LaneKind::Live
+            } else {
+                LaneKind::CatchUp
+            },
         }
     };
     Ok(entries.into_iter().map(unit).collect())
@@ -68,7 +77,9 @@ pub(super) fn units(
 
 fn last_segment(uri: &str) -> Option<&str> {
     let path = uri.split(['?', '#']).next()?;
-    path.rsplit('/').next().filter(|segment| !segment.is_empty())
+    path.rsplit('/')
+        .next()
+        .filter(|segment| !segment.is_empty())
 }
 
 /// The same entry gets the same name in each listing.

@@ -51,7 +51,9 @@ impl ManagementActivity {
     fn new(context: &Context) -> Result<Self> {
         let [tenant] = &*context.tenants else {
             let count = context.tenants.len();
-            return Err(Error::bug(format!("a source serves one tenant, not {count}")));
+            return Err(Error::bug(format!(
+                "a source serves one tenant, not {count}"
+            )));
         };
         let settings = Settings::of(&context.options, &tenant.name)?;
         let client = Arc::new(Client::new(context, Access::of(tenant)?));
@@ -72,7 +74,9 @@ impl Source for ManagementActivity {
 
     async fn fetch(&self, unit: &Unit, out: &mut UnitWriter) -> Result<()> {
         if unit.locator == listing::NOWHERE {
-            return Err(Error::lost("the service listed content without saying where it is"));
+            return Err(Error::lost(
+                "the service listed content without saying where it is",
+            ));
         }
         let response = self
             .client

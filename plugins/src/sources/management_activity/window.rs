@@ -98,7 +98,10 @@ impl Progress {
         let (swept_to, sweeps) = self.sweeps(now, from);
         let rest = Window::new(from, newest_from).into_iter().chain(sweeps);
         Plan {
-            newest: Window { from: newest_from, to: now },
+            newest: Window {
+                from: newest_from,
+                to: now,
+            },
             rest: rest.collect(),
             gone,
             swept_to,
@@ -128,7 +131,9 @@ impl Progress {
 
     /// The newest window is listed to its last page.
     pub(super) fn newest_listed(&mut self, plan: &Plan) {
-        let trusted = self.listed_to.filter(|to| *to <= plan.newest.to + TRUSTED_AHEAD);
+        let trusted = self
+            .listed_to
+            .filter(|to| *to <= plan.newest.to + TRUSTED_AHEAD);
         self.listed_to = Some(trusted.map_or(plan.newest.to, |to| to.max(plan.newest.to)));
         self.swept_to = plan.swept_to.to_vec();
         self.backlog.extend(&plan.rest);
