@@ -4,10 +4,14 @@
 //! a stream without parsing or copying records; [`header`] finds the header fields in one pass over a record. A
 //! record that is not understood is still an event: its bytes are delivered, its fields are simply absent.
 
+mod address;
 pub mod cut;
 pub mod header;
+mod lex;
+pub mod ndjson;
 pub mod normalized;
 pub mod record_type;
+mod text;
 pub mod time;
 
 use std::borrow::Cow;
@@ -17,6 +21,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
+pub use address::client_address;
 pub use header::Header;
 pub use record_type::RecordType;
 
@@ -126,3 +131,6 @@ impl fmt::Debug for AuditEvent {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod real_records;
