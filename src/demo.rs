@@ -11,7 +11,8 @@ use audit_exporter_core::engine::Engine;
 use audit_exporter_core::plugin::Registry;
 use audit_exporter_core::{Error, Result};
 use audit_exporter_simulator as simulator;
-use simulator::{Faults, Generated, Records, Simulator, TenantConfig};
+use sha2::{Digest, Sha256};
+use simulator::{AnswerFaults, Faults, Generated, RecordFaults, Records, Simulator, TenantConfig};
 
 use crate::run::Figures;
 use crate::terminal::{LogFormat, Progress, log, paint, say};
@@ -77,12 +78,11 @@ pub(crate) async fn run(args: Args, registry: &Registry) -> Outcome {
     }
     let status = engine.shutdown(Duration::from_secs(20)).await?;
     progress.clear();
-    let ledger = simulator.ledger_text().await;
+    let proof = Proof::of(simulator.ledger(), &folder.join("events"))?;
     simulator.stop().await;
     if !complete {
         say("Broken off. What was delivered so far is in the folder below; nothing of it would be lost.");
     }
-    let proof = Proof::of(&ledger, &folder.join("events"))?;
     proof.tell(&status, took);
     say(format!("\nLook at it:  {}", folder.display()));
     say(format!("  every event, byte for byte   {}/events/", folder.display()));
@@ -106,7 +106,22 @@ fn folder(wish: Option<&Path>) -> Result<PathBuf> {
 
 /// What goes wrong in the demo: the everyday, not the worst.
 fn faults() -> Faults {
-    Faults::everyday()
+    Faults {
+        blobs: AnswerFaults {
+            internal_error: 0.01,
+            bad_gateway: 0.01,
+            reset: 0.01,
+            cut_gzip: 0.01,
+            ..AnswerFaults::default()
+        },
+        records: RecordFaults {
+            duplicate_in_blob: 0.02,
+            duplicate_in_other_blob: 0.05,
+            redelivered_blob: 0.02,
+            ..RecordFaults::default()
+        },
+        ..Faults::default()
+    }
 }
 
 fn configuration(tenant: &TenantConfig, url: &str, listen: std::net::SocketAddr) -> String {
@@ -156,8 +171,7 @@ async fn until_settled(engine: &Engine, progress: &Progress) -> Result<()> {
         let status = engine.status().await?;
         let figures = Figures::of(&status);
         progress.show(figures.line());
-        let listed_all = status.tenants.len() >= simulator::ContentType::ALL.len();
-        if listed_all && figures.waiting == 0 && figures.pending == 0 {
+        if engine.listed() && figures.waiting == 0 && figures.pending == 0 {
             return Ok(());
         }
         if changes.changed().await.is_err() {
@@ -177,17 +191,13 @@ struct Proof {
 }
 
 impl Proof {
-    fn of(ledger: &str, events: &Path) -> Result<Self> {
+    fn of(ledger: impl Iterator<Item = simulator::Entry>, events: &Path) -> Result<Self> {
         let mut expected: HashMap<String, i64> = HashMap::new();
         let mut occurrences = 0;
-        for line in ledger.lines() {
-            let entry: serde_json::Value = serde_json::from_str(line)
-                .map_err(|error| Error::bug("the ledger cannot be read").with_cause(error))?;
+        for entry in ledger {
             occurrences += 1;
-            if entry["repeats"].is_null()
-                && let Some(hash) = entry["sha256"].as_str()
-            {
-                *expected.entry(hash.to_owned()).or_default() += 1;
+            if entry.repeats.is_none() {
+                *expected.entry(entry.sha256).or_default() += 1;
             }
         }
         let wanted = expected.values().sum::<i64>() as usize;
@@ -195,7 +205,7 @@ impl Proof {
         for file in files_below(events)? {
             for line in std::fs::read(file)?.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
                 found += 1;
-                match expected.get_mut(&simulator::sha256_hex(line)) {
+                match expected.get_mut(&hex(&Sha256::digest(line))) {
                     Some(left) => *left -= 1,
                     None => foreign += 1,
                 }
@@ -236,6 +246,10 @@ impl Proof {
         drop(write!(text, "  {} content blobs fetched, {} lost", figures.fetched, figures.lost));
         say(text);
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {

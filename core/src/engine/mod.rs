@@ -36,6 +36,8 @@ pub struct Engine {
     closer: Closer,
     metrics: Metrics,
     orphans: Vec<Orphan>,
+    /// Sources times tenants.
+    streams: usize,
     admin: Option<SocketAddr>,
     sources: JoinSet<()>,
     sinks: JoinSet<()>,
@@ -85,6 +87,7 @@ impl Engine {
             closer,
             metrics: metrics.clone(),
             orphans,
+            streams: sources.len(),
             admin: listener
                 .as_ref()
                 .and_then(|listener| listener.local_addr().ok()),
@@ -136,6 +139,12 @@ impl Engine {
     #[must_use]
     pub fn orphans(&self) -> &[Orphan] {
         &self.orphans
+    }
+
+    /// Whether every source has listed everything at least once since the start.
+    #[must_use]
+    pub fn listed(&self) -> bool {
+        self.metrics.listed() >= self.streams
     }
 
     /// The journal's account.
