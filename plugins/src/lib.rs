@@ -4,6 +4,7 @@
 //! that names them: a plugin of your own stands beside them in the same way, `registry().sink("mine", mine::build)`.
 
 mod filters;
+mod sinks;
 
 use audit_exporter_core::plugin::Registry;
 
@@ -16,4 +17,6 @@ pub fn registry() -> Registry {
     Registry::default()
         .filter("field", filters::field::build)
         .filter("operation", filters::operation::build)
+        .sink("file", sinks::file::build)
+        .sink("stdout", sinks::stdout::build)
 }
