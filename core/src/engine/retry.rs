@@ -8,8 +8,8 @@ use crate::error::{Error, Kind};
 
 /// Shortest and longest wait after an outage.
 const UNAVAILABLE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
-/// Throttling: the peer's own measure is a minute.
-const THROTTLED: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(600));
+/// Throttling: starts as soon, but must be able to wait out an hour of it.
+const THROTTLED: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(600));
 /// Refused credentials and configuration that only a person can mend; somebody may be mending it now.
 const REFUSED: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(3600));
 /// No peer may keep us waiting longer than this, whatever it asks for.
