@@ -255,6 +255,12 @@ impl Tenant {
             .cloned()
     }
 
+    /// The blobs that were added after the first `known`.
+    pub(crate) fn blobs_after(&self, known: usize) -> Vec<Arc<Blob>> {
+        let feed = self.feed.read().unwrap_or_else(PoisonError::into_inner);
+        feed.all()[known..].to_vec()
+    }
+
     /// Every blob there is or will be.
     pub(crate) fn blobs(&self) -> Vec<Arc<Blob>> {
         self.feed
