@@ -352,7 +352,7 @@ impl Lister {
                 return Ok(());
             };
             if !units.is_empty() {
-                new += ledger.register(content_type, units, |_| ()).await?;
+                new += ledger.register_part(units).await?;
             }
             url = next;
         }

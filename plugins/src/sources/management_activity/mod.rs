@@ -27,7 +27,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use self::client::Client;
 use self::config::Settings;
-use self::ledger::{Ledger, Register};
+use self::ledger::Ledger;
 use self::list::Lister;
 use crate::microsoft::cloud::Access;
 use crate::microsoft::errors;
@@ -68,7 +68,7 @@ impl ManagementActivity {
 #[async_trait]
 impl Source for ManagementActivity {
     async fn list(&self, intake: &Intake) -> Result<Next> {
-        let ledger = Ledger::open(Register::Journal(intake)).await?;
+        let ledger = Ledger::open(intake).await?;
         self.lister.list(&ledger).await
     }
 
