@@ -4,12 +4,14 @@
 //! source ──units──▶ intake ──batches──▶ journal ──▶ sink worker: filters → deliver → cursor
 //! ```
 
+pub mod admin;
 pub mod clock;
 pub mod config;
 mod dedupe;
 pub mod engine;
 pub mod error;
 pub mod event;
+pub mod http;
 pub mod journal;
 pub mod metrics;
 pub mod plugin;

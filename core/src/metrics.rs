@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::{
-    CounterVec, Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    CounterVec, Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
 };
 
 use crate::error::{Error, Kind, Result};
@@ -91,42 +91,193 @@ impl Metrics {
     fn build() -> prometheus::Result<Self> {
         let registry = Registry::new_custom(Some("audit_exporter".to_owned()), None)?;
         let r = &registry;
-        let freshness = &[1.0, 5.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 4.0 * 3600.0, 86400.0, 604_800.0];
+        let freshness = &[
+            1.0,
+            5.0,
+            30.0,
+            60.0,
+            300.0,
+            900.0,
+            3600.0,
+            4.0 * 3600.0,
+            86400.0,
+            604_800.0,
+        ];
         let delivery = &[0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0, 300.0];
-        let info = ints(r, "build_info", "The program's version, in a label.", &["version"])?;
+        let info = ints(
+            r,
+            "build_info",
+            "The program's version, in a label.",
+            &["version"],
+        )?;
         info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         Ok(Self {
-            events_received: counters(r, "events_received_total", "Events cut from fetched content.", UNIT)?,
-            received_bytes: counters(r, "received_bytes_total", "Bytes of the events received.", UNIT)?,
-            events_repeated: counters(r, "events_repeated_total", "Events dropped because they were received before.", UNIT)?,
-            events_variant: counters(r, "events_variant_total", "Events delivered although their identity was known, with other bytes.", UNIT)?,
-            records_oversized: counters(r, "records_oversized_total", "Records larger than limits.record_size, stored as dead letters.", UNIT)?,
-            units_listed: counters(r, "units_listed_total", "Content blobs (or pages) listed for the first time.", UNIT)?,
-            units_fetched: counters(r, "units_fetched_total", "Content blobs (or pages) fetched completely.", UNIT)?,
-            units_lost: counters(r, "units_lost_total", "Content blobs (or pages) that expired or vanished before they could be fetched.", UNIT)?,
-            events_filtered: counters(r, "events_filtered_total", "Events dropped by the sink's filters.", SINK)?,
-            events_delivered: counters(r, "events_delivered_total", "Events that the destination has durably.", SINK)?,
-            delivered_bytes: counters(r, "delivered_bytes_total", "Bytes of the records delivered.", SINK)?,
-            events_dead_lettered: counters(r, "events_dead_lettered_total", "Events that the destination refused for good.", SINK)?,
-            freshness: histogram(r, "freshness_seconds", "Time from an event's CreationTime to its delivery.", freshness, &["sink"])?,
-            delivery: histogram(r, "delivery_seconds", "Time of one delivery.", delivery, &["sink"])?,
-            errors: counters(r, "errors_total", "Errors by kind: what the engine does about them.", &["component", "name", "tenant", "kind"])?,
+            events_received: counters(
+                r,
+                "events_received_total",
+                "Events cut from fetched content.",
+                UNIT,
+            )?,
+            received_bytes: counters(
+                r,
+                "received_bytes_total",
+                "Bytes of the events received.",
+                UNIT,
+            )?,
+            events_repeated: counters(
+                r,
+                "events_repeated_total",
+                "Events dropped because they were received before.",
+                UNIT,
+            )?,
+            events_variant: counters(
+                r,
+                "events_variant_total",
+                "Events delivered although their identity was known, with other bytes.",
+                UNIT,
+            )?,
+            records_oversized: counters(
+                r,
+                "records_oversized_total",
+                "Records larger than limits.record_size, stored as dead letters.",
+                UNIT,
+            )?,
+            units_listed: counters(
+                r,
+                "units_listed_total",
+                "Content blobs (or pages) listed for the first time.",
+                UNIT,
+            )?,
+            units_fetched: counters(
+                r,
+                "units_fetched_total",
+                "Content blobs (or pages) fetched completely.",
+                UNIT,
+            )?,
+            units_lost: counters(
+                r,
+                "units_lost_total",
+                "Content blobs (or pages) that expired or vanished before they could be fetched.",
+                UNIT,
+            )?,
+            events_filtered: counters(
+                r,
+                "events_filtered_total",
+                "Events dropped by the sink's filters.",
+                SINK,
+            )?,
+            events_delivered: counters(
+                r,
+                "events_delivered_total",
+                "Events that the destination has durably.",
+                SINK,
+            )?,
+            delivered_bytes: counters(
+                r,
+                "delivered_bytes_total",
+                "Bytes of the records delivered.",
+                SINK,
+            )?,
+            events_dead_lettered: counters(
+                r,
+                "events_dead_lettered_total",
+                "Events that the destination refused for good.",
+                SINK,
+            )?,
+            freshness: histogram(
+                r,
+                "freshness_seconds",
+                "Time from an event's CreationTime to its delivery.",
+                freshness,
+                &["sink"],
+            )?,
+            delivery: histogram(
+                r,
+                "delivery_seconds",
+                "Time of one delivery.",
+                delivery,
+                &["sink"],
+            )?,
+            errors: counters(
+                r,
+                "errors_total",
+                "Errors by kind: what the engine does about them.",
+                &["component", "name", "tenant", "kind"],
+            )?,
             retries: counters(r, "retries_total", "Tries after a failure.", COMPONENT)?,
-            requests: counters(r, "requests_total", "Requests to the source's service by outcome.", &["tenant", "source", "operation", "outcome"])?,
-            throttle_wait: floats(r, "throttle_wait_seconds_total", "Time spent waiting for rate limits.", STREAM)?,
-            last_listing: gauges(r, "last_listing_timestamp_seconds", "When the source last listed everything.", STREAM)?,
-            listing_lag: gauges(r, "listing_lag_seconds", "Time since the source last listed everything.", STREAM)?,
-            up: ints(r, "up", "1 if the source or sink works, 0 while it fails.", COMPONENT)?,
-            tenant_paused: ints(r, "tenant_paused", "1 while the journal is full and collecting the tenant waits.", &["tenant"])?,
-            sink_pending: ints(r, "sink_pending_events", "Events journaled that the sink has not dealt with.", SINK)?,
-            sink_lag: gauges(r, "sink_lag_seconds", "Age in the journal of the oldest event that the sink has not dealt with.", SINK)?,
-            sink_balanced: ints(r, "sink_balanced", "1 if journaled = filtered + delivered + dead + skipped + pending.", SINK)?,
-            units_pending: ints(r, "units_pending", "Content blobs (or pages) that wait to be fetched.", UNIT)?,
-            units_expiry: gauges(r, "units_expiry_seconds", "Time until the first unfetched content blob (or page) expires.", UNIT)?,
+            requests: counters(
+                r,
+                "requests_total",
+                "Requests to the source's service by outcome.",
+                &["tenant", "source", "operation", "outcome"],
+            )?,
+            throttle_wait: floats(
+                r,
+                "throttle_wait_seconds_total",
+                "Time spent waiting for rate limits.",
+                STREAM,
+            )?,
+            last_listing: gauges(
+                r,
+                "last_listing_timestamp_seconds",
+                "When the source last listed everything.",
+                STREAM,
+            )?,
+            listing_lag: gauges(
+                r,
+                "listing_lag_seconds",
+                "Time since the source last listed everything.",
+                STREAM,
+            )?,
+            up: ints(
+                r,
+                "up",
+                "1 if the source or sink works, 0 while it fails.",
+                COMPONENT,
+            )?,
+            tenant_paused: ints(
+                r,
+                "tenant_paused",
+                "1 while the journal is full and collecting the tenant waits.",
+                &["tenant"],
+            )?,
+            sink_pending: ints(
+                r,
+                "sink_pending_events",
+                "Events journaled that the sink has not dealt with.",
+                SINK,
+            )?,
+            sink_lag: gauges(
+                r,
+                "sink_lag_seconds",
+                "Age in the journal of the oldest event that the sink has not dealt with.",
+                SINK,
+            )?,
+            sink_balanced: ints(
+                r,
+                "sink_balanced",
+                "1 if journaled = filtered + delivered + dead + skipped + pending.",
+                SINK,
+            )?,
+            units_pending: ints(
+                r,
+                "units_pending",
+                "Content blobs (or pages) that wait to be fetched.",
+                UNIT,
+            )?,
+            units_expiry: gauges(
+                r,
+                "units_expiry_seconds",
+                "Time until the first unfetched content blob (or page) expires.",
+                UNIT,
+            )?,
             journal_bytes: int(r, "journal_used_bytes", "Bytes of the journal in use.")?,
             journal_limit_bytes: int(r, "journal_limit_bytes", "Bytes that the journal may use.")?,
             journal_errors: {
-                let counter = IntCounter::new("journal_errors_total", "Journal transactions that could not be written.")?;
+                let counter = IntCounter::new(
+                    "journal_errors_total",
+                    "Journal transactions that could not be written.",
+                )?;
                 r.register(Box::new(counter.clone()))?;
                 counter
             },
@@ -145,12 +296,46 @@ impl Metrics {
 
     /// Counts an error of a component.
     pub fn error(&self, component: &str, name: &str, tenant: &str, kind: Kind) {
-        self.errors.with_label_values(&[component, name, tenant, kind.as_str()]).inc();
+        self.errors
+            .with_label_values(&[component, name, tenant, kind.as_str()])
+            .inc();
+    }
+
+    /// Computes the lag of every source that has listed.
+    pub(crate) fn refresh_listing_lag(&self, now_seconds: f64) {
+        for (labels, listed) in series(&self.last_listing) {
+            let find = |wanted: &str| {
+                labels
+                    .iter()
+                    .find(|(name, _)| name == wanted)
+                    .map_or("", |(_, value)| value.as_str())
+            };
+            let lag = (now_seconds - listed).max(0.0);
+            self.listing_lag
+                .with_label_values(&[find("tenant"), find("source")])
+                .set(lag);
+        }
+    }
+
+    /// The sources and sinks that do not work.
+    pub(crate) fn down(&self) -> Vec<String> {
+        let down = series(&self.up).into_iter().filter(|(_, up)| *up == 0.0);
+        let name = |labels: Vec<(String, String)>| {
+            let words: Vec<String> = labels
+                .into_iter()
+                .map(|(_, value)| value)
+                .filter(|v| !v.is_empty())
+                .collect();
+            words.join(" ")
+        };
+        down.map(|(labels, _)| name(labels)).collect()
     }
 
     /// Says whether a tenant waits for room in the journal.
     pub(crate) fn paused(&self, tenant: &str, paused: bool) {
-        self.tenant_paused.with_label_values(&[tenant]).set(i64::from(paused));
+        self.tenant_paused
+            .with_label_values(&[tenant])
+            .set(i64::from(paused));
     }
 
     /// The counters that a source gets.
@@ -179,7 +364,10 @@ impl Meter {
     /// Counts a request to the peer: `operation` is the plugin's word (`list`), `outcome` is `ok` or an error kind.
     pub fn request(&self, operation: &'static str, outcome: &'static str) {
         if let Some(l) = &self.0 {
-            l.metrics.requests.with_label_values(&[&*l.tenant, &*l.source, operation, outcome]).inc();
+            l.metrics
+                .requests
+                .with_label_values(&[&*l.tenant, &*l.source, operation, outcome])
+                .inc();
         }
     }
 
@@ -194,7 +382,30 @@ impl Meter {
     }
 }
 
-fn counters(r: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntCounterVec> {
+/// The labels and value of each gauge of a family.
+fn series(family: &impl Collector) -> Vec<(Vec<(String, String)>, f64)> {
+    let families = family.collect();
+    let metrics = families
+        .iter()
+        .flat_map(prometheus::proto::MetricFamily::get_metric);
+    let label =
+        |pair: &prometheus::proto::LabelPair| (pair.name().to_owned(), pair.value().to_owned());
+    metrics
+        .map(|metric| {
+            (
+                metric.get_label().iter().map(label).collect(),
+                metric.get_gauge().get_value(),
+            )
+        })
+        .collect()
+}
+
+fn counters(
+    r: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> prometheus::Result<IntCounterVec> {
     let series = IntCounterVec::new(Opts::new(name, help), labels)?;
     r.register(Box::new(series.clone()))?;
     Ok(series)
@@ -231,7 +442,10 @@ fn histogram(
     buckets: &[f64],
     labels: &[&str],
 ) -> prometheus::Result<HistogramVec> {
-    let series = HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels)?;
+    let series = HistogramVec::new(
+        HistogramOpts::new(name, help).buckets(buckets.to_vec()),
+        labels,
+    )?;
     r.register(Box::new(series.clone()))?;
     Ok(series)
 }

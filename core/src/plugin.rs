@@ -202,8 +202,7 @@ pub trait Sink: Send + Sync {
     /// Asked once at start, with the last receipt: brings the far side back to what the receipt says, or reports
     /// what the far side itself holds, which then overrides the journal's cursors. A position of another journal, or
     /// beyond this journal's head, is refused loudly. Default: nothing to do, nothing known.
-    async fn recover(&self, last: Option<&Receipt>) -> Result<Vec<Position>> {
-        drop(last);
+    async fn recover(&self, _last: Option<&Receipt>) -> Result<Vec<Position>> {
         Ok(Vec::new())
     }
 

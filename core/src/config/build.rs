@@ -30,11 +30,11 @@ impl Problems {
     }
 }
 
-pub(super) fn build(root: &Options) -> Result<Config> {
-    let mut problems = Problems::default();
+/// The configuration in `root`, or all of `problems` and those found here.
+pub(super) fn build(root: &Options, mut problems: Problems) -> Result<Config> {
     for key in root.names() {
         if !keys::SECTIONS.contains(&key.as_str()) {
-            let hint = message::hint(&key, keys::SECTIONS, "valid keys: ");
+            let hint = message::hint(&key, keys::SECTIONS, "valid keys");
             problems.add(&root.problem(&key, &format!("unknown key{hint}")));
         }
     }
@@ -135,7 +135,7 @@ fn tables(
             let common = keys::common(&format!("{section}.{name}"));
             problems.keep(all.child(&name, common))
         } else {
-            problems.add(&bad_name(&all, "", &name));
+            problems.add(&all.problem_at(&[&name], &bad_name()));
             None
         };
         tables.push((name.into(), options));
@@ -148,12 +148,11 @@ fn name_is_valid(name: &str) -> bool {
     (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(valid)
 }
 
-fn bad_name(options: &Options, key: &str, name: &str) -> Error {
-    let expected = format!("a name of 1 to {MAX_NAME} of the characters a-z, A-Z, 0-9, _ and -");
-    options.invalid(key, &expected, &format!("{name:?}"))
+fn bad_name() -> String {
+    format!("expected a name of 1 to {MAX_NAME} of the characters a-z, A-Z, 0-9, _ and -")
 }
 
-/// Instances that have no more of our keys than `type`, or those of `K`.
+/// The instances below `section`: `K` are our keys of each, and `make` checks them.
 fn each<K: DeserializeOwned, T>(
     root: &Options,
     section: &str,
@@ -188,8 +187,11 @@ fn at_least_one<T>(
 
 fn tenants(root: &Options, problems: &mut Problems) -> Instances<Tenant> {
     let make = |name, keys: TenantKeys, options: Options, problems: &mut Problems| {
-        for tag in keys.tags.iter().filter(|tag| !name_is_valid(tag)) {
-            problems.add(&bad_name(&options, "tags", tag));
+        let mut tags = keys.tags.iter().enumerate();
+        if let Some((index, tag)) = tags.find(|(_, tag)| !name_is_valid(tag)) {
+            let problem = format!("{}, found {tag:?}", bad_name());
+            problems.add(&options.problem(&format!("tags[{index}]"), &problem));
+            return None;
         }
         let Some(id) = guid(&keys.id) else {
             let expected =
@@ -233,18 +235,14 @@ fn sources(
     problems: &mut Problems,
 ) -> Instances<Source> {
     let make = |name, keys: SourceKeys, options: Options, problems: &mut Problems| {
-        let tenants = tenants.names.select(
-            "tenant",
-            "tenants",
-            keys.tenants.as_deref(),
-            &options,
-            problems,
-        );
-        check_overrides(&options, &tenants, problems);
+        let tenants = tenants
+            .names
+            .select("tenants", keys.tenants.as_deref(), &options, problems);
+        check_overrides(&options, tenants.as_deref(), problems);
         Some(Source {
             name,
             kind: keys.kind,
-            tenants,
+            tenants: tenants?,
             options,
         })
     };
@@ -274,22 +272,10 @@ fn sinks(
     problems: &mut Problems,
 ) -> Vec<Sink> {
     let make = |name, keys: SinkKeys, options: Options, problems: &mut Problems| {
-        let tenants = tenants.select(
-            "tenant",
-            "tenants",
-            keys.tenants.as_deref(),
-            &options,
-            problems,
-        );
-        let sources = sources.select(
-            "source",
-            "sources",
-            keys.sources.as_deref(),
-            &options,
-            problems,
-        );
-        let filters = filters.in_order("filter", "filters", &keys.filters, &options, problems);
-        check_overrides(&options, &tenants, problems);
+        let tenants = tenants.select("tenants", keys.tenants.as_deref(), &options, problems);
+        let sources = sources.select("sources", keys.sources.as_deref(), &options, problems);
+        let filters = filters.in_order("filters", &keys.filters, &options, problems);
+        check_overrides(&options, tenants.as_deref(), problems);
         at_least_one_byte("batch_size", keys.batch_size, &options, problems);
         if keys.timeout.0.is_zero() {
             problems.add(&options.invalid("timeout", "more than nothing", "0s"));
@@ -297,8 +283,8 @@ fn sinks(
         Some(Sink {
             name,
             kind: keys.kind,
-            tenants,
-            sources,
+            tenants: tenants?,
+            sources: sources?,
             filters,
             required: keys.required,
             start: keys.start,
@@ -325,11 +311,11 @@ fn check_renames(sinks: &Instances<Sink>, problems: &mut Problems) {
             .iter()
             .find(|other| other.renamed_from.as_ref() == Some(old));
         if !name_is_valid(old) {
-            problems.add(&bad_name(&sink.options, "renamed_from", old));
+            let problem = format!("{}, found {old:?}", bad_name());
+            problems.add(&sink.options.problem("renamed_from", &problem));
         } else if sinks.names.declared.contains(old) {
-            let expected = "the name of a sink that is no longer configured";
-            let found = format!("{old:?}, which is");
-            problems.add(&sink.options.invalid("renamed_from", expected, &found));
+            let problem = format!("sinks.{old} is still configured");
+            problems.add(&sink.options.problem("renamed_from", &problem));
         } else if let Some(other) = earlier {
             let problem = format!("sinks.{} already takes over {old:?}", other.name);
             problems.add(&sink.options.problem("renamed_from", &problem));
@@ -338,16 +324,20 @@ fn check_renames(sinks: &Instances<Sink>, problems: &mut Problems) {
 }
 
 /// Overrides of a tenant that does not come here are a misspelled name, and another's destination perhaps.
-fn check_overrides(options: &Options, tenants: &[Arc<str>], problems: &mut Problems) {
-    if let Some(per_tenant) = problems.keep(options.child("per_tenant", &[])) {
-        for name in per_tenant.names() {
-            if !tenants.iter().any(|tenant| **tenant == *name) {
-                let valid: Vec<_> = tenants.iter().map(AsRef::as_ref).collect();
-                let hint = message::hint(&name, &valid, "selected are ");
-                let problem = format!("not one of the selected tenants{hint}");
-                problems.add(&per_tenant.problem(&name, &problem));
-            }
-            problems.keep(per_tenant.child(&name, &[]));
+fn check_overrides(options: &Options, tenants: Option<&[Arc<str>]>, problems: &mut Problems) {
+    let Some(per_tenant) = problems.keep(options.child("per_tenant", &[])) else {
+        return;
+    };
+    for name in per_tenant.names() {
+        problems.keep(per_tenant.child(&name, &[]));
+        let Some(tenants) = tenants else {
+            continue;
+        };
+        if !tenants.iter().any(|tenant| **tenant == *name) {
+            let valid: Vec<_> = tenants.iter().map(AsRef::as_ref).collect();
+            let hint = message::hint(&name, &valid, "selected");
+            let problem = format!("not one of the selected tenants{hint}");
+            problems.add(&per_tenant.problem_at(&[&name], &problem));
         }
     }
 }

@@ -109,6 +109,24 @@ pub(super) const SECTIONS: &[&str] = &[
     "journal", "admin", "limits", "tenants", "sources", "filters", "sinks",
 ];
 
+/// The keys of the engine's own tables.
+pub(super) const ENGINE: &[(&str, &[&str])] = &[
+    ("journal", &["path", "max_size", "orphan_grace"]),
+    ("admin", &["enabled", "listen"]),
+    (
+        "limits",
+        &[
+            "intake_memory",
+            "batch_size",
+            "record_size",
+            "blob_size",
+            "parallel_fetches",
+            "parallel_fetches_per_tenant",
+            "handover_memory",
+        ],
+    ),
+];
+
 const TENANT: &[&str] = &["id", "tags"];
 const SOURCE: &[&str] = &["type", "tenants", "per_tenant"];
 const FILTER: &[&str] = &["type"];

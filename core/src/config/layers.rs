@@ -7,7 +7,7 @@ use figment::providers::{Format, Toml};
 use figment::value::{Dict, Map, Tag, Value};
 use figment::{Metadata, Profile, Provider};
 
-use super::message;
+use super::{keys, message};
 use crate::error::{Error, Result};
 
 /// What the name of a variable starts with. `__` goes one table down.
@@ -33,7 +33,7 @@ pub(super) struct Layer {
 
 impl Layer {
     pub(super) fn toml(label: &str, file: &Path, text: &str) -> Result<Self> {
-        let dict = <Toml as Format>::from_str(text).map_err(|error| {
+        let mut dict: Dict = <Toml as Format>::from_str(text).map_err(|error| {
             let at = error.span().map_or_else(String::new, |span| {
                 let (line, column) = place(text, span.start);
                 format!("line {line}, column {column}: ")
@@ -42,6 +42,7 @@ impl Layer {
             let problem = error.message().lines().collect::<Vec<_>>().join(", ");
             Error::config(message::line(label, "", &format!("{at}{problem}")))
         })?;
+        dict.values_mut().for_each(dates_to_text);
         Ok(Self {
             label: label.into(),
             path: String::new(),
@@ -51,7 +52,7 @@ impl Layer {
         })
     }
 
-    /// The layer of one environment variable, if it is one of ours. `names` gives the keys their spelling.
+    /// The layer of one environment variable, if it is one of ours. The file gives the keys their spelling.
     pub(super) fn variable(name: &str, value: &str, file: &Self) -> Option<Self> {
         let key = name.strip_prefix(PREFIX)?;
         if !key.contains(SEPARATOR) {
@@ -84,7 +85,7 @@ impl Layer {
     /// The table `key` of this one; an error if it is something else.
     pub(super) fn table(&self, key: &str) -> Option<Result<Self>> {
         let value = self.dict.get(key)?;
-        let path = message::join(&self.path, &[key]);
+        let path = message::below(&self.path, key);
         let Value::Dict(_, dict) = value else {
             let problem = format!("expected a table, found {}", message::kind(value));
             return Some(Err(Error::config(message::line(
@@ -100,16 +101,17 @@ impl Layer {
         }))
     }
 
-    /// Whether it gives the key, which may be dotted.
-    pub(super) fn gives(&self, key: &str) -> bool {
-        let mut keys = key.split(['.', '[']);
-        let first = keys.next().and_then(|key| self.dict.get(key));
-        keys.try_fold(first, |value, key| match value? {
-            Value::Dict(_, dict) => Some(dict.get(key)),
-            other => Some(Some(other)),
-        })
-        .flatten()
-        .is_some()
+    /// Whether it gives the value below these keys, or a list that the value would be in.
+    pub(super) fn gives(&self, keys: &[&str]) -> bool {
+        let mut dict = &self.dict;
+        for key in keys {
+            match dict.get(*key) {
+                Some(Value::Dict(_, inner)) => dict = inner,
+                Some(_) => return true,
+                None => return false,
+            }
+        }
+        true
     }
 }
 
@@ -125,14 +127,45 @@ impl Provider for Layer {
     }
 }
 
+/// The variable that was meant by one that lacks the second underscore: `AUDIT_EXPORTER_JOURNAL_PATH`.
+///
+/// Only the engine's own keys, since anything else may be another program's.
+pub(super) fn misspelled(name: &str) -> Option<Error> {
+    let key = name.strip_prefix(PREFIX)?;
+    let meant = keys::ENGINE
+        .iter()
+        .flat_map(|(table, keys)| keys.iter().map(move |key| (*table, *key)))
+        .find(|(table, known)| format!("{table}_{known}").eq_ignore_ascii_case(key))
+        .map(|(table, key)| format!("{table}{SEPARATOR}{key}").to_uppercase())?;
+    Some(Error::config(format!(
+        "environment variable {name}: has no effect; did you mean {PREFIX}{meant}?"
+    )))
+}
+
 /// Lists and tables are read as such. Everything else stays text until it is known what is expected: a secret of
 /// digits must not lose its zeros.
 fn typed(text: &str) -> Value {
-    if text.starts_with(['[', '{']) {
-        let Ok(value) = text.parse::<Value>();
-        value
-    } else {
-        Value::String(Tag::Default, text.to_owned())
+    match text.parse() {
+        Ok(value @ (Value::Dict(..) | Value::Array(..))) => value,
+        _ => Value::String(Tag::Default, text.to_owned()),
+    }
+}
+
+/// A date without quotes arrives as a table with one key, which no message could explain.
+fn dates_to_text(value: &mut Value) {
+    let text = match value {
+        Value::Dict(_, dict) => {
+            dict.values_mut().for_each(dates_to_text);
+            dict.remove("$__toml_private_datetime")
+        }
+        Value::Array(_, values) => {
+            values.iter_mut().for_each(dates_to_text);
+            None
+        }
+        _ => None,
+    };
+    if let Some(text) = text {
+        *value = text;
     }
 }
 

@@ -16,16 +16,31 @@ pub(super) fn line(label: &str, path: &str, problem: &str) -> String {
 pub(super) fn join<K: AsRef<str>>(path: &str, keys: &[K]) -> String {
     let mut path = path.to_owned();
     for key in keys.iter().map(AsRef::as_ref) {
-        if key.bytes().all(|byte| byte.is_ascii_digit()) {
+        if key.bytes().all(|byte| byte.is_ascii_digit()) && !key.is_empty() {
             path.extend(["[", key, "]"]);
         } else {
-            if !path.is_empty() {
-                path.push('.');
-            }
-            path.push_str(key);
+            path = below(&path, key);
         }
     }
     path
+}
+
+/// The full path of a table's key, quoted where TOML would need it.
+pub(super) fn below(path: &str, key: &str) -> String {
+    let bare = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+    let dot = if path.is_empty() { "" } else { "." };
+    if !key.is_empty() && key.bytes().all(bare) {
+        format!("{path}{dot}{key}")
+    } else {
+        format!("{path}{dot}{key:?}")
+    }
+}
+
+/// The keys of a dotted path: `tls.ca`, `tenants[0]`.
+pub(super) fn keys(path: &str) -> Vec<&str> {
+    path.split(['.', '['])
+        .map(|key| key.trim_end_matches(']'))
+        .collect()
 }
 
 /// The table that an error was found in.
@@ -77,15 +92,10 @@ impl Table<'_> {
             Kind::UnknownField(key, valid) => {
                 let common = if top { self.common } else { &[] };
                 let valid: Vec<_> = valid.iter().chain(common).copied().collect();
-                format!("unknown key{}", hint(&key, &valid, "valid keys: "))
+                format!("unknown key{}", hint(&key, &valid, "valid keys"))
             }
             Kind::MissingField(_) => "required, but not set".to_owned(),
-            Kind::UnknownVariant(found, valid) => {
-                format!(
-                    "unknown value {found:?}{}",
-                    hint(&found, valid, "expected ")
-                )
-            }
+            Kind::UnknownVariant(found, valid) => unknown_variant(&found, valid),
             Kind::InvalidType(found, expected) | Kind::InvalidValue(found, expected) => {
                 let expected = plain(&expected);
                 let found = describe(&found, &expected);
@@ -107,8 +117,24 @@ pub(super) fn hint(found: &str, valid: &[&str], intro: &str) -> String {
     if valid.is_empty() {
         return String::new();
     }
-    let quoted: Vec<_> = valid.iter().map(|valid| format!("\"{valid}\"")).collect();
-    format!("; {intro}{}", quoted.join(", "))
+    format!("; {intro}: {}", quoted(valid).join(", "))
+}
+
+fn quoted(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| format!("\"{name}\"")).collect()
+}
+
+fn unknown_variant(found: &str, valid: &[&str]) -> String {
+    let expected = match &*quoted(valid) {
+        [] => "nothing".to_owned(),
+        [only] => only.clone(),
+        [most @ .., last] => format!("{} or {last}", most.join(", ")),
+    };
+    let near = nearest(found, valid).map(|_| hint(found, valid, ""));
+    format!(
+        "expected {expected}, found {found:?}{}",
+        near.unwrap_or_default()
+    )
 }
 
 /// The name that was meant, if it is near enough that offering it helps.
@@ -142,10 +168,10 @@ fn plain(expected: &str) -> String {
     match expected {
         "u16" => "a whole number from 0 to 65535",
         "u8" => "a whole number from 0 to 255",
-        "u32" | "u64" | "u128" | "usize" => "a whole number, 0 or more",
+        "u32" | "u64" | "u128" | "usize" => "a whole number of at least 0",
         "i8" | "i16" | "i32" | "i64" | "i128" | "isize" => "a whole number",
         "a nonzero u16" | "a nonzero u32" | "a nonzero u64" | "a nonzero usize" => {
-            "a whole number, 1 or more"
+            "a whole number of at least 1"
         }
         "f32" | "f64" => "a number",
         "a string" | "path string" | "a character" => "text",

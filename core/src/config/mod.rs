@@ -30,6 +30,7 @@ pub use secret::Secret;
 pub use units::{Size, Span};
 
 use crate::error::{Error, Result};
+use build::Problems;
 use layers::Layer;
 
 /// The whole configuration, in the order of the names.
@@ -122,12 +123,10 @@ pub struct Sink {
 impl Config {
     /// The configuration of a file and this process's environment.
     pub fn load(path: &Path) -> Result<Self> {
-        let environment = std::env::vars_os().filter_map(|(name, value)| {
-            // What is not UTF-8 cannot be a value of ours; it stays visible as one that no key accepts.
-            Some((
-                name.into_string().ok()?,
-                value.to_string_lossy().into_owned(),
-            ))
+        // No key accepts what is not UTF-8, and no message would be better than the key's own.
+        let environment = std::env::vars_os().map(|(name, value)| {
+            let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+            (text(name), text(value))
         });
         Self::load_with(path, environment)
     }
@@ -158,10 +157,14 @@ impl Config {
         let mut variables: Vec<_> = environment.into_iter().collect();
         variables.sort();
         let mut layers = vec![file.clone()];
+        let mut problems = Problems::default();
         for (name, value) in &variables {
             layers.extend(Layer::variable(name, value, &file));
+            if let Some(error) = layers::misspelled(name) {
+                problems.add(&error);
+            }
         }
-        build::build(&Options::root(label, path, layers))
+        build::build(&Options::root(label, path, layers), problems)
     }
 
     /// The tenant of this name.

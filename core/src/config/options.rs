@@ -77,7 +77,7 @@ impl Options {
     ///
     /// Refuses options per tenant, which would have no effect: a type that has them uses [`Options::parse_for`].
     pub fn parse<T: DeserializeOwned>(&self) -> Result<T> {
-        if !self.0.narrowed && !self.tenants().is_empty() {
+        if !self.overridden_tenants()?.is_empty() {
             return Err(self.problem(PER_TENANT, "this type has no options per tenant"));
         }
         self.parse_base()
@@ -129,13 +129,11 @@ impl Options {
     }
 
     /// The tenants that have options of their own here.
-    #[must_use]
-    pub fn tenants(&self) -> BTreeSet<String> {
+    pub fn overridden_tenants(&self) -> Result<BTreeSet<String>> {
         if self.0.narrowed || !self.0.common.contains(&PER_TENANT) {
-            return BTreeSet::new();
+            return Ok(BTreeSet::new());
         }
-        self.child(PER_TENANT, &[])
-            .map_or_else(|_| BTreeSet::new(), |child| child.names())
+        Ok(self.child(PER_TENANT, &[])?.names())
     }
 
     /// The folder of the configuration file, which relative paths start from.
@@ -171,19 +169,23 @@ impl Options {
         valid: impl Iterator<Item = &'a str>,
     ) -> Error {
         let valid: Vec<_> = valid.collect();
-        let hint = message::hint(found, &valid, "valid are ");
+        let hint = message::hint(found, &valid, "valid");
         self.problem(key, &format!("expected {expected}, found {found:?}{hint}"))
     }
 
     /// The error for anything else about a key; names the file or variable that the key comes from.
     #[must_use]
     pub fn problem(&self, key: &str, problem: &str) -> Error {
-        let origin = self.0.layers.iter().rev().find(|layer| layer.gives(key));
+        self.problem_at(&message::keys(key), problem)
+    }
+
+    /// As [`Options::problem`], for keys that may have dots in them.
+    pub(super) fn problem_at(&self, keys: &[&str], problem: &str) -> Error {
+        let origin = self.0.layers.iter().rev().find(|layer| layer.gives(keys));
         let (label, path) = origin.map_or((&self.0.label, &self.0.path), |layer| {
             (&layer.label, &layer.path)
         });
-        let keys: Vec<_> = key.split('.').filter(|key| !key.is_empty()).collect();
-        Error::config(message::line(label, &message::join(path, &keys), problem))
+        Error::config(message::line(label, &message::join(path, keys), problem))
     }
 
     /// A table in this one, empty if nothing gives it.
@@ -194,8 +196,15 @@ impl Options {
             .iter()
             .filter_map(|layer| layer.table(key))
             .collect::<Result<Vec<_>>>()?;
+        // What a variable alone begins is that variable's fault.
+        let file = |layer: &Layer| layer.label == self.0.label;
+        let label = match layers.last() {
+            Some(last) if !layers.iter().any(file) => Arc::clone(&last.label),
+            _ => Arc::clone(&self.0.label),
+        };
         Ok(Self(Arc::new(Inner {
-            path: message::join(&self.0.path, &[key]),
+            path: message::below(&self.0.path, key),
+            label,
             layers,
             common,
             ..(*self.0).clone()

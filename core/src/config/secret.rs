@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use figment::value::magic::RelativePathBuf;
 use secrecy::{ExposeSecret, SecretString};
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Unexpected, Visitor};
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _, MapAccess, Unexpected, Visitor};
 
 use crate::error::{Error, Result};
 
@@ -17,7 +18,6 @@ const MAX_BYTES: u64 = 256 * 1024;
 /// What Azure App Service leaves in place of a secret that it could not fetch.
 const UNRESOLVED: &str = "@Microsoft.KeyVault(";
 
-const FIELDS: &[&str] = &["env", "file"];
 const EXPECTED: &str = "a secret: text, { env = \"NAME\" } or { file = \"PATH\" }";
 
 /// Where a secret comes from. Neither its `Debug` nor any error shows the secret.
@@ -136,6 +136,13 @@ impl PartialEq for Secret {
 
 impl Eq for Secret {}
 
+#[derive(Deserialize)]
+#[serde(field_identifier, rename_all = "lowercase")]
+enum Key {
+    Env,
+    File,
+}
+
 struct SecretVisitor;
 
 impl SecretVisitor {
@@ -185,11 +192,10 @@ impl<'de> Visitor<'de> for SecretVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Secret, A::Error> {
         let mut found = None;
-        while let Some(key) = map.next_key::<String>()? {
-            let place = match key.as_str() {
-                "env" => Place::Env(map.next_value()?),
-                "file" => Place::File(map.next_value::<RelativePathBuf>()?.relative()),
-                _ => return Err(A::Error::unknown_field(&key, FIELDS)),
+        while let Some(key) = map.next_key()? {
+            let place = match key {
+                Key::Env => Place::Env(map.next_value()?),
+                Key::File => Place::File(map.next_value::<RelativePathBuf>()?.relative()),
             };
             if found.replace(place).is_some() {
                 return Err(A::Error::custom("expected only one of env and file"));
@@ -208,5 +214,128 @@ impl<'de> Visitor<'de> for SecretVisitor {
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         from.deserialize_any(SecretVisitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Options};
+    use crate::error::Kind;
+
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Keys {
+        key: Secret,
+    }
+
+    fn secret(text: &str) -> Result<Secret> {
+        let keys: Keys = Options::from_toml("sinks.s", &format!("key = {text}")).parse()?;
+        Ok(keys.key)
+    }
+
+    fn read(text: &str) -> Result<String, String> {
+        let value = secret(text).and_then(|secret| secret.read());
+        value
+            .map(|value| value.expose_secret().to_owned())
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_literal_is_itself() {
+        assert_eq!(read("\" hunter2\"").as_deref(), Ok(" hunter2"));
+    }
+
+    #[test]
+    fn problems_do_not_show_the_secret() {
+        let expected =
+            "sinks.s.key: expected a secret: text, { env = \"NAME\" } or { file = \"PATH\" }";
+        for (text, problem) in [
+            (
+                "12345",
+                format!("{expected}, found a number; put it in quotes"),
+            ),
+            (
+                "1.5",
+                format!("{expected}, found a number; put it in quotes"),
+            ),
+            ("true", format!("{expected}, found a boolean")),
+            ("[\"hunter2\"]", format!("{expected}, found a list")),
+            ("{}", format!("{expected}, found an empty table")),
+            ("\"\"", "sinks.s.key: the secret is empty".to_owned()),
+            (
+                "\"@Microsoft.KeyVault(VaultName=v;SecretName=s)\"",
+                "sinks.s.key: the secret is a Key Vault reference that was not resolved: \
+                 check the vault's name and that this program's identity may read its secrets"
+                    .to_owned(),
+            ),
+            (
+                "{ fil = \"hunter2\" }",
+                "sinks.s.key.fil: unknown key; did you mean \"file\"?".to_owned(),
+            ),
+            (
+                "{ file = \"a\", env = \"b\" }",
+                "sinks.s.key: expected only one of env and file".to_owned(),
+            ),
+            (
+                "{ env = \"\" }",
+                "sinks.s.key: expected the name of a variable in env".to_owned(),
+            ),
+            (
+                "{ env = \"AUDIT_EXPORTER_TEST_UNSET\" }",
+                "environment variable AUDIT_EXPORTER_TEST_UNSET is not set".to_owned(),
+            ),
+        ] {
+            assert_eq!(read(text), Err(problem), "for {text}");
+        }
+    }
+
+    #[test]
+    fn a_variable_is_read() {
+        assert_eq!(
+            read("{ env = \"CARGO_PKG_NAME\" }").as_deref(),
+            Ok("audit-exporter-core")
+        );
+    }
+
+    #[test]
+    fn a_file_is_read_each_time_from_the_configurations_folder() -> Result<()> {
+        let dir = tempfile::tempdir()?;
+        let text = "[tenants.a]\nid = \"8f1c7f4e-6f3a-4c39-9d3b-2c1f0e9a7b55\"\n\
+             key = { file = \"a.key\" }\n\
+             [sources.a]\ntype = \"x\"\n[sinks.a]\ntype = \"x\"";
+        let config = Config::from_toml(text, dir.path())?;
+        let Keys { key } = config.tenants[0].options.parse()?;
+        let path = dir.path().join("a.key");
+        let name = format!("file {}", path.display());
+        assert_eq!(key.describe(), name);
+        assert_eq!(format!("{key:?}"), format!("Secret(from {name})"));
+
+        let missing = key.read().map(|_| ()).map_err(|error| error.kind());
+        assert_eq!(missing, Err(Kind::Auth));
+        std::fs::write(&path, "one\r\n")?;
+        assert_eq!(key.read()?.expose_secret(), "one");
+        std::fs::write(&path, "two")?;
+        assert_eq!(key.read()?.expose_secret(), "two");
+        for (content, problem) in [
+            (String::from("\n"), format!("{name} is empty")),
+            (
+                "x".repeat(MAX_BYTES as usize + 1),
+                format!("{name} cannot be read: it is too large to be a secret"),
+            ),
+        ] {
+            std::fs::write(&path, content)?;
+            let found = key.read().map(|_| ()).map_err(|error| error.to_string());
+            assert_eq!(found, Err(problem));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        assert_eq!(
+            format!("{:?}", Secret::literal("hunter2")),
+            "Secret(from the configuration)"
+        );
     }
 }

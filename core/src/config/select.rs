@@ -33,20 +33,21 @@ impl Names {
         names.insert(Arc::clone(name));
     }
 
-    /// The names that the list selects, in their own order; without a list all.
+    /// The names that the list selects, in their own order; without a list all. `None` after a problem, so that
+    /// nothing is concluded from it.
     pub(super) fn select(
         &self,
-        what: &str,
         key: &str,
         list: Option<&[String]>,
         options: &Options,
         problems: &mut Problems,
-    ) -> Vec<Arc<str>> {
+    ) -> Option<Vec<Arc<str>>> {
         let Some(list) = list else {
-            return self.declared.iter().cloned().collect();
+            return Some(self.declared.iter().cloned().collect());
         };
+        let mut clean = !list.is_empty();
         if list.is_empty() {
-            let expected = format!("at least one {what} (leave the key out for all)");
+            let expected = format!("at least one {} (leave the key out for all)", one(key));
             problems.add(&options.invalid(key, &expected, "an empty list"));
         }
         let mut selected = BTreeSet::new();
@@ -56,19 +57,19 @@ impl Names {
                     selected.insert(Arc::clone(name));
                 }
                 (None, Some(names)) => selected.extend(names.iter().cloned()),
-                (None, None) if entry.starts_with(TAG) && !self.complete => {}
+                (None, None) if entry.starts_with(TAG) && !self.complete => clean = false,
                 (None, None) => {
-                    problems.add(&self.unknown(what, &format!("{key}[{index}]"), entry, options));
+                    clean = false;
+                    problems.add(&self.unknown(key, index, entry, options));
                 }
             }
         }
-        selected.into_iter().collect()
+        clean.then(|| selected.into_iter().collect())
     }
 
     /// The names that the list gives, in the list's order.
     pub(super) fn in_order(
         &self,
-        what: &str,
         key: &str,
         list: &[String],
         options: &Options,
@@ -79,18 +80,28 @@ impl Names {
             match self.declared.get(&**entry) {
                 Some(name) => selected.push(Arc::clone(name)),
                 None => {
-                    problems.add(&self.unknown(what, &format!("{key}[{index}]"), entry, options));
+                    problems.add(&self.unknown(key, index, entry, options));
                 }
             }
         }
         selected
     }
 
-    fn unknown(&self, what: &str, key: &str, entry: &str, options: &Options) -> crate::Error {
+    fn unknown(&self, key: &str, index: usize, entry: &str, options: &Options) -> crate::Error {
         let names = self.declared.iter().map(AsRef::as_ref);
         let tags = self.tags.keys().map(String::as_str);
-        let article = if self.tags.is_empty() { "" } else { " or tag" };
-        let expected = format!("the name of a {what}{article}");
-        options.unknown_value(key, &expected, entry, names.chain(tags))
+        let or_tag = if self.tags.is_empty() { "" } else { " or tag" };
+        let expected = format!("the name of a {}{or_tag}", one(key));
+        options.unknown_value(
+            &format!("{key}[{index}]"),
+            &expected,
+            entry,
+            names.chain(tags),
+        )
     }
+}
+
+/// What a list called `key` has in it.
+fn one(key: &str) -> &str {
+    key.trim_end_matches('s')
 }

@@ -82,7 +82,11 @@ impl Fingerprint {
             value & !SOURCE_MASK == self.value & !SOURCE_MASK
                 || (self.global && value & SOURCE_MASK != self.value & SOURCE_MASK)
         });
-        if repeat { Verdict::Repeat } else { Verdict::Variant }
+        if repeat {
+            Verdict::Repeat
+        } else {
+            Verdict::Variant
+        }
     }
 
     /// The log's form: runs of one day, each `day, count, ids`.
@@ -110,7 +114,12 @@ impl Fingerprint {
             let (ids, rest) = rest.split_at(bytes);
             for (identity, value) in parse_ids(ids) {
                 let day = i32::from_le_bytes(*day);
-                out.push(Self { day, identity, value, global: false });
+                out.push(Self {
+                    day,
+                    identity,
+                    value,
+                    global: false,
+                });
             }
             log = rest;
         }
@@ -123,8 +132,12 @@ pub(super) fn parse_ids(ids: &[u8]) -> impl Iterator<Item = (u128, u64)> {
     ids.chunks_exact(ID_BYTES).map(|id| {
         let (identity, value) = id.split_at(16);
         (
-            identity.iter().fold(0, |all, byte| all << 8 | u128::from(*byte)),
-            value.iter().fold(0, |all, byte| all << 8 | u64::from(*byte)),
+            identity
+                .iter()
+                .fold(0, |all, byte| all << 8 | u128::from(*byte)),
+            value
+                .iter()
+                .fold(0, |all, byte| all << 8 | u64::from(*byte)),
         )
     })
 }

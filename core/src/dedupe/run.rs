@@ -61,7 +61,12 @@ impl Run {
             sql(insert.execute(params![run, lead(chunk[0].0), bytes]))?;
             rest = tail;
         }
-        Ok(Self { run, written_at, descriptor, fingerprints })
+        Ok(Self {
+            run,
+            written_at,
+            descriptor,
+            fingerprints,
+        })
     }
 
     /// `false` only if the identity is certainly not in the run.
@@ -92,9 +97,9 @@ impl Run {
 /// Loads the filters of all runs, by day.
 pub(super) fn load(conn: &Connection) -> Result<BTreeMap<i32, Vec<Run>>> {
     let mut runs: BTreeMap<i32, Vec<Run>> = BTreeMap::new();
-    let mut select = sql(
-        conn.prepare("SELECT day, run, written_at, descriptor, fingerprints FROM id_runs ORDER BY run")
-    )?;
+    let mut select = sql(conn.prepare(
+        "SELECT day, run, written_at, descriptor, fingerprints FROM id_runs ORDER BY run",
+    ))?;
     let mut rows = sql(select.query([]))?;
     while let Some(row) = sql(rows.next())? {
         runs.entry(sql(row.get(0))?).or_default().push(Run {

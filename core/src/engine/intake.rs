@@ -28,7 +28,11 @@ pub struct IntakeLimits {
 
 impl Default for IntakeLimits {
     fn default() -> Self {
-        Self { batch_bytes: 1 << 20, record_bytes: 16 << 20, unit_bytes: 4 << 30 }
+        Self {
+            batch_bytes: 1 << 20,
+            record_bytes: 16 << 20,
+            unit_bytes: 4 << 30,
+        }
     }
 }
 
@@ -64,7 +68,16 @@ impl Intake {
         };
         let lanes = [lane(LaneKind::Live)?, lane(LaneKind::CatchUp)?];
         let registered = Notify::new();
-        Ok(Self(Arc::new(Inner { tenant, source, stream, lanes, journal, metrics, limits, registered })))
+        Ok(Self(Arc::new(Inner {
+            tenant,
+            source,
+            stream,
+            lanes,
+            journal,
+            metrics,
+            limits,
+            registered,
+        })))
     }
 
     /// The tenant that is collected.
@@ -100,11 +113,20 @@ impl Intake {
         let checkpoint = checkpoint
             .map(serde_json::to_string)
             .transpose()
-            .map_err(|error| Error::bug("a checkpoint cannot be written as JSON").with_cause(error))?;
-        let new = inner.journal.register(&inner.stream, units, checkpoint).await?;
+            .map_err(|error| {
+                Error::bug("a checkpoint cannot be written as JSON").with_cause(error)
+            })?;
+        let new = inner
+            .journal
+            .register(&inner.stream, units, checkpoint)
+            .await?;
         for (content_type, count) in &new {
             let labels = [&*inner.tenant.name, &*inner.source, &**content_type];
-            inner.metrics.units_listed.with_label_values(&labels).inc_by(*count as u64);
+            inner
+                .metrics
+                .units_listed
+                .with_label_values(&labels)
+                .inc_by(*count as u64);
         }
         let new = new.values().sum();
         if new > 0 {
@@ -144,11 +166,14 @@ impl Intake {
                 unit: Arc::clone(&unit.id),
             }),
             lane: inner.lanes[usize::from(unit.lane == LaneKind::CatchUp)],
-            cutter: Cutter::new(CutLimits { record_bytes: inner.limits.record_bytes }),
+            cutter: Cutter::new(CutLimits {
+                record_bytes: inner.limits.record_bytes,
+            }),
             written: 0,
             index: 0,
             in_oversize: false,
             records: Vec::new(),
+            record_bytes: 0,
         }
     }
 }
@@ -165,8 +190,9 @@ pub struct UnitWriter {
     /// Records handed to the journal so far: the index of the next one.
     index: u64,
     in_oversize: bool,
-    /// Whole records that did not come as part of an array.
+    /// Whole records that did not come as part of an array, and their bytes.
     records: Vec<Piece>,
+    record_bytes: usize,
 }
 
 impl UnitWriter {
@@ -179,8 +205,7 @@ impl UnitWriter {
 
     /// Commits what is complete, if that is enough for a batch. Waits while the journal is full.
     pub async fn settle(&mut self) -> Result<()> {
-        let records: usize = self.records.iter().map(Piece::len).sum();
-        if self.cutter.pending_bytes() + records >= self.intake.0.limits.batch_bytes {
+        if self.cutter.pending_bytes() + self.record_bytes >= self.intake.0.limits.batch_bytes {
             self.commit(false).await?;
         }
         Ok(())
@@ -188,14 +213,15 @@ impl UnitWriter {
 
     /// Says that the array is complete; fails, so that the unit is fetched again, if it broke off before its end.
     pub fn end_of_body(&mut self) -> Result<()> {
-        self.cutter
-            .finish()
-            .map_err(|broken| Error::unavailable("the body of the content is broken").with_cause(broken))
+        self.cutter.finish().map_err(|broken| {
+            Error::unavailable("the body of the content is broken").with_cause(broken)
+        })
     }
 
     /// Appends one whole record, for sources whose records do not come as one JSON array.
     pub async fn record(&mut self, raw: Bytes) -> Result<()> {
         self.grow(raw.len())?;
+        self.record_bytes += raw.len();
         self.records.push(Piece::Record(raw));
         self.settle().await
     }
@@ -219,6 +245,7 @@ impl UnitWriter {
     async fn commit(&mut self, unit_done: bool) -> Result<()> {
         let mut pieces = self.cutter.take();
         pieces.append(&mut self.records);
+        self.record_bytes = 0;
         if pieces.is_empty() && !unit_done {
             return Ok(());
         }
@@ -233,7 +260,11 @@ impl UnitWriter {
                 }
                 Piece::Oversize { part, last } => {
                     oversized += u64::from(last);
-                    oversize.push(OversizePart { part, first: !self.in_oversize, last });
+                    oversize.push(OversizePart {
+                        part,
+                        first: !self.in_oversize,
+                        last,
+                    });
                     self.in_oversize = !last;
                 }
             }
@@ -257,13 +288,32 @@ impl UnitWriter {
         inner.journal.room(&inner.tenant.id).await?;
         fail::fail_point!("intake::commit");
         let done = inner.journal.commit(commit).await?;
-        let labels = [&*inner.tenant.name, &*inner.source, &*self.origin.content_type];
+        let labels = [
+            &*inner.tenant.name,
+            &*inner.source,
+            &*self.origin.content_type,
+        ];
         let metrics = &inner.metrics;
-        metrics.events_received.with_label_values(&labels).inc_by(received);
-        metrics.received_bytes.with_label_values(&labels).inc_by(bytes as u64);
-        metrics.events_repeated.with_label_values(&labels).inc_by(done.repeats as u64);
-        metrics.events_variant.with_label_values(&labels).inc_by(done.variants as u64);
-        metrics.records_oversized.with_label_values(&labels).inc_by(oversized);
+        metrics
+            .events_received
+            .with_label_values(&labels)
+            .inc_by(received);
+        metrics
+            .received_bytes
+            .with_label_values(&labels)
+            .inc_by(bytes as u64);
+        metrics
+            .events_repeated
+            .with_label_values(&labels)
+            .inc_by(done.repeats as u64);
+        metrics
+            .events_variant
+            .with_label_values(&labels)
+            .inc_by(done.variants as u64);
+        metrics
+            .records_oversized
+            .with_label_values(&labels)
+            .inc_by(oversized);
         Ok(())
     }
 }

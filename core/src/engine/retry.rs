@@ -8,8 +8,8 @@ use crate::error::{Error, Kind};
 
 /// Shortest and longest wait after an outage.
 const UNAVAILABLE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
-/// Throttling: the peer's own measure is a minute.
-const THROTTLED: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(600));
+/// Throttling: starts as soon, but must be able to wait out an hour of it.
+const THROTTLED: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(600));
 /// Refused credentials and configuration that only a person can mend; somebody may be mending it now.
 const REFUSED: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(3600));
 /// No peer may keep us waiting longer than this, whatever it asks for.
@@ -24,7 +24,9 @@ pub(crate) fn wait(error: &Error, attempt: u32) -> Duration {
     };
     let wait = match error.retry_after() {
         Some(wish) => return wish.min(LONGEST),
-        None => shortest.saturating_mul(1 << attempt.saturating_sub(1).min(16)).min(longest),
+        None => shortest
+            .saturating_mul(1 << attempt.saturating_sub(1).min(16))
+            .min(longest),
     };
     // Half fixed, half random: many that failed together do not come back together.
     wait.mul_f64(rand::rng().random_range(0.5..1.0))
@@ -39,7 +41,10 @@ mod tests {
         let error = Error::unavailable("down");
         for attempt in 1..40 {
             let waited = wait(&error, attempt);
-            assert!(waited >= UNAVAILABLE.0 / 2 && waited <= UNAVAILABLE.1, "{waited:?}");
+            assert!(
+                waited >= UNAVAILABLE.0 / 2 && waited <= UNAVAILABLE.1,
+                "{waited:?}"
+            );
         }
         assert!(wait(&error, 12) >= UNAVAILABLE.1 / 2);
     }

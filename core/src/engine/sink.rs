@@ -60,7 +60,10 @@ impl Worker {
 
     async fn work(&self) -> Result<()> {
         self.recover().await?;
-        self.metrics.up.with_label_values(&["sink", &*self.name, ""]).set(1);
+        self.metrics
+            .up
+            .with_label_values(&["sink", &*self.name, ""])
+            .set(1);
         let mut changes = self.journal.changes();
         let (mut turn, mut last_lane) = (0_u64, 0);
         loop {
@@ -79,7 +82,8 @@ impl Worker {
             last_lane = lane;
             let batches = self
                 .persist("reading the journal", || {
-                    self.journal.read(lane, cursor, self.batch_events, self.batch_bytes)
+                    self.journal
+                        .read(lane, cursor, self.batch_events, self.batch_bytes)
                 })
                 .await?;
             if let Some(work) = self.prepare(lane, &batches) {
@@ -114,9 +118,13 @@ impl Worker {
             LaneKind::Live
         };
         let preferred = behind.iter().any(|(_, kind, _)| *kind == first);
-        let mut candidates = behind.iter().filter(|(_, kind, _)| !preferred || *kind == first);
+        let mut candidates = behind
+            .iter()
+            .filter(|(_, kind, _)| !preferred || *kind == first);
         let after = candidates.clone().find(|(lane, ..)| *lane > last);
-        after.or_else(|| candidates.next()).map(|(lane, _, cursor)| (*lane, *cursor))
+        after
+            .or_else(|| candidates.next())
+            .map(|(lane, _, cursor)| (*lane, *cursor))
     }
 
     fn prepare(&self, lane: LaneId, batches: &[Arc<Stored>]) -> Option<Work> {
@@ -140,14 +148,23 @@ impl Worker {
         };
         let tenant = Arc::clone(&first.events.first()?.origin().tenant_name);
         let batch = (!events.is_empty()).then_some(Batch { position, events });
-        Some(Work { lane, last: last.seq, batch, tally, filtered, tenant })
+        Some(Work {
+            lane,
+            last: last.seq,
+            batch,
+            tally,
+            filtered,
+            tenant,
+        })
     }
 
     fn pass(&self, event: &AuditEvent) -> Option<AuditEvent> {
         if !self.sources.contains(&event.origin().source) {
             return None;
         }
-        self.filters.iter().try_fold(event.clone(), |event, filter| filter.apply(event))
+        self.filters
+            .iter()
+            .try_fold(event.clone(), |event, filter| filter.apply(event))
     }
 
     async fn deal_with(&self, mut work: Work) -> Result<()> {
@@ -158,7 +175,10 @@ impl Worker {
             receipt = delivered.receipt;
             dead = self.count(batch, delivered.rejected, &mut work.tally, &work.tenant);
         }
-        let filtered = self.metrics.events_filtered.with_label_values(&[&*self.name, &*work.tenant]);
+        let filtered = self
+            .metrics
+            .events_filtered
+            .with_label_values(&[&*self.name, &*work.tenant]);
         filtered.inc_by(work.filtered);
         let step = Advance {
             sink: Arc::clone(&self.name),
@@ -168,19 +188,30 @@ impl Worker {
             tally: work.tally,
             dead,
         };
-        self.persist("moving the cursor", || self.journal.advance(step.clone())).await
+        self.persist("moving the cursor", || self.journal.advance(step.clone()))
+            .await
     }
 
     /// Delivers a batch, however long it takes. A batch that is refused as a whole is dead, event by event.
     async fn deliver(&self, batch: &Batch) -> Result<Delivered> {
-        let timer = self.metrics.delivery.with_label_values(&[&self.name]).start_timer();
+        let timer = self
+            .metrics
+            .delivery
+            .with_label_values(&[&self.name])
+            .start_timer();
         let delivered = self
             .persist("delivering", || async {
                 match tokio::time::timeout(self.timeout, self.sink.deliver(batch)).await {
                     Ok(Err(error)) if error.kind() == Kind::Rejected => {
-                        let refuse = |index| Rejected { index, reason: error.to_string() };
+                        let refuse = |index| Rejected {
+                            index,
+                            reason: error.to_string(),
+                        };
                         let rejected = (0..batch.events.len()).map(refuse).collect();
-                        Ok(Delivered { receipt: None, rejected })
+                        Ok(Delivered {
+                            receipt: None,
+                            rejected,
+                        })
                     }
                     Ok(answer) => answer,
                     Err(_) => Err(Error::unavailable(format!(
@@ -216,7 +247,11 @@ impl Worker {
             if let Some(reason) = reason {
                 tally.dead(event);
                 let (sink, event) = (Arc::clone(&self.name), event.clone());
-                dead.push(DeadLetter { sink, event, reason });
+                dead.push(DeadLetter {
+                    sink,
+                    event,
+                    reason,
+                });
                 continue;
             }
             tally.delivered(event);
@@ -226,10 +261,19 @@ impl Worker {
                 freshness.observe((now - created).as_seconds_f64());
             }
         }
-        self.metrics.events_delivered.with_label_values(&labels).inc_by(delivered);
-        self.metrics.delivered_bytes.with_label_values(&labels).inc_by(bytes);
+        self.metrics
+            .events_delivered
+            .with_label_values(&labels)
+            .inc_by(delivered);
+        self.metrics
+            .delivered_bytes
+            .with_label_values(&labels)
+            .inc_by(bytes);
         if let Some(first) = dead.first() {
-            self.metrics.events_dead_lettered.with_label_values(&labels).inc_by(dead.len() as u64);
+            self.metrics
+                .events_dead_lettered
+                .with_label_values(&labels)
+                .inc_by(dead.len() as u64);
             tracing::error!(
                 sink = %self.name, tenant, events = dead.len(),
                 "the destination refuses events for good; they are kept as dead letters: {}", first.reason

@@ -80,7 +80,12 @@ impl Runner {
         let [component, name, tenant] = self.labels();
         self.metrics.error(component, name, tenant, error.kind());
         if attempt <= 1 {
-            tracing::warn!(source = name, tenant, kind = error.kind().as_str(), "{doing}: {error}");
+            tracing::warn!(
+                source = name,
+                tenant,
+                kind = error.kind().as_str(),
+                "{doing}: {error}"
+            );
         } else {
             tracing::debug!(source = name, tenant, attempt, "{doing}: {error}");
         }
@@ -88,7 +93,10 @@ impl Runner {
 
     async fn list(&self, gate: &Gate) {
         let [component, name, tenant] = self.labels();
-        let up = self.metrics.up.with_label_values(&[component, name, tenant]);
+        let up = self
+            .metrics
+            .up
+            .with_label_values(&[component, name, tenant]);
         let mut attempt = 0;
         loop {
             gate.wait().await;
@@ -100,7 +108,10 @@ impl Runner {
                     attempt = 0;
                     up.set(1);
                     let now = self.clock.now().timestamp_millis() as f64 / 1000.0;
-                    self.metrics.last_listing.with_label_values(&[tenant, name]).set(now);
+                    self.metrics
+                        .last_listing
+                        .with_label_values(&[tenant, name])
+                        .set(now);
                     match next {
                         Next::Now => tokio::task::yield_now().await,
                         Next::After(wait) => tokio::time::sleep(wait).await,
@@ -113,13 +124,20 @@ impl Runner {
             attempt += 1;
             up.set(0);
             self.note("listing failed", &error, attempt);
-            self.metrics.retries.with_label_values(&[component, name, tenant]).inc();
+            self.metrics
+                .retries
+                .with_label_values(&[component, name, tenant])
+                .inc();
             let wait = retry::wait(&error, attempt);
             if matches!(error.kind(), Kind::Throttled | Kind::Auth | Kind::Config) {
                 gate.pause(wait);
             }
             if error.kind() == Kind::Bug {
-                tracing::error!(source = name, tenant, "{error}: this source stops listing; please report it");
+                tracing::error!(
+                    source = name,
+                    tenant,
+                    "{error}: this source stops listing; please report it"
+                );
                 return;
             }
             tokio::time::sleep(wait).await;
@@ -165,9 +183,16 @@ impl Runner {
             if !queue.is_empty() || fetches.running.len() >= self.parallel {
                 continue;
             }
-            let busy: HashSet<_> = fetches.busy.values().map(|due| Arc::clone(&due.unit.id)).collect();
-            let (due, next) =
-                self.intake.journal().due(self.intake.stream(), kind, busy, AHEAD).await?;
+            let busy: HashSet<_> = fetches
+                .busy
+                .values()
+                .map(|due| Arc::clone(&due.unit.id))
+                .collect();
+            let (due, next) = self
+                .intake
+                .journal()
+                .due(self.intake.stream(), kind, busy, AHEAD)
+                .await?;
             queue.extend(due);
             if let Some(next) = next {
                 let wait = (next - self.clock.now()).to_std().unwrap_or_default();
@@ -175,12 +200,21 @@ impl Runner {
             }
         }
         while fetches.running.len() < self.parallel {
-            let catching_up = fetches.busy.values().any(|due| due.unit.lane == LaneKind::CatchUp);
+            let catching_up = fetches
+                .busy
+                .values()
+                .any(|due| due.unit.lane == LaneKind::CatchUp);
             let one_left = fetches.running.len() + 1 == self.parallel && self.parallel > 1;
             let next = if one_left && !catching_up {
-                fetches.catch_up.pop_front().or_else(|| fetches.live.pop_front())
+                fetches
+                    .catch_up
+                    .pop_front()
+                    .or_else(|| fetches.live.pop_front())
             } else {
-                fetches.live.pop_front().or_else(|| fetches.catch_up.pop_front())
+                fetches
+                    .live
+                    .pop_front()
+                    .or_else(|| fetches.catch_up.pop_front())
             };
             let Some(due) = next else { break };
             let task = self.start(due.clone());
@@ -191,8 +225,11 @@ impl Runner {
     }
 
     fn start(&self, due: Due) -> impl Future<Output = Result<()>> + Send + use<> {
-        let (source, intake, slots) =
-            (Arc::clone(&self.source), self.intake.clone(), Arc::clone(&self.slots));
+        let (source, intake, slots) = (
+            Arc::clone(&self.source),
+            self.intake.clone(),
+            Arc::clone(&self.slots),
+        );
         async move {
             let _slot = slots
                 .acquire_owned()
@@ -235,11 +272,16 @@ impl Runner {
             gate.pause(retry::wait(&error, fetches.streak));
             Ok(())
         } else {
-            self.metrics.retries.with_label_values(&[component, name, tenant]).inc();
+            self.metrics
+                .retries
+                .with_label_values(&[component, name, tenant])
+                .inc();
             if fetches.streak >= STREAK {
                 gate.pause(retry::wait(&error, fetches.streak - STREAK + 1));
             }
-            journal.put_off(stream, &due.unit, wait, error.to_string()).await
+            journal
+                .put_off(stream, &due.unit, wait, error.to_string())
+                .await
         };
         if let Err(error) = recorded {
             self.note("a failed fetch cannot be recorded", &error, 1);

@@ -40,7 +40,9 @@ pub(super) fn decode(
     let plain = Bytes::from(plain);
     let number = |at: usize| -> Result<usize> {
         let bytes = plain.get(at..at + 4).and_then(|b| b.first_chunk::<4>());
-        bytes.map(|b| u32::from_le_bytes(*b) as usize).ok_or_else(damaged)
+        bytes
+            .map(|b| u32::from_le_bytes(*b) as usize)
+            .ok_or_else(damaged)
     };
     if number(0)? != events {
         return Err(damaged());

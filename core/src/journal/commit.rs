@@ -51,7 +51,9 @@ const NO_HOUR: Hour = -1;
 
 /// The hour that an event counts for.
 pub(super) fn hour_of(event: &AuditEvent) -> Hour {
-    event.created().map_or(NO_HOUR, |at| at.timestamp().div_euclid(3600).max(NO_HOUR))
+    event
+        .created()
+        .map_or(NO_HOUR, |at| at.timestamp().div_euclid(3600).max(NO_HOUR))
 }
 
 impl Journal {
@@ -59,7 +61,10 @@ impl Journal {
     pub async fn commit(&self, commit: Commit) -> Result<Committed> {
         let bound = self.shared.limits.handover_bytes;
         let id = Arc::clone(&self.shared.id);
-        let done = self.writer.run(move |tx| apply(tx, &commit, &id, bound)).await?;
+        let done = self
+            .writer
+            .run(move |tx| apply(tx, &commit, &id, bound))
+            .await?;
         Ok(done)
     }
 }
@@ -145,7 +150,11 @@ fn insert(
             lane.head = seq;
             lane.bytes += stored_bytes;
         }
-        if state.sinks.values().any(|sink| sink.cursors.contains_key(&lane)) {
+        if state
+            .sinks
+            .values()
+            .any(|sink| sink.cursors.contains_key(&lane))
+        {
             state.remember(stored, bound);
         }
     });
@@ -158,7 +167,11 @@ fn free_unclaimed(tx: &mut Tx<'_>, lane: LaneId) -> Result<()> {
         .conn
         .prepare_cached("SELECT EXISTS (SELECT 1 FROM cursors WHERE lane = ?1)")
         .and_then(|mut ask| ask.query_row([lane], |row| row.get(0))))?;
-    if claimed { Ok(()) } else { free_passed(tx, lane) }
+    if claimed {
+        Ok(())
+    } else {
+        free_passed(tx, lane)
+    }
 }
 
 fn count(tx: &Tx<'_>, tenant: &str, hours: &BTreeMap<Hour, [usize; 3]>) -> Result<()> {

@@ -73,7 +73,9 @@ impl Tally {
     /// All filtered, delivered and dead events.
     #[must_use]
     pub fn totals(&self) -> [u64; 3] {
-        self.hours.values().fold([0; 3], |sum, hour| [sum[0] + hour[0], sum[1] + hour[1], sum[2] + hour[2]])
+        self.hours.values().fold([0; 3], |sum, hour| {
+            [sum[0] + hour[0], sum[1] + hour[1], sum[2] + hour[2]]
+        })
     }
 }
 
@@ -114,7 +116,11 @@ impl Journal {
                 for spec in &sinks {
                     adopt(tx, spec)?;
                     let cursors = attach_one(tx, spec)?;
-                    let state = SinkState { cursors, required: spec.required };
+                    let state = SinkState {
+                        cursors,
+                        required: spec.required,
+                        attached: true,
+                    };
                     attached.insert(Arc::clone(&spec.name), state);
                 }
                 let orphans = find_orphans(tx, &attached, grace)?;
@@ -135,8 +141,26 @@ impl Journal {
     pub fn lane(&self, tenant: &str, kind: LaneKind) -> Option<LaneId> {
         self.shared.look(|state| {
             let mut lanes = state.lanes.iter();
-            lanes.find(|(_, lane)| &*lane.tenant == tenant && lane.kind == kind).map(|(id, _)| *id)
+            lanes
+                .find(|(_, lane)| &*lane.tenant == tenant && lane.kind == kind)
+                .map(|(id, _)| *id)
         })
+    }
+
+    /// The name of a tenant in the configuration; its id if it is not there.
+    #[must_use]
+    pub fn tenant_name(&self, tenant: &str) -> Arc<str> {
+        self.shared.look(|state| {
+            let known = state.lanes.values().find(|lane| &*lane.tenant == tenant);
+            known.map_or_else(|| tenant.into(), |lane| Arc::clone(&lane.tenant_name))
+        })
+    }
+
+    /// Whether `sink` is one of the running configuration's.
+    #[must_use]
+    pub fn is_attached(&self, sink: &str) -> bool {
+        self.shared
+            .look(|state| state.sinks.get(sink).is_some_and(|sink| sink.attached))
     }
 
     /// The lanes in which `sink` has something to read, live before catch-up, with its cursor.
@@ -162,7 +186,11 @@ impl Journal {
         let receipt: Option<Option<String>> = self
             .ask(move |conn| {
                 sql(conn
-                    .query_row("SELECT receipt FROM sinks WHERE sink = ?1", [&sink], |row| row.get(0))
+                    .query_row(
+                        "SELECT receipt FROM sinks WHERE sink = ?1",
+                        [&sink],
+                        |row| row.get(0),
+                    )
                     .optional())
             })
             .await?;
@@ -184,7 +212,9 @@ impl Journal {
                 self.id()
             )));
         }
-        let head = self.shared.look(|state| state.lanes.get(&position.lane).map(|lane| lane.head));
+        let head = self
+            .shared
+            .look(|state| state.lanes.get(&position.lane).map(|lane| lane.head));
         if head.is_none_or(|head| position.last > head) {
             return Err(Error::config(format!(
                 "the destination of sink {sink} is at sequence number {}, beyond this journal's end ({}): \
@@ -260,12 +290,22 @@ fn adopt(tx: &Tx<'_>, spec: &SinkSpec) -> Result<()> {
         return Ok(());
     };
     let known = |name: &str| -> Result<bool> {
-        sql(tx.conn.query_row("SELECT EXISTS (SELECT 1 FROM sinks WHERE sink = ?1)", [name], |row| row.get(0)))
+        sql(tx.conn.query_row(
+            "SELECT EXISTS (SELECT 1 FROM sinks WHERE sink = ?1)",
+            [name],
+            |row| row.get(0),
+        ))
     };
     if known(&spec.name)? || !known(old)? {
         return Ok(());
     }
-    for table in ["sinks", "cursors", "detached", "dead_letters", "coverage_sinks"] {
+    for table in [
+        "sinks",
+        "cursors",
+        "detached",
+        "dead_letters",
+        "coverage_sinks",
+    ] {
         sql(tx.conn.execute(
             &format!("UPDATE {table} SET sink = ?1 WHERE sink = ?2"),
             params![spec.name, old],
@@ -285,10 +325,14 @@ fn attach_one(tx: &Tx<'_>, spec: &SinkSpec) -> Result<BTreeMap<LaneId, u64>> {
         [&spec.name],
     ))?;
     let begin = match spec.start {
-        Start::Oldest => "coalesce((SELECT min(seq) - 1 FROM batches b WHERE b.lane = l.lane), \
-             (SELECT max(seq) FROM cursors c WHERE c.lane = l.lane), 0)",
-        Start::Now => "coalesce((SELECT max(seq) FROM batches b WHERE b.lane = l.lane), \
-             (SELECT max(seq) FROM cursors c WHERE c.lane = l.lane), 0)",
+        Start::Oldest => {
+            "coalesce((SELECT min(seq) - 1 FROM batches b WHERE b.lane = l.lane), \
+             (SELECT max(seq) FROM cursors c WHERE c.lane = l.lane), 0)"
+        }
+        Start::Now => {
+            "coalesce((SELECT max(seq) FROM batches b WHERE b.lane = l.lane), \
+             (SELECT max(seq) FROM cursors c WHERE c.lane = l.lane), 0)"
+        }
     };
     // The baseline is what the lane had journaled before the sink's first event, for the balance.
     let insert = format!(
@@ -300,16 +344,20 @@ fn attach_one(tx: &Tx<'_>, spec: &SinkSpec) -> Result<BTreeMap<LaneId, u64>> {
         sql(tx.conn.execute(&insert, params![spec.name, tenant]))?;
     }
     release_unselected(tx, spec)?;
-    let mut select = sql(tx.conn.prepare("SELECT lane, seq FROM cursors WHERE sink = ?1"))?;
-    let rows = sql(select.query_map([&spec.name], |row| Ok((row.get(0)?, row.get::<_, i64>(1)? as u64))))?;
+    let mut select = sql(tx
+        .conn
+        .prepare("SELECT lane, seq FROM cursors WHERE sink = ?1"))?;
+    let rows = sql(select.query_map([&spec.name], |row| {
+        Ok((row.get(0)?, row.get::<_, i64>(1)? as u64))
+    }))?;
     rows.map(sql).collect()
 }
 
 /// A sink that no longer selects a tenant no longer holds its data.
 fn release_unselected(tx: &Tx<'_>, spec: &SinkSpec) -> Result<()> {
-    let mut select = sql(tx.conn.prepare(
-        "SELECT lane, tenant FROM cursors JOIN lanes USING (lane) WHERE sink = ?1",
-    ))?;
+    let mut select = sql(tx
+        .conn
+        .prepare("SELECT lane, tenant FROM cursors JOIN lanes USING (lane) WHERE sink = ?1"))?;
     let rows = sql(select.query_map([&spec.name], |row| Ok((row.get(0)?, row.get(1)?))))?;
     for row in rows {
         let (lane, tenant): (LaneId, String) = sql(row)?;
@@ -340,20 +388,30 @@ fn find_orphans(
             continue;
         }
         let since = since.unwrap_or(now);
-        sql(tx.conn.execute("UPDATE sinks SET orphan_since = ?1 WHERE sink = ?2", params![since, sink]))?;
+        sql(tx.conn.execute(
+            "UPDATE sinks SET orphan_since = ?1 WHERE sink = ?2",
+            params![since, sink],
+        ))?;
         if now - since > grace_seconds {
             tracing::warn!(%sink, "the sink left the configuration and its grace is over; its cursors are freed");
             drop_sink(tx, &sink)?;
         } else {
-            orphans.push(Orphan { sink: sink.into(), since });
+            orphans.push(Orphan {
+                sink: sink.into(),
+                since,
+            });
         }
     }
     Ok(orphans)
 }
 
 fn drop_sink(tx: &Tx<'_>, sink: &str) -> Result<bool> {
-    sql(tx.conn.execute("DELETE FROM cursors WHERE sink = ?1", [sink]))?;
-    sql(tx.conn.execute("DELETE FROM stores WHERE instance = 'sink/' || ?1", [sink]))?;
+    sql(tx
+        .conn
+        .execute("DELETE FROM cursors WHERE sink = ?1", [sink]))?;
+    sql(tx
+        .conn
+        .execute("DELETE FROM stores WHERE instance = 'sink/' || ?1", [sink]))?;
     Ok(sql(tx.conn.execute("DELETE FROM sinks WHERE sink = ?1", [sink]))? > 0)
 }
 
@@ -367,11 +425,15 @@ fn apply(tx: &mut Tx<'_>, step: &Advance) -> Result<()> {
     let cursor: Option<i64> = sql(tx
         .conn
         .prepare_cached("SELECT seq FROM cursors WHERE sink = ?1 AND lane = ?2")
-        .and_then(|mut find| find.query_row(params![step.sink, step.lane], |row| row.get(0)).optional()))?;
+        .and_then(|mut find| {
+            find.query_row(params![step.sink, step.lane], |row| row.get(0))
+                .optional()
+        }))?;
     if let Some(receipt) = &step.receipt {
-        sql(tx.conn.prepare_cached("UPDATE sinks SET receipt = ?1 WHERE sink = ?2").and_then(
-            |mut update| update.execute(params![receipt.as_str(), step.sink]),
-        ))?;
+        sql(tx
+            .conn
+            .prepare_cached("UPDATE sinks SET receipt = ?1 WHERE sink = ?2")
+            .and_then(|mut update| update.execute(params![receipt.as_str(), step.sink])))?;
     }
     // The sink was detached or repositioned past this batch meanwhile: its events are counted already.
     if cursor.is_none_or(|cursor| cursor as u64 >= step.last) {
@@ -436,11 +498,15 @@ pub(super) fn move_cursor(tx: &mut Tx<'_>, sink: Arc<str>, lane: LaneId, seq: u6
 pub(super) fn free_passed(tx: &mut Tx<'_>, lane: LaneId) -> Result<()> {
     let passed: i64 = sql(tx
         .conn
-        .prepare_cached("SELECT coalesce(min(seq), 9223372036854775807) FROM cursors WHERE lane = ?1")
+        .prepare_cached(
+            "SELECT coalesce(min(seq), 9223372036854775807) FROM cursors WHERE lane = ?1",
+        )
         .and_then(|mut find| find.query_row([lane], |row| row.get(0))))?;
     let freed: i64 = sql(tx
         .conn
-        .prepare_cached("SELECT coalesce(sum(stored_bytes), 0) FROM batches WHERE lane = ?1 AND seq <= ?2")
+        .prepare_cached(
+            "SELECT coalesce(sum(stored_bytes), 0) FROM batches WHERE lane = ?1 AND seq <= ?2",
+        )
         .and_then(|mut sum| sum.query_row([lane, passed], |row| row.get(0))))?;
     if freed == 0 {
         return Ok(());

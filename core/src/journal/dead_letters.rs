@@ -81,7 +81,10 @@ pub(super) fn store_oversize(tx: &Tx<'_>, commit: &Commit) -> Result<()> {
         ))?;
         add_part(tx, letter, &piece.part)?;
         if piece.last {
-            sql(tx.conn.execute("UPDATE dead_letters SET complete = 1 WHERE letter = ?1", [letter]))?;
+            sql(tx.conn.execute(
+                "UPDATE dead_letters SET complete = 1 WHERE letter = ?1",
+                [letter],
+            ))?;
         }
     }
     Ok(())

@@ -32,7 +32,10 @@ impl Journal {
         let mut told = false;
         loop {
             changes.mark_unchanged();
-            match self.shared.look(|state| judge(state, tenant, self.shared.limits.max_bytes)) {
+            match self
+                .shared
+                .look(|state| judge(state, tenant, self.shared.limits.max_bytes))
+            {
                 Room::Yes => {
                     if told {
                         tracing::info!(%tenant, "the journal has room again; collecting goes on");
@@ -106,24 +109,42 @@ fn judge(state: &State, tenant: &str, max_bytes: u64) -> Room {
     tenants.sort_unstable();
     tenants.dedup();
     let share = limit / 2 / (tenants.len().max(1) as u64);
-    let borrowed: u64 =
-        tenants.iter().map(|tenant| state.tenant_bytes(tenant).saturating_sub(share)).sum();
+    let borrowed: u64 = tenants
+        .iter()
+        .map(|tenant| state.tenant_bytes(tenant).saturating_sub(share))
+        .sum();
     if state.tenant_bytes(tenant) < share || borrowed < limit / 2 {
         return Room::Yes;
     }
     let (mut optional, mut required) = (Vec::new(), Vec::new());
-    for (lane, known) in state.lanes.iter().filter(|(_, lane)| &*lane.tenant == tenant) {
-        let cursors = || state.sinks.iter().filter_map(|(name, s)| Some((name, s, *s.cursors.get(lane)?)));
+    for (lane, known) in state
+        .lanes
+        .iter()
+        .filter(|(_, lane)| &*lane.tenant == tenant)
+    {
+        let cursors = || {
+            state
+                .sinks
+                .iter()
+                .filter_map(|(name, s)| Some((name, s, *s.cursors.get(lane)?)))
+        };
         let behind = cursors().filter(|(_, sink, cursor)| sink.required && *cursor < known.head);
         required.extend(behind.map(|(name, ..)| Arc::clone(name)));
-        let needed = cursors().filter(|(_, sink, _)| sink.required).map(|(.., cursor)| cursor).min();
+        let needed = cursors()
+            .filter(|(_, sink, _)| sink.required)
+            .map(|(.., cursor)| cursor)
+            .min();
         let until = needed.unwrap_or(known.head);
         let held = cursors().filter(|(_, sink, cursor)| !sink.required && *cursor < until);
         optional.extend(held.map(|(name, ..)| (Arc::clone(name), *lane, until)));
     }
     required.sort_unstable();
     required.dedup();
-    if optional.is_empty() { Room::No(required) } else { Room::Detach(optional) }
+    if optional.is_empty() {
+        Room::No(required)
+    } else {
+        Room::Detach(optional)
+    }
 }
 
 #[cfg(test)]
@@ -133,7 +154,10 @@ mod tests {
     use crate::plugin::LaneKind;
 
     fn state(bytes: &[u64], required: bool) -> State {
-        let mut state = State { used_bytes: bytes.iter().sum(), ..State::default() };
+        let mut state = State {
+            used_bytes: bytes.iter().sum(),
+            ..State::default()
+        };
         for (lane, bytes) in (1..).zip(bytes) {
             let tenant: Arc<str> = format!("t{lane}").into();
             let known = LaneState {
@@ -145,7 +169,10 @@ mod tests {
                 bytes: *bytes,
             };
             state.lanes.insert(lane, known);
-            let sink = state.sinks.entry("s".into()).or_insert_with(SinkState::default);
+            let sink = state
+                .sinks
+                .entry("s".into())
+                .or_insert_with(SinkState::default);
             sink.cursors.insert(lane, 1);
             sink.required = required;
         }
@@ -165,7 +192,10 @@ mod tests {
     #[test]
     fn an_optional_sink_is_detached_before_anybody_waits() {
         let full = state(&[75, 24], false);
-        assert_eq!(judge(&full, "t1", 100), Room::Detach(vec![("s".into(), 1, 9)]));
+        assert_eq!(
+            judge(&full, "t1", 100),
+            Room::Detach(vec![("s".into(), 1, 9)])
+        );
     }
 
     #[test]

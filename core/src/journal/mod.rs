@@ -121,10 +121,23 @@ impl Journal {
         let dedupe = Dedupe::load(&conn).map_err(at)?;
         let state = load_state(&conn).map_err(at)?;
         let shared = Arc::new(Shared::new(id, clock, metrics, limits, state));
-        let readers = Arc::new(Readers { path, idle: Mutex::default() });
+        let readers = Arc::new(Readers {
+            path,
+            idle: Mutex::default(),
+        });
         let (writer, thread) =
             Writer::start(conn, dedupe, Fingerprinter::new(seed), Arc::clone(&shared))?;
-        Ok((Self { shared, writer, readers }, Closer { thread, _lock: lock }))
+        Ok((
+            Self {
+                shared,
+                writer,
+                readers,
+            },
+            Closer {
+                thread,
+                _lock: lock,
+            },
+        ))
     }
 
     /// The journal's random id.
@@ -157,13 +170,20 @@ const IDLE_READERS: usize = 4;
 
 impl Readers {
     fn with<T>(&self, question: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
-        let lent = self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop();
+        let lent = self
+            .idle
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .pop();
         let conn = match lent {
             Some(conn) => conn,
             None => open_read_only(&self.path)?,
         };
         let answer = question(&conn);
-        let mut idle = self.idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut idle = self
+            .idle
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         if idle.len() < IDLE_READERS {
             idle.push(conn);
         }
@@ -202,7 +222,12 @@ fn lock(dir: &Path) -> Result<File> {
 
 fn open_database(path: &Path) -> Result<Connection> {
     // Created by us first, so that it never exists with wider permissions.
-    OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)?;
+    OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(path)?;
     let conn = sql(Connection::open(path))?;
     // Pages of 8 KiB suit bodies of some ten kilobytes. `FULL`: a commit is on the disk when it returns.
     sql(conn.execute_batch(
@@ -226,11 +251,21 @@ fn open_read_only(path: &Path) -> Result<Connection> {
 /// The journal's id and hash seed, made at its first opening.
 fn identity(conn: &Connection) -> Result<(Arc<str>, u64)> {
     let fresh = uuid::Uuid::new_v4();
-    for (key, value) in [("id", fresh.to_string()), ("seed", uuid::Uuid::new_v4().as_u64_pair().0.to_string())] {
-        sql(conn.execute("INSERT OR IGNORE INTO meta (key, value) VALUES (?1, ?2)", [key, &value]))?;
+    for (key, value) in [
+        ("id", fresh.to_string()),
+        ("seed", uuid::Uuid::new_v4().as_u64_pair().0.to_string()),
+    ] {
+        sql(conn.execute(
+            "INSERT OR IGNORE INTO meta (key, value) VALUES (?1, ?2)",
+            [key, &value],
+        ))?;
     }
     let get = |key: &str| -> Result<String> {
-        sql(conn.query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get(0)))
+        sql(
+            conn.query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| {
+                row.get(0)
+            }),
+        )
     };
     let seed = get("seed")?
         .parse()
@@ -239,7 +274,10 @@ fn identity(conn: &Connection) -> Result<(Arc<str>, u64)> {
 }
 
 fn load_state(conn: &Connection) -> Result<State> {
-    let mut state = State { used_bytes: writer::used_bytes(conn)?, ..State::default() };
+    let mut state = State {
+        used_bytes: writer::used_bytes(conn)?,
+        ..State::default()
+    };
     let mut lanes = sql(conn.prepare("SELECT lane, tenant, kind FROM lanes"))?;
     let mut rows = sql(lanes.query([]))?;
     while let Some(row) = sql(rows.next())? {
@@ -251,7 +289,7 @@ fn load_state(conn: &Connection) -> Result<State> {
                 |row| Ok((row.get(0)?, row.get(1)?)),
             )
             .optional())?
-            .unwrap_or_default();
+        .unwrap_or_default();
         let passed: Option<i64> = sql(conn.query_row(
             "SELECT max(seq) FROM cursors WHERE lane = ?1",
             [lane],
@@ -285,7 +323,11 @@ fn load_state(conn: &Connection) -> Result<State> {
 }
 
 fn lane_kind(stored: i64) -> LaneKind {
-    if stored == 0 { LaneKind::Live } else { LaneKind::CatchUp }
+    if stored == 0 {
+        LaneKind::Live
+    } else {
+        LaneKind::CatchUp
+    }
 }
 
 fn stored_kind(kind: LaneKind) -> i64 {

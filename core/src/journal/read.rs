@@ -56,12 +56,19 @@ impl Journal {
             // Memory holds all that is after the cursor unless some of it was evicted or came before this start.
             let fresh = (after >= known.evicted).then(|| {
                 let after_cursor = |s: &&Arc<Stored>| s.lane == lane && s.seq > after;
-                take_fitting(&mut state.recent.iter().filter(after_cursor), max_events, max_bytes)
+                take_fitting(
+                    &mut state.recent.iter().filter(after_cursor),
+                    max_events,
+                    max_bytes,
+                )
             });
             (fresh, Some(Arc::clone(&known.tenant_name)))
         });
         match (fresh, name) {
-            (None, Some(name)) => self.read_disk(lane, name, after, max_events, max_bytes).await,
+            (None, Some(name)) => {
+                self.read_disk(lane, name, after, max_events, max_bytes)
+                    .await
+            }
             (fresh, _) => Ok(fresh.unwrap_or_default()),
         }
     }

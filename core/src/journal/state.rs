@@ -31,6 +31,8 @@ pub(super) struct SinkState {
     pub(super) cursors: BTreeMap<LaneId, u64>,
     /// A sink of the configuration that may hold its tenants back; orphans and optional sinks may not.
     pub(super) required: bool,
+    /// In the running configuration.
+    pub(super) attached: bool,
 }
 
 /// The state behind one lock.
@@ -102,7 +104,14 @@ impl Shared {
         limits: Limits,
         state: State,
     ) -> Self {
-        Self { id, clock, metrics, limits, state: Mutex::new(state), changed: watch::Sender::new(0) }
+        Self {
+            id,
+            clock,
+            metrics,
+            limits,
+            state: Mutex::new(state),
+            changed: watch::Sender::new(0),
+        }
     }
 
     /// Looks at the state. Never held across an await.

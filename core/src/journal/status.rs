@@ -108,7 +108,11 @@ fn read(conn: &Connection) -> Result<Status> {
 
 fn read_in_transaction(conn: &Connection) -> Result<Status> {
     Ok(Status {
-        journal: sql(conn.query_row("SELECT value FROM meta WHERE key = 'id'", [], |row| row.get(0)))?,
+        journal: sql(
+            conn.query_row("SELECT value FROM meta WHERE key = 'id'", [], |row| {
+                row.get(0)
+            }),
+        )?,
         used_bytes: writer::used_bytes(conn)?,
         tenants: tenants(conn)?,
         sinks: sinks(conn)?,

@@ -15,7 +15,10 @@ pub struct Store(Kind);
 
 #[derive(Clone)]
 enum Kind {
-    Journal { journal: Journal, instance: Arc<str> },
+    Journal {
+        journal: Journal,
+        instance: Arc<str>,
+    },
     Memory(Arc<Mutex<BTreeMap<String, String>>>),
 }
 
@@ -29,9 +32,11 @@ impl Store {
     /// The value at `key`.
     pub async fn get(&self, key: &str) -> Result<Option<String>> {
         match &self.0 {
-            Kind::Memory(map) => {
-                Ok(map.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned())
-            }
+            Kind::Memory(map) => Ok(map
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get(key)
+                .cloned()),
             Kind::Journal { journal, instance } => {
                 let (instance, key) = (Arc::clone(instance), key.to_owned());
                 journal
@@ -87,7 +92,10 @@ impl Journal {
     /// The store of a plugin instance, as `sink/archive`.
     #[must_use]
     pub fn store(&self, instance: &str) -> Store {
-        Store(Kind::Journal { journal: self.clone(), instance: instance.into() })
+        Store(Kind::Journal {
+            journal: self.clone(),
+            instance: instance.into(),
+        })
     }
 }
 

@@ -54,8 +54,9 @@ impl Journal {
                     [&source, &tenant],
                     |row| Ok((row.get(0)?, row.get(1)?)),
                 ))?;
-                let number = u8::try_from(number)
-                    .map_err(|_| Error::config("this journal has seen 255 sources; start a new one"))?;
+                let number = u8::try_from(number).map_err(|_| {
+                    Error::config("this journal has seen 255 sources; start a new one")
+                })?;
                 Ok(Stream { id, number })
             })
             .await
@@ -65,7 +66,11 @@ impl Journal {
     pub async fn checkpoint(&self, stream: &Stream) -> Result<Option<String>> {
         let id = stream.id;
         self.ask(move |conn| {
-            sql(conn.query_row("SELECT checkpoint FROM streams WHERE stream = ?1", [id], |row| row.get(0)))
+            sql(conn.query_row(
+                "SELECT checkpoint FROM streams WHERE stream = ?1",
+                [id],
+                |row| row.get(0),
+            ))
         })
         .await
     }
@@ -87,9 +92,10 @@ impl Journal {
                     *new.entry(Arc::clone(&unit.content_type)).or_default() += count;
                 }
                 if let Some(checkpoint) = checkpoint {
-                    sql(tx.conn.prepare_cached("UPDATE streams SET checkpoint = ?1 WHERE stream = ?2").and_then(
-                        |mut update| update.execute(params![checkpoint, stream]),
-                    ))?;
+                    sql(tx
+                        .conn
+                        .prepare_cached("UPDATE streams SET checkpoint = ?1 WHERE stream = ?2")
+                        .and_then(|mut update| update.execute(params![checkpoint, stream])))?;
                 }
                 forget_settled(tx)?;
                 Ok(new)
@@ -213,7 +219,9 @@ pub(super) fn finish_unit(tx: &Tx<'_>, stream: &Stream, origin: &Origin) -> Resu
              WHERE stream = ?1 AND unit = ?2 AND state = 0 RETURNING created",
         )
         .and_then(|mut update| {
-            update.query_row(params![stream.id, origin.unit], |row| row.get(0)).optional()
+            update
+                .query_row(params![stream.id, origin.unit], |row| row.get(0))
+                .optional()
         }))?;
     match created {
         Some(created) => count(tx, stream.id, &origin.content_type, created, "fetched"),
@@ -221,13 +229,23 @@ pub(super) fn finish_unit(tx: &Tx<'_>, stream: &Stream, origin: &Origin) -> Resu
     }
 }
 
-fn count(tx: &Tx<'_>, stream: i64, content_type: &str, created_ms: i64, column: &str) -> Result<()> {
+fn count(
+    tx: &Tx<'_>,
+    stream: i64,
+    content_type: &str,
+    created_ms: i64,
+    column: &str,
+) -> Result<()> {
     let upsert = format!(
         "INSERT INTO coverage_content (stream, content_type, hour, {column}) VALUES (?1, ?2, ?3, 1) \
          ON CONFLICT (stream, content_type, hour) DO UPDATE SET {column} = {column} + 1"
     );
     sql(tx.conn.prepare_cached(&upsert).and_then(|mut upsert| {
-        upsert.execute(params![stream, content_type, created_ms.div_euclid(MS_PER_HOUR)])
+        upsert.execute(params![
+            stream,
+            content_type,
+            created_ms.div_euclid(MS_PER_HOUR)
+        ])
     }))?;
     Ok(())
 }
@@ -247,4 +265,3 @@ fn forget_settled(tx: &Tx<'_>) -> Result<()> {
 fn time(ms: i64) -> DateTime<Utc> {
     DateTime::from_timestamp_millis(ms).unwrap_or_default()
 }
-

@@ -6,8 +6,8 @@ use std::thread::JoinHandle;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
-use super::state::{Shared, State};
 use super::sql;
+use super::state::{Shared, State};
 use crate::dedupe::{Dedupe, Fingerprinter};
 use crate::error::{Error, Result};
 
@@ -57,7 +57,13 @@ impl Writer {
         let thread = std::thread::Builder::new()
             .name("journal".to_owned())
             .spawn(move || {
-                let mut thread = Thread { conn, dedupe, fingerprinter, compressor, shared };
+                let mut thread = Thread {
+                    conn,
+                    dedupe,
+                    fingerprinter,
+                    compressor,
+                    shared,
+                };
                 thread.run(queue);
             })?;
         Ok((Self { jobs }, thread))
@@ -73,8 +79,8 @@ impl Writer {
             let result = job(tx);
             let succeeded = result.is_ok();
             let respond: Answer = Box::new(move |fate| {
-                let result = result
-                    .and_then(|value| fate.map(|()| value).map_err(Error::unavailable));
+                let result =
+                    result.and_then(|value| fate.map(|()| value).map_err(Error::unavailable));
                 // The caller may have gone; what it asked for has happened all the same.
                 drop(answer.send(result));
             });
