@@ -151,11 +151,7 @@ async fn respond(
 
 /// A client as the engine gives it to plugins.
 pub(crate) fn http() -> reqwest::Client {
-    drop(rustls::crypto::ring::default_provider().install_default());
-    reqwest::Client::builder()
-        .redirect(reqwest::redirect::Policy::none())
-        .build()
-        .unwrap()
+    audit_exporter_core::http::client().unwrap()
 }
 
 /// A tenant whose authority and API are at `url`.

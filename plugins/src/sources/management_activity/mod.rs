@@ -43,6 +43,7 @@ struct ManagementActivity {
 }
 
 /// Builds the source for the one tenant of `context`.
+#[allow(clippy::needless_pass_by_value)] // The registry's signature.
 pub(crate) fn build(context: Context) -> Result<Box<dyn Source>> {
     Ok(Box::new(ManagementActivity::new(&context)?))
 }
