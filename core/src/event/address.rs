@@ -112,8 +112,7 @@ mod tests {
     proptest! {
         #[test]
         fn takes_any_text(text in any::<String>(), like in r"[0-9a-f:.\[\]%]{0,40}") {
-            client_address(&text);
-            client_address(&like);
+            std::hint::black_box((client_address(&text), client_address(&like)));
         }
 
         #[test]

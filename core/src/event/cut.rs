@@ -218,9 +218,8 @@ impl Cutter {
             Phase::Behind { .. } => Err(Broken::Trailing),
             Phase::Before { mark: 0 | 3 } => Err(Broken::Empty),
             Phase::Before { .. } => Err(Broken::NotAnArray),
-            Phase::Between => Err(Broken::Unclosed),
             Phase::Element if self.nesting.is_open() => Err(Broken::Truncated),
-            Phase::Element => Err(Broken::Unclosed),
+            Phase::Element | Phase::Between => Err(Broken::Unclosed),
             Phase::Broken(broken) => Err(broken),
         }
     }

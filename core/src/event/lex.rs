@@ -5,33 +5,12 @@
 
 use memchr::memchr2;
 
-/// Strings in audit records are short; this many bytes are looked at in words before `memchr` is worth its call.
-const SHORT: usize = 32;
+use super::marks::{BLOCK, marks};
 
 /// The position of the first quote or backslash at or after `at`.
 #[inline]
-pub(super) fn quote_or_backslash(bytes: &[u8], at: usize) -> Option<usize> {
-    let rest = bytes.get(at..)?;
-    let (words, _) = rest.as_chunks::<8>();
-    for (index, word) in words.iter().take(SHORT / 8).enumerate() {
-        let word = u64::from_le_bytes(*word);
-        let hits = zero_bytes(word ^ repeat(b'"')) | zero_bytes(word ^ repeat(b'\\'));
-        if hits != 0 {
-            return Some(at + index * 8 + (hits.trailing_zeros() / 8) as usize);
-        }
-    }
-    let looked_at = words.len().min(SHORT / 8) * 8;
-    memchr2(b'"', b'\\', &rest[looked_at..]).map(|found| at + looked_at + found)
-}
-
-const fn repeat(byte: u8) -> u64 {
-    0x0101_0101_0101_0101 * byte as u64
-}
-
-/// The high bit of each byte that is zero; exact for the lowest one, which is the only one that is used.
-#[inline]
-const fn zero_bytes(word: u64) -> u64 {
-    word.wrapping_sub(repeat(0x01)) & !word & repeat(0x80)
+fn quote_or_backslash(bytes: &[u8], at: usize) -> Option<usize> {
+    memchr2(b'"', b'\\', bytes.get(at..)?).map(|found| at + found)
 }
 
 /// JSON's white space.
@@ -65,7 +44,7 @@ pub(super) fn string_end(bytes: &[u8], mut at: usize) -> Option<(usize, bool)> {
 }
 
 /// Where a scan stands between two bytes: how deep, in a string or not, behind a backslash or not.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Nesting {
     depth: usize,
     in_string: bool,
@@ -92,8 +71,53 @@ impl Nesting {
 
     /// Goes on from `at` until everything that is open is closed, or to the end of `bytes`; returns where it stopped.
     /// May be continued with the bytes that follow, wherever it stopped.
-    #[inline]
     pub(super) fn close(&mut self, bytes: &[u8], mut at: usize) -> usize {
+        if self.depth > 0 {
+            while let Some(block) = bytes.get(at..).and_then(|rest| rest.first_chunk()) {
+                at = match self.close_block(block) {
+                    Block::Open => at + BLOCK,
+                    Block::Closed(len) => return at + len,
+                    Block::Odd => self.close_bytes(&bytes[..at + BLOCK], at),
+                };
+                if !self.is_open() {
+                    return at;
+                }
+            }
+        }
+        self.close_bytes(bytes, at)
+    }
+
+    /// [`Nesting::close`] for a block, when a bracket is open.
+    #[inline]
+    fn close_block(&mut self, block: &[u8; BLOCK]) -> Block {
+        let marks = marks(block);
+        let (escaped, behind_backslash) = escaped(marks.backslashes, self.behind_backslash);
+        // A bit for each byte in a string, its opening quote included.
+        let strings = running_parity(marks.quotes & !escaped) ^ bits(self.in_string);
+        if marks.backslashes & !strings != 0 {
+            return Block::Odd;
+        }
+        let mut brackets = marks.brackets & !strings;
+        while brackets != 0 {
+            let at = brackets.trailing_zeros() as usize;
+            brackets &= brackets - 1;
+            if is_opener(block[at]) {
+                self.depth += 1;
+            } else if is_closer(block[at]) {
+                self.depth -= 1;
+                if self.depth == 0 {
+                    *self = Self::default();
+                    return Block::Closed(at + 1);
+                }
+            }
+        }
+        self.in_string = strings >> (BLOCK - 1) != 0;
+        self.behind_backslash = behind_backslash;
+        Block::Open
+    }
+
+    /// [`Nesting::close`] byte by byte.
+    fn close_bytes(&mut self, bytes: &[u8], mut at: usize) -> usize {
         loop {
             if self.in_string {
                 at = self.close_string(bytes, at);
@@ -148,6 +172,48 @@ impl Nesting {
     }
 }
 
+/// What became of a block.
+enum Block {
+    /// It closes nothing that was open before it.
+    Open,
+    /// It closes everything with its byte before this one.
+    Closed(usize),
+    /// It holds a backslash outside a string, where it escapes nothing: no JSON, to be read byte by byte.
+    Odd,
+}
+
+/// The bytes behind backslashes that are not behind backslashes themselves; whether the first byte of the next block
+/// is one.
+#[inline]
+fn escaped(mut backslashes: u64, behind_backslash: bool) -> (u64, bool) {
+    let mut escaped = u64::from(behind_backslash);
+    let mut last = false;
+    backslashes &= !escaped;
+    while backslashes != 0 {
+        let backslash = backslashes & backslashes.wrapping_neg();
+        let next = backslash << 1;
+        escaped |= next;
+        last = next == 0;
+        backslashes &= !(backslash | next);
+    }
+    (escaped, last)
+}
+
+/// Each bit says whether the bits up to it, itself included, are odd in number.
+#[inline]
+const fn running_parity(mut bits: u64) -> u64 {
+    bits ^= bits << 1;
+    bits ^= bits << 2;
+    bits ^= bits << 4;
+    bits ^= bits << 8;
+    bits ^= bits << 16;
+    bits ^ bits << 32
+}
+
+const fn bits(all: bool) -> u64 {
+    if all { u64::MAX } else { 0 }
+}
+
 /// `[` and `{` differ in one bit.
 #[inline]
 const fn is_opener(byte: u8) -> bool {
@@ -162,21 +228,9 @@ const fn is_closer(byte: u8) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use proptest::prelude::*;
 
-    #[test]
-    fn finds_quotes_and_backslashes_at_every_distance() {
-        for distance in 0..100 {
-            for mark in [b'"', b'\\'] {
-                let mut text = vec![b'x'; distance];
-                assert_eq!(quote_or_backslash(&text, 0), None);
-                text.push(mark);
-                text.extend(b"\"\\....");
-                assert_eq!(quote_or_backslash(&text, 0), Some(distance));
-            }
-        }
-        assert_eq!(quote_or_backslash(b"ab", 3), None);
-    }
+    use super::*;
 
     #[test]
     fn closers_close_whatever_is_open() {
@@ -184,5 +238,33 @@ mod tests {
         assert!(nesting.open(b'{'));
         assert_eq!(nesting.close(br#""a":[1}],..."#, 0), 8);
         assert!(!nesting.is_open());
+    }
+
+    proptest! {
+        #[test]
+        fn blocks_and_bytes_agree(
+            text in r#"(["\\]{1,3}|[\[\]{}]|[a:, é]{1,40}){0,60}"#,
+            json in prop::collection::vec(any::<String>(), 0..20),
+            at in any::<usize>(),
+        ) {
+            let json = serde_json::json!([[json], {"a": json}]).to_string();
+            for bytes in [text.as_bytes(), json.as_bytes()] {
+                let mut by_bytes = Nesting::default();
+                by_bytes.open(b'{');
+                let mut by_blocks = by_bytes;
+                let mut in_two = by_bytes;
+                let end = by_bytes.close_bytes(bytes, 0);
+                prop_assert_eq!(by_blocks.close(bytes, 0), end);
+                prop_assert_eq!(by_blocks, by_bytes);
+
+                let middle = in_two.close(&bytes[..at % (bytes.len() + 1)], 0);
+                if in_two.is_open() {
+                    prop_assert_eq!(in_two.close(bytes, middle), end);
+                } else {
+                    prop_assert_eq!(middle, end);
+                }
+                prop_assert_eq!(in_two, by_bytes);
+            }
+        }
     }
 }

@@ -8,6 +8,7 @@ mod address;
 pub mod cut;
 pub mod header;
 mod lex;
+mod marks;
 pub mod ndjson;
 pub mod normalized;
 pub mod record_type;

@@ -1,8 +1,9 @@
 //! Record types: what kind of record it is, as a number.
 //!
 //! The names come from Microsoft Graph's metadata and the Management Activity API's documentation, which disagree on
-//! some; where they do, Graph's stands, and the documentation's is understood as well unless Graph has given the same
-//! name to another number. New numbers appear all the time, so the number is the fact and the name is decoration.
+//! some. Where they do, Graph's stands; the documentation's is understood too where the two only differ in the word,
+//! but not where they number differently. New numbers appear all the time, so the number is the fact and the name is
+//! decoration.
 
 use std::cmp::Ordering;
 use std::sync::LazyLock;

@@ -260,8 +260,7 @@ mod tests {
 
         #[test]
         fn takes_any_text(text in any::<String>(), like in r"[0-9/:T .+Z-]{0,40}") {
-            parse(&text);
-            parse(&like);
+            std::hint::black_box((parse(&text), parse(&like)));
         }
     }
 }

@@ -51,6 +51,12 @@ fn the_form_is_the_documented_one() {
         r#""source":"activity","content_type":"Audit.General","content_blob":"blob$1","raw":"#,
     );
     assert_eq!(written(raw.as_bytes()), format!("{expected}{raw}}}"));
+
+    let documentation = include_str!("../../../../docs/normalized-event.md");
+    let value: Value = serde_json::from_str(&written(raw.as_bytes())).unwrap();
+    for key in value.as_object().unwrap().keys() {
+        assert!(documentation.contains(&format!("\n| `{key}` |")), "{key}");
+    }
 }
 
 #[test]
