@@ -1,0 +1,9 @@
+//! The simulator against the protocol references, over real HTTP: exact statuses and bodies.
+
+mod client;
+mod faults;
+mod ledger;
+mod listing;
+mod subscriptions;
+mod tokens;
+mod webhooks;
