@@ -241,8 +241,9 @@ impl Lister {
         }
         let now = self.client.now();
         let before = ledger.progress(content_type).await.start_requested;
-        // A request in the future was noted by a wrong clock.
-        if before.is_some_and(|at| at <= now && now - at < START_COOL_DOWN) {
+        // The service's clock is read in whole seconds, so the request may seem to lie ahead. One that lies far ahead
+        // was noted by a wrong clock.
+        if before.is_some_and(|at| (now - at).abs() < START_COOL_DOWN) {
             return Ok(());
         }
         // Noted first: the wait holds across a crash.
@@ -352,7 +353,7 @@ impl Lister {
                 return Ok(());
             };
             if !units.is_empty() {
-                new += ledger.register(content_type, units, |_| ()).await?;
+                new += ledger.register_part(units).await?;
             }
             url = next;
         }
