@@ -1,1 +1,19 @@
-//! placeholder
+//! The engine of `audit-exporter`: it collects audit events completely and delivers them durably.
+//!
+//! ```text
+//! source ──units──▶ intake ──batches──▶ journal ──▶ sink worker: filters → deliver → cursor
+//! ```
+
+pub mod admin;
+pub mod clock;
+pub mod config;
+mod dedupe;
+pub mod engine;
+pub mod error;
+pub mod event;
+pub mod http;
+pub mod journal;
+pub mod metrics;
+pub mod plugin;
+
+pub use error::{Error, Kind, Result};

@@ -1,0 +1,63 @@
+//! What is allowed, but loses or wastes something if it was not meant.
+
+use super::{Config, Sink, Source};
+
+/// The warnings about a configuration that is valid.
+pub(super) fn find(config: &Config) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for tenant in &*config.tenants {
+        if !config
+            .sources
+            .iter()
+            .any(|source| source.tenants.contains(&tenant.name))
+        {
+            warnings.push(format!(
+                "tenants.{}: no source collects its events",
+                tenant.name
+            ));
+        }
+    }
+    for source in &config.sources {
+        let unread: Vec<_> = source
+            .tenants
+            .iter()
+            .filter(|tenant| !config.sinks.iter().any(|sink| takes(sink, source, tenant)))
+            .map(AsRef::as_ref)
+            .collect();
+        if !unread.is_empty() {
+            let unread = unread.join(", ");
+            warnings.push(format!(
+                "sources.{}: no sink takes the events of {unread}",
+                source.name
+            ));
+        }
+    }
+    for sink in &config.sinks {
+        let fed = |source: &Source| {
+            source
+                .tenants
+                .iter()
+                .any(|tenant| takes(sink, source, tenant))
+        };
+        if !config.sources.iter().any(fed) {
+            warnings.push(format!(
+                "sinks.{}: no source collects for its tenants",
+                sink.name
+            ));
+        }
+    }
+    for filter in &config.filters {
+        if !config
+            .sinks
+            .iter()
+            .any(|sink| sink.filters.contains(&filter.name))
+        {
+            warnings.push(format!("filters.{}: no sink uses it", filter.name));
+        }
+    }
+    warnings
+}
+
+fn takes(sink: &Sink, source: &Source, tenant: &std::sync::Arc<str>) -> bool {
+    sink.sources.contains(&source.name) && sink.tenants.contains(tenant)
+}

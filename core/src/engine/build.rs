@@ -1,0 +1,251 @@
+//! From names in the configuration to running parts.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use super::intake::{Intake, IntakeLimits};
+use super::{sink, source};
+use crate::clock::Clock;
+use crate::config::{self, Config, Tenant};
+use crate::error::{Error, Result};
+use crate::http;
+use crate::journal::{Journal, Limits, SinkSpec, Start, Store};
+use crate::metrics::{Meter, Metrics};
+use crate::plugin::{Context, Filter, Registry, Sink, Source};
+
+/// A source of one tenant, built.
+pub(super) struct BuiltSource {
+    pub(super) name: Arc<str>,
+    pub(super) tenant: Tenant,
+    pub(super) source: Box<dyn Source>,
+}
+
+/// A sink, built.
+pub(super) struct BuiltSink<'a> {
+    pub(super) config: &'a config::Sink,
+    pub(super) sink: Box<dyn Sink>,
+    filters: Vec<Arc<dyn Filter>>,
+}
+
+/// What every part is built from.
+pub(super) struct Parts<'a> {
+    pub(super) config: &'a Config,
+    pub(super) registry: &'a Registry,
+    pub(super) clock: &'a Clock,
+    pub(super) metrics: &'a Metrics,
+    pub(super) journal: &'a Journal,
+}
+
+/// The journal's limits.
+pub(super) fn journal_limits(config: &Config) -> Limits {
+    Limits {
+        max_bytes: config.journal.max_size.0,
+        handover_bytes: config.limits.handover_memory.bytes(),
+        orphan_grace: config.journal.orphan_grace.0,
+    }
+}
+
+/// The configuration's sinks as the journal needs to know them.
+pub(super) fn specs(config: &Config) -> Vec<SinkSpec> {
+    let spec = |sink: &config::Sink| SinkSpec {
+        name: Arc::clone(&sink.name),
+        renamed_from: sink.renamed_from.clone(),
+        required: sink.required,
+        start: match sink.start {
+            config::Start::Oldest => Start::Oldest,
+            config::Start::Now => Start::Now,
+        },
+        tenants: ids(config, &sink.tenants),
+    };
+    config.sinks.iter().map(spec).collect()
+}
+
+fn ids(config: &Config, names: &[Arc<str>]) -> Vec<Arc<str>> {
+    let tenants = names.iter().filter_map(|name| config.tenant(name));
+    tenants.map(|tenant| Arc::clone(&tenant.id)).collect()
+}
+
+/// Fetches that may run at once: each holds about a batch of memory.
+pub(super) fn slots(config: &Config) -> usize {
+    let limits = &config.limits;
+    let by_memory = limits.intake_memory.bytes() / limits.batch_size.bytes().max(1);
+    limits.parallel_fetches.get().min(by_memory.max(1))
+}
+
+/// Builds plugins from a configuration. `store` gives each instance its durable store.
+pub(super) struct Builder<'a> {
+    pub(super) config: &'a Config,
+    pub(super) registry: &'a Registry,
+    pub(super) clock: &'a Clock,
+    pub(super) store: &'a dyn Fn(String) -> Store,
+    pub(super) meter: &'a dyn Fn(&str, &str) -> Meter,
+}
+
+impl Builder<'_> {
+    /// One source for one tenant.
+    pub(super) fn source(
+        &self,
+        source: &config::Source,
+        tenant: &Tenant,
+        http: &reqwest::Client,
+    ) -> Result<Box<dyn Source>> {
+        let context = Context {
+            name: Arc::clone(&source.name),
+            options: source.options.for_tenant(&tenant.name)?,
+            tenants: Arc::from([tenant.clone()]),
+            http: http.clone(),
+            meter: (self.meter)(&tenant.name, &source.name),
+            clock: self.clock.clone(),
+            store: (self.store)(format!("source/{}/{}", source.name, tenant.id)),
+        };
+        self.registry.build_source(&source.kind, context)
+    }
+
+    /// All filters, by name.
+    pub(super) fn filters(&self) -> Result<BTreeMap<Arc<str>, Arc<dyn Filter>>> {
+        let http = http::client()?;
+        let build = |filter: &config::Filter| {
+            let context = Context {
+                name: Arc::clone(&filter.name),
+                options: filter.options.clone(),
+                tenants: Arc::clone(&self.config.tenants),
+                http: http.clone(),
+                meter: Meter::default(),
+                clock: self.clock.clone(),
+                store: (self.store)(format!("filter/{}", filter.name)),
+            };
+            let built = self.registry.build_filter(&filter.kind, context)?;
+            Ok((Arc::clone(&filter.name), Arc::from(built)))
+        };
+        self.config.filters.iter().map(build).collect()
+    }
+
+    /// One sink.
+    pub(super) fn sink(
+        &self,
+        sink: &config::Sink,
+        http: &reqwest::Client,
+    ) -> Result<Box<dyn Sink>> {
+        let tenants = sink
+            .tenants
+            .iter()
+            .filter_map(|name| self.config.tenant(name))
+            .cloned();
+        let context = Context {
+            name: Arc::clone(&sink.name),
+            options: sink.options.clone(),
+            tenants: tenants.collect(),
+            http: http.clone(),
+            meter: Meter::default(),
+            clock: self.clock.clone(),
+            store: (self.store)(format!("sink/{}", sink.name)),
+        };
+        self.registry.build_sink(&sink.kind, context)
+    }
+}
+
+impl<'a> Parts<'a> {
+    fn with_builder<T>(&self, build: impl FnOnce(&Builder<'_>) -> T) -> T {
+        build(&Builder {
+            config: self.config,
+            registry: self.registry,
+            clock: self.clock,
+            store: &|instance| self.journal.store(&instance),
+            meter: &|tenant, source| self.metrics.meter(tenant, source),
+        })
+    }
+
+    /// Every source for each of its tenants.
+    pub(super) fn sources(&self) -> Result<Vec<BuiltSource>> {
+        let http = http::client()?;
+        let mut built = Vec::new();
+        for source in &self.config.sources {
+            for name in &source.tenants {
+                let tenant = self.config.tenant(name).ok_or_else(|| {
+                    Error::bug(format!("tenant {name} was selected but is not there"))
+                })?;
+                let plugin = self.with_builder(|builder| builder.source(source, tenant, &http))?;
+                let (name, tenant) = (Arc::clone(&source.name), tenant.clone());
+                built.push(BuiltSource {
+                    name,
+                    tenant,
+                    source: plugin,
+                });
+            }
+        }
+        Ok(built)
+    }
+
+    /// Every sink.
+    pub(super) fn sinks(&self) -> Result<Vec<BuiltSink<'a>>> {
+        let http = http::client()?;
+        let filters = self.with_builder(|builder| builder.filters())?;
+        let build = |sink: &'a config::Sink| {
+            let chain = sink.filters.iter().filter_map(|name| filters.get(name));
+            Ok(BuiltSink {
+                config: sink,
+                sink: self.with_builder(|builder| builder.sink(sink, &http))?,
+                filters: chain.map(Arc::clone).collect(),
+            })
+        };
+        self.config.sinks.iter().map(build).collect()
+    }
+
+    /// A sink's worker.
+    pub(super) fn worker(
+        &self,
+        built: BuiltSink<'_>,
+        drain: &CancellationToken,
+        stop: &CancellationToken,
+    ) -> sink::Worker {
+        let config = built.config;
+        sink::Worker {
+            name: Arc::clone(&config.name),
+            sink: built.sink,
+            filters: built.filters,
+            sources: config.sources.clone(),
+            journal: self.journal.clone(),
+            metrics: self.metrics.clone(),
+            clock: self.clock.clone(),
+            batch_events: config.batch_events.get(),
+            batch_bytes: config.batch_size.bytes(),
+            timeout: config.timeout.0,
+            drain: drain.clone(),
+            stop: stop.clone(),
+        }
+    }
+
+    /// A source's runner for one tenant.
+    pub(super) async fn runner(
+        &self,
+        built: BuiltSource,
+        slots: &Arc<Semaphore>,
+        stop: &CancellationToken,
+    ) -> Result<source::Runner> {
+        let limits = &self.config.limits;
+        let intake = Intake::open(
+            self.journal.clone(),
+            self.metrics.clone(),
+            IntakeLimits {
+                batch_bytes: limits.batch_size.bytes(),
+                record_bytes: limits.record_size.bytes(),
+                unit_bytes: limits.blob_size.0,
+            },
+            built.tenant,
+            built.name,
+        )
+        .await?;
+        Ok(source::Runner {
+            source: Arc::from(built.source),
+            intake,
+            metrics: self.metrics.clone(),
+            clock: self.clock.clone(),
+            slots: Arc::clone(slots),
+            parallel: limits.parallel_fetches_per_tenant.get(),
+            stop: stop.clone(),
+        })
+    }
+}

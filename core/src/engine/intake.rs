@@ -1,0 +1,319 @@
+//! What a source hands its finds and its bytes to.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::Notify;
+
+use crate::config::Tenant;
+use crate::error::{Error, Result};
+use crate::event::cut::{Cutter, Limits as CutLimits, Piece};
+use crate::event::{AuditEvent, Origin};
+use crate::journal::{Commit, Journal, LaneId, OversizePart, Stream};
+use crate::metrics::Metrics;
+use crate::plugin::{LaneKind, Unit};
+
+/// Bounds of what one fetch may hold and produce.
+#[derive(Clone, Copy, Debug)]
+pub struct IntakeLimits {
+    /// Raw bytes after which a batch is committed.
+    pub batch_bytes: usize,
+    /// Bytes beyond which a record goes to the dead letters.
+    pub record_bytes: usize,
+    /// Inflated bytes beyond which a unit is given up.
+    pub unit_bytes: u64,
+}
+
+impl Default for IntakeLimits {
+    fn default() -> Self {
+        Self {
+            batch_bytes: 1 << 20,
+            record_bytes: 16 << 20,
+            unit_bytes: 4 << 30,
+        }
+    }
+}
+
+/// One tenant's way into the journal, for one source. Cheap to clone.
+#[derive(Clone)]
+pub struct Intake(Arc<Inner>);
+
+struct Inner {
+    tenant: Tenant,
+    source: Arc<str>,
+    stream: Stream,
+    lanes: [LaneId; 2],
+    journal: Journal,
+    metrics: Metrics,
+    limits: IntakeLimits,
+    registered: Notify,
+}
+
+impl Intake {
+    /// Opens the way of `source` for `tenant`, whose lanes the journal knows.
+    pub async fn open(
+        journal: Journal,
+        metrics: Metrics,
+        limits: IntakeLimits,
+        tenant: Tenant,
+        source: Arc<str>,
+    ) -> Result<Self> {
+        let stream = journal.stream(&source, &tenant.id).await?;
+        let lane = |kind| {
+            journal
+                .lane(&tenant.id, kind)
+                .ok_or_else(|| Error::bug(format!("tenant {} has no lane", tenant.name)))
+        };
+        let lanes = [lane(LaneKind::Live)?, lane(LaneKind::CatchUp)?];
+        let registered = Notify::new();
+        Ok(Self(Arc::new(Inner {
+            tenant,
+            source,
+            stream,
+            lanes,
+            journal,
+            metrics,
+            limits,
+            registered,
+        })))
+    }
+
+    /// The tenant that is collected.
+    #[must_use]
+    pub fn tenant(&self) -> &Tenant {
+        &self.0.tenant
+    }
+
+    /// The source's checkpoint, as it last stored it.
+    pub async fn checkpoint<T: DeserializeOwned>(&self) -> Result<Option<T>> {
+        let stored = self.0.journal.checkpoint(&self.0.stream).await?;
+        stored
+            .map(|text| {
+                serde_json::from_str(&text).map_err(|error| {
+                    Error::config(format!(
+                        "the checkpoint of source {} was written by another version",
+                        self.0.source
+                    ))
+                    .with_cause(error)
+                })
+            })
+            .transpose()
+    }
+
+    /// Registers what the source has listed and, if given, stores its checkpoint, in one transaction. Units that are
+    /// known are left as they are. Returns how many were new.
+    pub async fn register<T: Serialize + Sync>(
+        &self,
+        units: Vec<Unit>,
+        checkpoint: Option<&T>,
+    ) -> Result<usize> {
+        let inner = &self.0;
+        let checkpoint = checkpoint
+            .map(serde_json::to_string)
+            .transpose()
+            .map_err(|error| {
+                Error::bug("a checkpoint cannot be written as JSON").with_cause(error)
+            })?;
+        let new = inner
+            .journal
+            .register(&inner.stream, units, checkpoint)
+            .await?;
+        for (content_type, count) in &new {
+            let labels = [&*inner.tenant.name, &*inner.source, &**content_type];
+            inner
+                .metrics
+                .units_listed
+                .with_label_values(&labels)
+                .inc_by(*count as u64);
+        }
+        let new = new.values().sum();
+        if new > 0 {
+            inner.registered.notify_one();
+        }
+        Ok(new)
+    }
+
+    /// Waits until new units are registered.
+    pub(super) async fn registered(&self) {
+        self.0.registered.notified().await;
+    }
+
+    pub(super) fn journal(&self) -> &Journal {
+        &self.0.journal
+    }
+
+    pub(super) fn stream(&self) -> &Stream {
+        &self.0.stream
+    }
+
+    pub(super) fn source(&self) -> &Arc<str> {
+        &self.0.source
+    }
+
+    /// A writer for one try of fetching `unit`.
+    #[must_use]
+    pub fn writer(&self, unit: &Unit) -> UnitWriter {
+        let inner = &self.0;
+        UnitWriter {
+            intake: self.clone(),
+            origin: Arc::new(Origin {
+                tenant: Arc::clone(&inner.tenant.id),
+                tenant_name: Arc::clone(&inner.tenant.name),
+                source: Arc::clone(&inner.source),
+                content_type: Arc::clone(&unit.content_type),
+                unit: Arc::clone(&unit.id),
+            }),
+            lane: inner.lanes[usize::from(unit.lane == LaneKind::CatchUp)],
+            cutter: Cutter::new(CutLimits {
+                record_bytes: inner.limits.record_bytes,
+            }),
+            written: 0,
+            index: 0,
+            in_oversize: false,
+            records: Vec::new(),
+            record_bytes: 0,
+        }
+    }
+}
+
+/// Takes one unit's body, cuts it into events and commits them in bounded batches.
+///
+/// Append inflated bytes with [`UnitWriter::write`], and await [`UnitWriter::settle`] after each chunk.
+pub struct UnitWriter {
+    intake: Intake,
+    origin: Arc<Origin>,
+    lane: LaneId,
+    cutter: Cutter,
+    written: u64,
+    /// Records handed to the journal so far: the index of the next one.
+    index: u64,
+    in_oversize: bool,
+    /// Whole records that did not come as part of an array, and their bytes.
+    records: Vec<Piece>,
+    record_bytes: usize,
+}
+
+impl UnitWriter {
+    /// Appends inflated bytes of a JSON array of records. Fails if the unit is larger than its cap.
+    pub fn write(&mut self, body: &[u8]) -> Result<()> {
+        self.grow(body.len())?;
+        self.cutter.write(body);
+        Ok(())
+    }
+
+    /// Commits what is complete, if that is enough for a batch. Waits while the journal is full.
+    pub async fn settle(&mut self) -> Result<()> {
+        if self.cutter.pending_bytes() + self.record_bytes >= self.intake.0.limits.batch_bytes {
+            self.commit(false).await?;
+        }
+        Ok(())
+    }
+
+    /// Says that the array is complete; fails, so that the unit is fetched again, if it broke off before its end.
+    pub fn end_of_body(&mut self) -> Result<()> {
+        self.cutter.finish().map_err(|broken| {
+            Error::unavailable("the body of the content is broken").with_cause(broken)
+        })
+    }
+
+    /// Appends one whole record, for sources whose records do not come as one JSON array.
+    pub async fn record(&mut self, raw: Bytes) -> Result<()> {
+        self.grow(raw.len())?;
+        self.record_bytes += raw.len();
+        self.records.push(Piece::Record(raw));
+        self.settle().await
+    }
+
+    /// Commits the rest, and with it the end of the unit.
+    pub async fn finish(mut self) -> Result<()> {
+        self.commit(true).await
+    }
+
+    fn grow(&mut self, bytes: usize) -> Result<()> {
+        self.written += bytes as u64;
+        let cap = self.intake.0.limits.unit_bytes;
+        if self.written > cap {
+            return Err(Error::lost(format!(
+                "the content is larger than limits.blob_size ({cap} bytes) when inflated; raise it to collect this one"
+            )));
+        }
+        Ok(())
+    }
+
+    async fn commit(&mut self, unit_done: bool) -> Result<()> {
+        let mut pieces = self.cutter.take();
+        pieces.append(&mut self.records);
+        self.record_bytes = 0;
+        if pieces.is_empty() && !unit_done {
+            return Ok(());
+        }
+        let first_index = self.index;
+        let (mut events, mut oversize) = (Vec::with_capacity(pieces.len()), Vec::new());
+        let mut oversized = 0;
+        for piece in pieces {
+            match piece {
+                Piece::Record(raw) => {
+                    events.push(AuditEvent::new(raw, Arc::clone(&self.origin)));
+                    self.index += 1;
+                }
+                Piece::Oversize { part, last } => {
+                    oversized += u64::from(last);
+                    oversize.push(OversizePart {
+                        part,
+                        first: !self.in_oversize,
+                        last,
+                    });
+                    self.in_oversize = !last;
+                }
+            }
+        }
+        let commit = Commit {
+            stream: self.intake.0.stream.clone(),
+            lane: self.lane,
+            origin: Arc::clone(&self.origin),
+            events: Arc::new(events),
+            first_index,
+            oversize: Arc::new(oversize),
+            unit_done,
+        };
+        self.hand_over(commit, oversized).await
+    }
+
+    async fn hand_over(&self, commit: Commit, oversized: u64) -> Result<()> {
+        let inner = &self.intake.0;
+        let received = commit.events.len() as u64;
+        let bytes: usize = commit.events.iter().map(|event| event.raw().len()).sum();
+        inner.journal.room(&inner.tenant.id).await?;
+        fail::fail_point!("intake::commit");
+        let done = inner.journal.commit(commit).await?;
+        let labels = [
+            &*inner.tenant.name,
+            &*inner.source,
+            &*self.origin.content_type,
+        ];
+        let metrics = &inner.metrics;
+        metrics
+            .events_received
+            .with_label_values(&labels)
+            .inc_by(received);
+        metrics
+            .received_bytes
+            .with_label_values(&labels)
+            .inc_by(bytes as u64);
+        metrics
+            .events_repeated
+            .with_label_values(&labels)
+            .inc_by(done.repeats as u64);
+        metrics
+            .events_variant
+            .with_label_values(&labels)
+            .inc_by(done.variants as u64);
+        metrics
+            .records_oversized
+            .with_label_values(&labels)
+            .inc_by(oversized);
+        Ok(())
+    }
+}

@@ -1,0 +1,187 @@
+//! The engine: builds the plugins that the configuration names, runs them, and stops them in order.
+//!
+//! Each source of each tenant and each sink is a task of its own. What fails, fails alone: a task retries by the
+//! kind of its error, and a bug ends that task only. Stopping goes with the stream: sources first, then the sinks
+//! once they have delivered what is journaled (or their time is up), then the journal.
+
+mod build;
+pub mod check;
+pub mod intake;
+mod retry;
+mod sink;
+mod source;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::journal::{Closer, Journal, Orphan, Status};
+use crate::metrics::Metrics;
+use crate::plugin::Registry;
+
+/// How long the journal may take to write what it has accepted.
+const JOURNAL_DEADLINE: Duration = Duration::from_secs(30);
+
+/// A running engine. Stop it with [`Engine::shutdown`]; dropping it breaks everything off, which loses nothing.
+pub struct Engine {
+    journal: Journal,
+    closer: Closer,
+    metrics: Metrics,
+    orphans: Vec<Orphan>,
+    /// Sources times tenants.
+    streams: usize,
+    admin: Option<SocketAddr>,
+    sources: JoinSet<()>,
+    sinks: JoinSet<()>,
+    servers: JoinSet<()>,
+    signals: Signals,
+}
+
+/// The three steps of stopping.
+#[derive(Clone, Debug, Default)]
+struct Signals {
+    sources: CancellationToken,
+    drain: CancellationToken,
+    stop: CancellationToken,
+}
+
+impl Engine {
+    /// Opens the journal, builds every plugin and starts. Nothing is started if anything is wrong.
+    pub async fn start(config: &Config, registry: &Registry, clock: Clock) -> Result<Self> {
+        let metrics = Metrics::new()?;
+        let limits = build::journal_limits(config);
+        metrics.journal_limit_bytes.set(limits.max_bytes as i64);
+        let (journal, closer) =
+            Journal::open(&config.journal.path, limits, clock.clone(), metrics.clone())?;
+        let parts = build::Parts {
+            config,
+            registry,
+            clock: &clock,
+            metrics: &metrics,
+            journal: &journal,
+        };
+        let sources = parts.sources()?;
+        let sinks = parts.sinks()?;
+        let listener = match config.admin.enabled {
+            true => Some(admin::bind(config.admin.listen).await?),
+            false => None,
+        };
+        let tenants = config
+            .tenants
+            .iter()
+            .map(|t| (Arc::clone(&t.id), Arc::clone(&t.name)))
+            .collect();
+        let orphans = journal.attach(build::specs(config), tenants).await?;
+
+        let signals = Signals::default();
+        let mut engine = Self {
+            journal: journal.clone(),
+            closer,
+            metrics: metrics.clone(),
+            orphans,
+            streams: sources.len(),
+            admin: listener
+                .as_ref()
+                .and_then(|listener| listener.local_addr().ok()),
+            sources: JoinSet::new(),
+            sinks: JoinSet::new(),
+            servers: JoinSet::new(),
+            signals: signals.clone(),
+        };
+        if let Some(listener) = listener {
+            let token = admin::token(&config.journal.path)?;
+            let served = admin::serve(
+                listener,
+                journal.clone(),
+                metrics.clone(),
+                clock.clone(),
+                token,
+                config.journal.path.clone(),
+            );
+            let stop = signals.stop.clone();
+            engine.servers.spawn(async move {
+                tokio::select! { () = served => {}, () = stop.cancelled() => {} }
+            });
+        }
+        for sink in sinks {
+            let worker = parts.worker(sink, &signals.drain, &signals.stop);
+            engine.sinks.spawn(worker.run());
+        }
+        let slots = Arc::new(Semaphore::new(build::slots(config)));
+        for source in sources {
+            let runner = parts.runner(source, &slots, &signals.sources).await?;
+            engine.sources.spawn(runner.run());
+        }
+        Ok(engine)
+    }
+
+    /// The engine's metrics.
+    #[must_use]
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Where the admin listener listens.
+    #[must_use]
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// Cursors of sinks that left the configuration and still hold data.
+    #[must_use]
+    pub fn orphans(&self) -> &[Orphan] {
+        &self.orphans
+    }
+
+    /// Whether every source has listed everything at least once since the start.
+    #[must_use]
+    pub fn listed(&self) -> bool {
+        self.metrics.listed() >= self.streams
+    }
+
+    /// The journal's account.
+    pub async fn status(&self) -> Result<Status> {
+        self.journal.status().await
+    }
+
+    /// Wakes at every commit and every cursor that moves.
+    #[must_use]
+    pub fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.journal.changes()
+    }
+
+    /// Stops: sources at once, sinks when they have delivered what is journaled or after `patience`. Returns the
+    /// journal's last account.
+    pub async fn shutdown(mut self, patience: Duration) -> Result<Status> {
+        self.signals.sources.cancel();
+        while self.sources.join_next().await.is_some() {}
+        self.signals.drain.cancel();
+        let drained = async { while self.sinks.join_next().await.is_some() {} };
+        // Out of patience is no failure: what is left waits in the journal.
+        drop(tokio::time::timeout(patience, drained).await);
+        self.signals.stop.cancel();
+        while self.sinks.join_next().await.is_some() {}
+        while self.servers.join_next().await.is_some() {}
+        let status = self.journal.status().await;
+        let Self {
+            journal, closer, ..
+        } = self;
+        drop(journal);
+        let closed = tokio::task::spawn_blocking(move || closer.wait());
+        tokio::time::timeout(JOURNAL_DEADLINE, closed)
+            .await
+            .map_err(|_| {
+                Error::bug("something still uses the journal after all components have ended")
+            })?
+            .map_err(|error| Error::bug("closing the journal failed").with_cause(error))?;
+        status
+    }
+}

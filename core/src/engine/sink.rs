@@ -1,0 +1,317 @@
+//! Runs one sink: reads its lanes, filters, delivers with retries, and moves the cursor once the data is safe.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::retry;
+use crate::clock::Clock;
+use crate::error::{Error, Kind, Result};
+use crate::event::AuditEvent;
+use crate::journal::{Advance, DeadLetter, Journal, LaneId, Position, Stored, Tally};
+use crate::metrics::Metrics;
+use crate::plugin::{Batch, Delivered, Filter, LaneKind, Rejected, Sink};
+
+/// Every this many turns, catch-up goes first, so that a busy tenant's live events do not starve a backlog.
+const CATCH_UP_TURN: u64 = 4;
+
+/// One sink, ready to run.
+pub(super) struct Worker {
+    pub(super) name: Arc<str>,
+    pub(super) sink: Box<dyn Sink>,
+    pub(super) filters: Vec<Arc<dyn Filter>>,
+    /// The sources whose events it takes.
+    pub(super) sources: Vec<Arc<str>>,
+    pub(super) journal: Journal,
+    pub(super) metrics: Metrics,
+    pub(super) clock: Clock,
+    pub(super) batch_events: usize,
+    pub(super) batch_bytes: usize,
+    pub(super) timeout: Duration,
+    /// Told to stop: delivers what is journaled, then ends.
+    pub(super) drain: CancellationToken,
+    /// Out of patience: ends now.
+    pub(super) stop: CancellationToken,
+}
+
+/// A batch on its way to the sink.
+struct Work {
+    lane: LaneId,
+    last: u64,
+    batch: Option<Batch>,
+    tally: Tally,
+    filtered: u64,
+    tenant: Arc<str>,
+}
+
+impl Worker {
+    /// Runs until stopped, or until a bug stops this sink alone.
+    pub(super) async fn run(self) {
+        let stop = self.stop.clone();
+        tokio::select! {
+            () = stop.cancelled() => {}
+            ended = self.work() => if let Err(error) = ended {
+                self.metrics.up.with_label_values(&["sink", &*self.name, ""]).set(0);
+                tracing::error!(sink = %self.name, "{error}: this sink stops; the others go on");
+            }
+        }
+    }
+
+    async fn work(&self) -> Result<()> {
+        self.recover().await?;
+        self.metrics
+            .up
+            .with_label_values(&["sink", &*self.name, ""])
+            .set(1);
+        let mut changes = self.journal.changes();
+        let (mut turn, mut last_lane) = (0_u64, 0);
+        loop {
+            changes.mark_unchanged();
+            let Some((lane, cursor)) = self.choose(turn, last_lane) else {
+                if self.drain.is_cancelled() {
+                    return Ok(());
+                }
+                tokio::select! {
+                    changed = changes.changed() => if changed.is_err() { return Ok(()) },
+                    () = self.drain.cancelled() => {}
+                }
+                continue;
+            };
+            turn += 1;
+            last_lane = lane;
+            let batches = self
+                .persist("reading the journal", || {
+                    self.journal
+                        .read(lane, cursor, self.batch_events, self.batch_bytes)
+                })
+                .await?;
+            if let Some(work) = self.prepare(lane, &batches) {
+                self.deal_with(work).await?;
+            } else {
+                // Freed or detached meanwhile; the cursor will tell.
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// Lets the sink bring its far side to where the last receipt says, or say itself where it is.
+    async fn recover(&self) -> Result<()> {
+        let positions = self
+            .persist("recovering", || async {
+                let last = self.journal.receipt(&self.name).await?;
+                self.sink.recover(last.as_ref()).await
+            })
+            .await?;
+        for position in positions {
+            self.journal.reposition(&self.name, position).await?;
+        }
+        Ok(())
+    }
+
+    /// The next lane in turn: tenants one after the other, live before catch-up.
+    fn choose(&self, turn: u64, last: LaneId) -> Option<(LaneId, u64)> {
+        let behind = self.journal.behind(&self.name);
+        let first = if turn % CATCH_UP_TURN == CATCH_UP_TURN - 1 {
+            LaneKind::CatchUp
+        } else {
+            LaneKind::Live
+        };
+        let preferred = behind.iter().any(|(_, kind, _)| *kind == first);
+        let mut candidates = behind
+            .iter()
+            .filter(|(_, kind, _)| !preferred || *kind == first);
+        let after = candidates.clone().find(|(lane, ..)| *lane > last);
+        after
+            .or_else(|| candidates.next())
+            .map(|(lane, _, cursor)| (*lane, *cursor))
+    }
+
+    fn prepare(&self, lane: LaneId, batches: &[Arc<Stored>]) -> Option<Work> {
+        let (first, last) = (batches.first()?, batches.last()?);
+        let mut tally = Tally::default();
+        let mut filtered = 0;
+        let mut events = Vec::with_capacity(batches.iter().map(|b| b.events.len()).sum());
+        for event in batches.iter().flat_map(|stored| &stored.events) {
+            if let Some(event) = self.pass(event) {
+                events.push(event);
+            } else {
+                filtered += 1;
+                tally.filtered(event);
+            }
+        }
+        let position = Position {
+            journal: Arc::clone(self.journal.id()),
+            lane,
+            first: first.seq,
+            last: last.seq,
+        };
+        let tenant = Arc::clone(&first.events.first()?.origin().tenant_name);
+        let batch = (!events.is_empty()).then_some(Batch { position, events });
+        Some(Work {
+            lane,
+            last: last.seq,
+            batch,
+            tally,
+            filtered,
+            tenant,
+        })
+    }
+
+    fn pass(&self, event: &AuditEvent) -> Option<AuditEvent> {
+        if !self.sources.contains(&event.origin().source) {
+            return None;
+        }
+        self.filters
+            .iter()
+            .try_fold(event.clone(), |event, filter| filter.apply(event))
+    }
+
+    async fn deal_with(&self, mut work: Work) -> Result<()> {
+        let (mut receipt, mut dead) = (None, Vec::new());
+        if let Some(batch) = &work.batch {
+            let delivered = self.deliver(batch).await?;
+            fail::fail_point!("sink::delivered");
+            receipt = delivered.receipt;
+            dead = self.count(batch, delivered.rejected, &mut work.tally, &work.tenant);
+        }
+        let filtered = self
+            .metrics
+            .events_filtered
+            .with_label_values(&[&*self.name, &*work.tenant]);
+        filtered.inc_by(work.filtered);
+        let step = Advance {
+            sink: Arc::clone(&self.name),
+            lane: work.lane,
+            last: work.last,
+            receipt,
+            tally: work.tally,
+            dead,
+        };
+        self.persist("moving the cursor", || self.journal.advance(step.clone()))
+            .await
+    }
+
+    /// Delivers a batch, however long it takes. A batch that is refused as a whole is dead, event by event.
+    async fn deliver(&self, batch: &Batch) -> Result<Delivered> {
+        let timer = self
+            .metrics
+            .delivery
+            .with_label_values(&[&self.name])
+            .start_timer();
+        let delivered = self
+            .persist("delivering", || async {
+                match tokio::time::timeout(self.timeout, self.sink.deliver(batch)).await {
+                    Ok(Err(error)) if error.kind() == Kind::Rejected => {
+                        let refuse = |index| Rejected {
+                            index,
+                            reason: error.to_string(),
+                        };
+                        let rejected = (0..batch.events.len()).map(refuse).collect();
+                        Ok(Delivered {
+                            receipt: None,
+                            rejected,
+                        })
+                    }
+                    Ok(answer) => answer,
+                    Err(_) => Err(Error::unavailable(format!(
+                        "no answer within the sink's timeout ({} s)",
+                        self.timeout.as_secs()
+                    ))),
+                }
+            })
+            .await;
+        timer.observe_duration();
+        delivered
+    }
+
+    /// Counts what became of a batch and turns the refused events into dead letters.
+    fn count(
+        &self,
+        batch: &Batch,
+        rejected: Vec<Rejected>,
+        tally: &mut Tally,
+        tenant: &str,
+    ) -> Vec<DeadLetter> {
+        let labels = [&*self.name, tenant];
+        let freshness = self.metrics.freshness.with_label_values(&[&*self.name]);
+        let now = self.clock.now();
+        let mut reasons: Vec<Option<String>> = vec![None; batch.events.len()];
+        for refused in rejected {
+            if let Some(reason) = reasons.get_mut(refused.index) {
+                *reason = Some(refused.reason);
+            }
+        }
+        let (mut dead, mut delivered, mut bytes) = (Vec::new(), 0, 0);
+        for (event, reason) in batch.events.iter().zip(reasons) {
+            if let Some(reason) = reason {
+                tally.dead(event);
+                let (sink, event) = (Arc::clone(&self.name), event.clone());
+                dead.push(DeadLetter {
+                    sink,
+                    event,
+                    reason,
+                });
+                continue;
+            }
+            tally.delivered(event);
+            delivered += 1;
+            bytes += event.raw().len() as u64;
+            if let Some(created) = event.created() {
+                freshness.observe((now - created).as_seconds_f64());
+            }
+        }
+        self.metrics
+            .events_delivered
+            .with_label_values(&labels)
+            .inc_by(delivered);
+        self.metrics
+            .delivered_bytes
+            .with_label_values(&labels)
+            .inc_by(bytes);
+        if let Some(first) = dead.first() {
+            self.metrics
+                .events_dead_lettered
+                .with_label_values(&labels)
+                .inc_by(dead.len() as u64);
+            tracing::error!(
+                sink = %self.name, tenant, events = dead.len(),
+                "the destination refuses events for good; they are kept as dead letters: {}", first.reason
+            );
+        }
+        dead
+    }
+
+    /// Tries until it works. Only a bug ends it.
+    async fn persist<T, F: Future<Output = Result<T>>>(
+        &self,
+        doing: &str,
+        mut work: impl FnMut() -> F,
+    ) -> Result<T> {
+        let labels = ["sink", &*self.name, ""];
+        let mut attempt = 0;
+        loop {
+            let error = match work().await {
+                Ok(value) => {
+                    if attempt > 0 {
+                        self.metrics.up.with_label_values(&labels).set(1);
+                        tracing::info!(sink = %self.name, "{doing} works again");
+                    }
+                    return Ok(value);
+                }
+                Err(error) if error.kind() == Kind::Bug => return Err(error.context(doing)),
+                Err(error) => error,
+            };
+            attempt += 1;
+            self.metrics.error("sink", &self.name, "", error.kind());
+            self.metrics.retries.with_label_values(&labels).inc();
+            self.metrics.up.with_label_values(&labels).set(0);
+            if attempt == 1 {
+                tracing::warn!(sink = %self.name, kind = error.kind().as_str(), "{doing} failed, will be retried: {error}");
+            } else {
+                tracing::debug!(sink = %self.name, attempt, "{doing} failed: {error}");
+            }
+            tokio::time::sleep(retry::wait(&error, attempt)).await;
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! Runs one source for one tenant: lists on the source's own schedule, fetches what is due, retries each unit alone.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, watch};
+use tokio::task::{Id, JoinSet};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::intake::Intake;
+use super::retry;
+use crate::clock::Clock;
+use crate::error::{Error, Kind, Result};
+use crate::journal::Due;
+use crate::metrics::Metrics;
+use crate::plugin::{LaneKind, Next, Source};
+
+/// Units taken from the journal at a time.
+const AHEAD: usize = 32;
+/// Failures in a row, without a success between, after which the whole source backs off.
+const STREAK: u32 = 8;
+
+/// One source of one tenant, ready to run.
+pub(super) struct Runner {
+    pub(super) source: Arc<dyn Source>,
+    pub(super) intake: Intake,
+    pub(super) metrics: Metrics,
+    pub(super) clock: Clock,
+    /// Fetches that may run in the whole process, bounding the memory of bodies.
+    pub(super) slots: Arc<Semaphore>,
+    /// Fetches of this tenant that may run at once.
+    pub(super) parallel: usize,
+    pub(super) stop: CancellationToken,
+}
+
+/// While it lies in the future, the source does not ask the peer for anything.
+#[derive(Clone)]
+struct Gate(watch::Sender<Instant>);
+
+impl Gate {
+    fn pause(&self, wait: Duration) {
+        let until = Instant::now() + wait;
+        self.0.send_if_modified(|current| {
+            let later = until > *current;
+            *current = until.max(*current);
+            later
+        });
+    }
+
+    async fn wait(&self) {
+        loop {
+            let until = *self.0.borrow();
+            if until <= Instant::now() {
+                return;
+            }
+            tokio::time::sleep_until(until).await;
+        }
+    }
+}
+
+impl Runner {
+    /// Runs until stopped, or until a bug stops this source alone.
+    pub(super) async fn run(self) {
+        let gate = Gate(watch::Sender::new(Instant::now()));
+        let stop = self.stop.clone();
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = async { tokio::join!(self.list(&gate), self.fetch(&gate)); } => {}
+        }
+    }
+
+    fn labels(&self) -> [&str; 3] {
+        ["source", self.intake.source(), &self.intake.tenant().name]
+    }
+
+    /// Counts an error and logs it: the first of a row loudly, its repetitions quietly.
+    fn note(&self, doing: &str, error: &Error, attempt: u32) {
+        let [component, name, tenant] = self.labels();
+        self.metrics.error(component, name, tenant, error.kind());
+        if attempt <= 1 {
+            tracing::warn!(
+                source = name,
+                tenant,
+                kind = error.kind().as_str(),
+                "{doing}: {error}"
+            );
+        } else {
+            tracing::debug!(source = name, tenant, attempt, "{doing}: {error}");
+        }
+    }
+
+    async fn list(&self, gate: &Gate) {
+        let [component, name, tenant] = self.labels();
+        let up = self
+            .metrics
+            .up
+            .with_label_values(&[component, name, tenant]);
+        let mut attempt = 0;
+        loop {
+            gate.wait().await;
+            let error = match self.source.list(&self.intake).await {
+                Ok(next) => {
+                    if attempt > 0 {
+                        tracing::info!(source = name, tenant, "listing works again");
+                    }
+                    attempt = 0;
+                    up.set(1);
+                    let now = self.clock.now().timestamp_millis() as f64 / 1000.0;
+                    self.metrics
+                        .last_listing
+                        .with_label_values(&[tenant, name])
+                        .set(now);
+                    match next {
+                        Next::Now => tokio::task::yield_now().await,
+                        Next::After(wait) => tokio::time::sleep(wait).await,
+                        Next::Done => return,
+                    }
+                    continue;
+                }
+                Err(error) => error,
+            };
+            attempt += 1;
+            up.set(0);
+            self.note("listing failed", &error, attempt);
+            self.metrics
+                .retries
+                .with_label_values(&[component, name, tenant])
+                .inc();
+            let wait = retry::wait(&error, attempt);
+            if matches!(error.kind(), Kind::Throttled | Kind::Auth | Kind::Config) {
+                gate.pause(wait);
+            }
+            if error.kind() == Kind::Bug {
+                tracing::error!(
+                    source = name,
+                    tenant,
+                    "{error}: this source stops listing; please report it"
+                );
+                return;
+            }
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    async fn fetch(&self, gate: &Gate) {
+        let mut fetches = Fetches::default();
+        loop {
+            gate.wait().await;
+            let next_due = match self.fill(&mut fetches).await {
+                Ok(next_due) => next_due,
+                Err(error) => {
+                    self.note("the list of pending content cannot be read", &error, 1);
+                    tokio::time::sleep(retry::wait(&error, 1)).await;
+                    continue;
+                }
+            };
+            tokio::select! {
+                Some(ended) = fetches.running.join_next_with_id() => {
+                    let (id, result) = match ended {
+                        Ok((id, result)) => (id, result),
+                        Err(panic) => (panic.id(), Err(Error::bug("a fetch ended by a panic"))),
+                    };
+                    if let Some(due) = fetches.busy.remove(&id) {
+                        self.settle(&mut fetches, due, result, gate).await;
+                    }
+                }
+                () = self.intake.registered() => {}
+                () = tokio::time::sleep(next_due) => {}
+            }
+        }
+    }
+
+    /// Starts fetches up to the tenant's limit: live units first, but never only live ones while a backlog waits.
+    /// Returns when to look again.
+    async fn fill(&self, fetches: &mut Fetches) -> Result<Duration> {
+        let mut next_due = Duration::from_secs(60);
+        for (kind, queue) in [
+            (LaneKind::Live, &mut fetches.live),
+            (LaneKind::CatchUp, &mut fetches.catch_up),
+        ] {
+            if !queue.is_empty() || fetches.running.len() >= self.parallel {
+                continue;
+            }
+            let busy: HashSet<_> = fetches
+                .busy
+                .values()
+                .map(|due| Arc::clone(&due.unit.id))
+                .collect();
+            let (due, next) = self
+                .intake
+                .journal()
+                .due(self.intake.stream(), kind, busy, AHEAD)
+                .await?;
+            queue.extend(due);
+            if let Some(next) = next {
+                let wait = (next - self.clock.now()).to_std().unwrap_or_default();
+                next_due = next_due.min(wait.max(Duration::from_millis(10)));
+            }
+        }
+        while fetches.running.len() < self.parallel {
+            let catching_up = fetches
+                .busy
+                .values()
+                .any(|due| due.unit.lane == LaneKind::CatchUp);
+            let one_left = fetches.running.len() + 1 == self.parallel && self.parallel > 1;
+            let next = if one_left && !catching_up {
+                fetches
+                    .catch_up
+                    .pop_front()
+                    .or_else(|| fetches.live.pop_front())
+            } else {
+                fetches
+                    .live
+                    .pop_front()
+                    .or_else(|| fetches.catch_up.pop_front())
+            };
+            let Some(due) = next else { break };
+            let task = self.start(due.clone());
+            let id = fetches.running.spawn(task).id();
+            fetches.busy.insert(id, due);
+        }
+        Ok(next_due)
+    }
+
+    fn start(&self, due: Due) -> impl Future<Output = Result<()>> + Send + use<> {
+        let (source, intake, slots) = (
+            Arc::clone(&self.source),
+            self.intake.clone(),
+            Arc::clone(&self.slots),
+        );
+        async move {
+            let _slot = slots
+                .acquire_owned()
+                .await
+                .map_err(|_| Error::bug("the fetch slots are gone"))?;
+            let mut out = intake.writer(&due.unit);
+            source.fetch(&due.unit, &mut out).await?;
+            out.finish().await
+        }
+    }
+
+    /// Deals with the end of one fetch.
+    async fn settle(&self, fetches: &mut Fetches, due: Due, result: Result<()>, gate: &Gate) {
+        let [component, name, tenant] = self.labels();
+        let labels = [tenant, name, &*due.unit.content_type];
+        let error = match result {
+            Ok(()) => {
+                fetches.streak = 0;
+                self.metrics.units_fetched.with_label_values(&labels).inc();
+                return;
+            }
+            Err(error) => error,
+        };
+        fetches.streak += 1;
+        let doing = format!("fetching {} failed", due.unit.id);
+        self.note(&doing, &error, due.attempts + 1);
+        let gone = matches!(error.kind(), Kind::Lost | Kind::Rejected)
+            || (error.kind() == Kind::Unavailable && self.clock.now() >= due.unit.expires);
+        let (journal, stream) = (self.intake.journal(), self.intake.stream());
+        let wait = retry::wait(&error, due.attempts + 1);
+        let recorded = if gone {
+            self.metrics.units_lost.with_label_values(&labels).inc();
+            tracing::error!(
+                source = name, tenant, content_type = %due.unit.content_type, blob = %due.unit.id,
+                "content is lost: {error}"
+            );
+            journal.lose(stream, &due.unit, error.to_string()).await
+        } else if matches!(error.kind(), Kind::Throttled | Kind::Auth | Kind::Config) {
+            // Not this unit's fault: it keeps its place.
+            gate.pause(retry::wait(&error, fetches.streak));
+            Ok(())
+        } else {
+            self.metrics
+                .retries
+                .with_label_values(&[component, name, tenant])
+                .inc();
+            if fetches.streak >= STREAK {
+                gate.pause(retry::wait(&error, fetches.streak - STREAK + 1));
+            }
+            journal
+                .put_off(stream, &due.unit, wait, error.to_string())
+                .await
+        };
+        if let Err(error) = recorded {
+            self.note("a failed fetch cannot be recorded", &error, 1);
+            gate.pause(retry::wait(&error, 1));
+        }
+    }
+}
+
+/// The fetches of one tenant: what runs, and what was taken from the journal to run next.
+#[derive(Default)]
+struct Fetches {
+    running: JoinSet<Result<()>>,
+    busy: HashMap<Id, Due>,
+    live: VecDeque<Due>,
+    catch_up: VecDeque<Due>,
+    streak: u32,
+}

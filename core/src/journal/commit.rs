@@ -1,0 +1,187 @@
+//! Into the journal: events, ids, coverage and the end of their unit, in one transaction.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rusqlite::params;
+
+use super::cursors::free_passed;
+use super::read::Stored;
+use super::writer::Tx;
+use super::{Journal, LaneId, body, sql};
+use crate::dedupe::{Dedupe, Fingerprint, Verdict};
+use crate::error::Result;
+use crate::event::{AuditEvent, Origin};
+use crate::journal::dead_letters::OversizePart;
+use crate::journal::units::{Stream, finish_unit};
+
+/// One batch of one unit, as its source hands it over.
+#[derive(Clone, Debug)]
+pub struct Commit {
+    /// The source's collection of the tenant.
+    pub stream: Stream,
+    /// The lane that takes the events.
+    pub lane: LaneId,
+    /// Where the events come from.
+    pub origin: Arc<Origin>,
+    /// The events; may be empty.
+    pub events: Arc<Vec<AuditEvent>>,
+    /// The index in the unit of the first of them.
+    pub first_index: u64,
+    /// Pieces of records too large to be events, which go to the dead letters.
+    pub oversize: Arc<Vec<OversizePart>>,
+    /// Whether this is the unit's last batch.
+    pub unit_done: bool,
+}
+
+/// What became of a batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// Events that were journaled.
+    pub journaled: usize,
+    /// Events that were journaled before and dropped.
+    pub repeats: usize,
+    /// Events among the journaled whose identity was known with other bytes.
+    pub variants: usize,
+}
+
+/// Hours since 1970; [`NO_HOUR`] where the time cannot be read.
+pub(super) type Hour = i64;
+const NO_HOUR: Hour = -1;
+
+/// The hour that an event counts for.
+pub(super) fn hour_of(event: &AuditEvent) -> Hour {
+    event
+        .created()
+        .map_or(NO_HOUR, |at| at.timestamp().div_euclid(3600).max(NO_HOUR))
+}
+
+impl Journal {
+    /// Commits a batch. Durable when this returns; on error nothing of it has happened and it may be tried again.
+    pub async fn commit(&self, commit: Commit) -> Result<Committed> {
+        let bound = self.shared.limits.handover_bytes;
+        let id = Arc::clone(&self.shared.id);
+        let done = self
+            .writer
+            .run(move |tx| apply(tx, &commit, &id, bound))
+            .await?;
+        Ok(done)
+    }
+}
+
+fn apply(tx: &mut Tx<'_>, commit: &Commit, id: &Arc<str>, bound: usize) -> Result<Committed> {
+    let mut fresh: Vec<AuditEvent> = Vec::with_capacity(commit.events.len());
+    let mut ids: Vec<Fingerprint> = Vec::with_capacity(commit.events.len());
+    let mut hours: BTreeMap<Hour, [usize; 3]> = BTreeMap::new();
+    let mut done = Committed::default();
+    for (event, index) in commit.events.iter().zip(commit.first_index..) {
+        let fingerprint = tx.fingerprinter.of(event, commit.stream.number, index);
+        let verdict = tx.dedupe.admit(tx.conn, fingerprint)?;
+        let counts = hours.entry(hour_of(event)).or_default();
+        if verdict == Verdict::Repeat {
+            done.repeats += 1;
+            counts[1] += 1;
+            continue;
+        }
+        done.journaled += 1;
+        counts[0] += 1;
+        if verdict == Verdict::Variant {
+            done.variants += 1;
+            counts[2] += 1;
+        }
+        fresh.push(event.clone());
+        ids.push(fingerprint);
+    }
+    if !fresh.is_empty() {
+        Dedupe::log(tx.conn, &ids)?;
+        insert(tx, commit, fresh, id, bound)?;
+    }
+    count(tx, &commit.origin.tenant, &hours)?;
+    super::dead_letters::store_oversize(tx, commit)?;
+    if commit.unit_done {
+        finish_unit(tx, &commit.stream, &commit.origin)?;
+    }
+    Ok(done)
+}
+
+fn insert(
+    tx: &mut Tx<'_>,
+    commit: &Commit,
+    fresh: Vec<AuditEvent>,
+    id: &Arc<str>,
+    bound: usize,
+) -> Result<()> {
+    let body = body::encode(tx.compressor, fresh.iter())?;
+    let raw_bytes: usize = fresh.iter().map(|event| event.raw().len()).sum();
+    let stored_bytes = body.len() as u64;
+    sql(tx.conn.prepare_cached(
+        "INSERT INTO batches (lane, stream, content_type, unit, events, raw_bytes, stored_bytes, journaled_at, body) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+    )
+    .and_then(|mut insert| {
+        insert.execute(params![
+            commit.lane,
+            commit.stream.id,
+            commit.origin.content_type,
+            commit.origin.unit,
+            fresh.len(),
+            raw_bytes,
+            stored_bytes as i64,
+            tx.now_ms,
+            body
+        ])
+    }))?;
+    let seq = tx.conn.last_insert_rowid() as u64;
+    sql(tx
+        .conn
+        .prepare_cached("UPDATE lanes SET journaled = journaled + ?1 WHERE lane = ?2")
+        .and_then(|mut update| update.execute(params![fresh.len(), commit.lane])))?;
+    let lane = commit.lane;
+    let stored = Arc::new(Stored {
+        journal: Arc::clone(id),
+        lane,
+        seq,
+        raw_bytes,
+        journaled_ms: tx.now_ms,
+        events: fresh,
+    });
+    tx.after_commit(move |state| {
+        if let Some(lane) = state.lanes.get_mut(&lane) {
+            lane.head = seq;
+            lane.bytes += stored_bytes;
+        }
+        if state
+            .sinks
+            .values()
+            .any(|sink| sink.cursors.contains_key(&lane))
+        {
+            state.remember(stored, bound);
+        }
+    });
+    free_unclaimed(tx, lane)
+}
+
+/// A lane that no sink takes keeps nothing.
+fn free_unclaimed(tx: &mut Tx<'_>, lane: LaneId) -> Result<()> {
+    let claimed: bool = sql(tx
+        .conn
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM cursors WHERE lane = ?1)")
+        .and_then(|mut ask| ask.query_row([lane], |row| row.get(0))))?;
+    if claimed {
+        Ok(())
+    } else {
+        free_passed(tx, lane)
+    }
+}
+
+fn count(tx: &Tx<'_>, tenant: &str, hours: &BTreeMap<Hour, [usize; 3]>) -> Result<()> {
+    let mut upsert = sql(tx.conn.prepare_cached(
+        "INSERT INTO coverage_events (tenant, hour, journaled, repeats, variants) VALUES (?1, ?2, ?3, ?4, ?5) \
+         ON CONFLICT (tenant, hour) DO UPDATE SET journaled = journaled + excluded.journaled, \
+         repeats = repeats + excluded.repeats, variants = variants + excluded.variants",
+    ))?;
+    for (hour, [journaled, repeats, variants]) in hours {
+        sql(upsert.execute(params![tenant, hour, journaled, repeats, variants]))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,524 @@
+//! How far each sink is, and the freeing of what all have passed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rusqlite::{OptionalExtension, params};
+
+use super::commit::{Hour, hour_of};
+use super::dead_letters::{DeadLetter, store as store_dead};
+use super::state::{LaneState, SinkState, State};
+use super::writer::Tx;
+use super::{Journal, LaneId, Position, sql, stored_kind};
+use crate::error::{Error, Result};
+use crate::event::AuditEvent;
+use crate::plugin::{LaneKind, Receipt};
+
+/// Where a sink that the journal does not know yet begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Start {
+    /// With the oldest batch that is still kept.
+    #[default]
+    Oldest,
+    /// With what comes from now on.
+    Now,
+}
+
+/// A sink of the configuration, as the journal needs to know it.
+#[derive(Clone, Debug)]
+pub struct SinkSpec {
+    /// Its name.
+    pub name: Arc<str>,
+    /// The name it had before, whose cursors it takes over.
+    pub renamed_from: Option<Arc<str>>,
+    /// Whether tenants wait for it when the journal is full; otherwise it is detached.
+    pub required: bool,
+    /// Where it begins if it is new.
+    pub start: Start,
+    /// The ids of the tenants that it takes.
+    pub tenants: Vec<Arc<str>>,
+}
+
+/// A cursor whose sink left the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Orphan {
+    /// The sink's name.
+    pub sink: Arc<str>,
+    /// When it was first missed, in seconds since 1970.
+    pub since: i64,
+}
+
+/// Events behind a cursor, by what became of them, by hour of `CreationTime`.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    hours: BTreeMap<Hour, [u64; 3]>,
+}
+
+impl Tally {
+    /// Counts an event that the sink's filters dropped.
+    pub fn filtered(&mut self, event: &AuditEvent) {
+        self.hours.entry(hour_of(event)).or_default()[0] += 1;
+    }
+
+    /// Counts an event that the far side has.
+    pub fn delivered(&mut self, event: &AuditEvent) {
+        self.hours.entry(hour_of(event)).or_default()[1] += 1;
+    }
+
+    /// Counts an event that the far side refused for good.
+    pub fn dead(&mut self, event: &AuditEvent) {
+        self.hours.entry(hour_of(event)).or_default()[2] += 1;
+    }
+
+    /// All filtered, delivered and dead events.
+    #[must_use]
+    pub fn totals(&self) -> [u64; 3] {
+        self.hours.values().fold([0; 3], |sum, hour| {
+            [sum[0] + hour[0], sum[1] + hour[1], sum[2] + hour[2]]
+        })
+    }
+}
+
+/// A cursor's step after a delivery.
+#[derive(Clone, Debug)]
+pub struct Advance {
+    /// The sink.
+    pub sink: Arc<str>,
+    /// The batches that are dealt with.
+    pub lane: LaneId,
+    /// The last of them.
+    pub last: u64,
+    /// What the far side holds now, if the sink said so.
+    pub receipt: Option<Receipt>,
+    /// What became of their events.
+    pub tally: Tally,
+    /// Events that go to the dead letters.
+    pub dead: Vec<DeadLetter>,
+}
+
+impl Journal {
+    /// Makes the journal's sinks those of the configuration: new ones get cursors, renamed ones keep theirs, the rest
+    /// become orphans. An orphan past its grace is forgotten. Returns the orphans that still hold data.
+    pub async fn attach(
+        &self,
+        sinks: Vec<SinkSpec>,
+        tenants: Vec<(Arc<str>, Arc<str>)>,
+    ) -> Result<Vec<Orphan>> {
+        let grace = self.shared.limits.orphan_grace.as_secs() as i64;
+        self.writer
+            .run(move |tx| {
+                for (id, name) in tenants {
+                    for kind in [LaneKind::Live, LaneKind::CatchUp] {
+                        open_lane(tx, &id, &name, kind)?;
+                    }
+                }
+                let mut attached = BTreeMap::new();
+                for spec in &sinks {
+                    adopt(tx, spec)?;
+                    let cursors = attach_one(tx, spec)?;
+                    let state = SinkState {
+                        cursors,
+                        required: spec.required,
+                        attached: true,
+                    };
+                    attached.insert(Arc::clone(&spec.name), state);
+                }
+                let orphans = find_orphans(tx, &attached, grace)?;
+                for lane in all_lanes(tx)? {
+                    free_passed(tx, lane)?;
+                }
+                tx.after_commit(move |state| {
+                    state.sinks.retain(|name, _| orphans_keep(name, &attached));
+                    state.sinks.extend(attached);
+                });
+                Ok(orphans)
+            })
+            .await
+    }
+
+    /// The lanes of all tenants.
+    #[must_use]
+    pub fn lane(&self, tenant: &str, kind: LaneKind) -> Option<LaneId> {
+        self.shared.look(|state| {
+            let mut lanes = state.lanes.iter();
+            lanes
+                .find(|(_, lane)| &*lane.tenant == tenant && lane.kind == kind)
+                .map(|(id, _)| *id)
+        })
+    }
+
+    /// The name of a tenant in the configuration; its id if it is not there.
+    #[must_use]
+    pub fn tenant_name(&self, tenant: &str) -> Arc<str> {
+        self.shared.look(|state| {
+            let known = state.lanes.values().find(|lane| &*lane.tenant == tenant);
+            known.map_or_else(|| tenant.into(), |lane| Arc::clone(&lane.tenant_name))
+        })
+    }
+
+    /// Whether `sink` is one of the running configuration's.
+    #[must_use]
+    pub fn is_attached(&self, sink: &str) -> bool {
+        self.shared
+            .look(|state| state.sinks.get(sink).is_some_and(|sink| sink.attached))
+    }
+
+    /// The lanes in which `sink` has something to read, live before catch-up, with its cursor.
+    #[must_use]
+    pub fn behind(&self, sink: &str) -> Vec<(LaneId, LaneKind, u64)> {
+        self.shared.look(|state| {
+            let State { lanes, sinks, .. } = state;
+            let cursors = sinks.get(sink).into_iter().flat_map(|sink| &sink.cursors);
+            let mut behind: Vec<_> = cursors
+                .filter_map(|(lane, cursor)| {
+                    let known = lanes.get(lane)?;
+                    (known.head > *cursor).then_some((*lane, known.kind, *cursor))
+                })
+                .collect();
+            behind.sort_by_key(|(lane, kind, _)| (*kind, *lane));
+            behind
+        })
+    }
+
+    /// The sink's last receipt.
+    pub async fn receipt(&self, sink: &str) -> Result<Option<Receipt>> {
+        let sink = sink.to_owned();
+        let receipt: Option<Option<String>> = self
+            .ask(move |conn| {
+                sql(conn
+                    .query_row(
+                        "SELECT receipt FROM sinks WHERE sink = ?1",
+                        [&sink],
+                        |row| row.get(0),
+                    )
+                    .optional())
+            })
+            .await?;
+        Ok(receipt.flatten().map(Receipt::from_stored))
+    }
+
+    /// Moves a cursor, with everything that belongs to the step, and frees what all sinks have passed.
+    pub async fn advance(&self, step: Advance) -> Result<()> {
+        self.writer.run(move |tx| apply(tx, &step)).await
+    }
+
+    /// Sets a sink's cursor to what its far side holds. A foreign or impossible position is refused.
+    pub async fn reposition(&self, sink: &str, position: Position) -> Result<()> {
+        if position.journal != *self.id() {
+            return Err(Error::config(format!(
+                "the destination of sink {sink} holds a position of another journal ({}, this one is {}); \
+                 point the sink at another destination, or clear its stored position",
+                position.journal,
+                self.id()
+            )));
+        }
+        let head = self
+            .shared
+            .look(|state| state.lanes.get(&position.lane).map(|lane| lane.head));
+        if head.is_none_or(|head| position.last > head) {
+            return Err(Error::config(format!(
+                "the destination of sink {sink} is at sequence number {}, beyond this journal's end ({}): \
+                 was an older copy of the journal restored? refusing to skip events",
+                position.last,
+                head.unwrap_or(0)
+            )));
+        }
+        let sink: Arc<str> = sink.into();
+        self.writer
+            .run(move |tx| {
+                sql(tx.conn.execute(
+                    "UPDATE cursors SET seq = ?1 WHERE sink = ?2 AND lane = ?3",
+                    params![position.last as i64, sink, position.lane],
+                ))?;
+                move_cursor(tx, sink, position.lane, position.last);
+                free_passed(tx, position.lane)
+            })
+            .await
+    }
+
+    /// Frees an orphan's cursors, or those of a sink that will never come back. Returns whether it was known.
+    pub async fn forget_sink(&self, sink: &str) -> Result<bool> {
+        let sink: Arc<str> = sink.into();
+        self.writer
+            .run(move |tx| {
+                let known = drop_sink(tx, &sink)?;
+                for lane in all_lanes(tx)? {
+                    free_passed(tx, lane)?;
+                }
+                tx.after_commit(move |state| {
+                    state.sinks.remove(&sink);
+                });
+                Ok(known)
+            })
+            .await
+    }
+}
+
+fn orphans_keep(name: &Arc<str>, attached: &BTreeMap<Arc<str>, SinkState>) -> bool {
+    !attached.contains_key(name)
+}
+
+/// Makes a lane if it is new.
+fn open_lane(tx: &mut Tx<'_>, tenant: &Arc<str>, name: &Arc<str>, kind: LaneKind) -> Result<()> {
+    sql(tx.conn.execute(
+        "INSERT OR IGNORE INTO lanes (tenant, kind) VALUES (?1, ?2)",
+        params![tenant, stored_kind(kind)],
+    ))?;
+    let lane: LaneId = sql(tx.conn.query_row(
+        "SELECT lane FROM lanes WHERE tenant = ?1 AND kind = ?2",
+        params![tenant, stored_kind(kind)],
+        |row| row.get(0),
+    ))?;
+    let (tenant, name) = (Arc::clone(tenant), Arc::clone(name));
+    tx.after_commit(move |state| {
+        let known = state.lanes.entry(lane).or_insert_with(|| LaneState {
+            tenant,
+            tenant_name: Arc::clone(&name),
+            kind,
+            head: 0,
+            evicted: 0,
+            bytes: 0,
+        });
+        known.tenant_name = name;
+    });
+    Ok(())
+}
+
+/// A renamed sink takes over cursors, receipt, store and coverage of its old name.
+fn adopt(tx: &Tx<'_>, spec: &SinkSpec) -> Result<()> {
+    let Some(old) = &spec.renamed_from else {
+        return Ok(());
+    };
+    let known = |name: &str| -> Result<bool> {
+        sql(tx.conn.query_row(
+            "SELECT EXISTS (SELECT 1 FROM sinks WHERE sink = ?1)",
+            [name],
+            |row| row.get(0),
+        ))
+    };
+    if known(&spec.name)? || !known(old)? {
+        return Ok(());
+    }
+    for table in [
+        "sinks",
+        "cursors",
+        "detached",
+        "dead_letters",
+        "coverage_sinks",
+    ] {
+        sql(tx.conn.execute(
+            &format!("UPDATE {table} SET sink = ?1 WHERE sink = ?2"),
+            params![spec.name, old],
+        ))?;
+    }
+    sql(tx.conn.execute(
+        "UPDATE stores SET instance = 'sink/' || ?1 WHERE instance = 'sink/' || ?2",
+        params![spec.name, old],
+    ))?;
+    Ok(())
+}
+
+/// Gives a sink a cursor in each lane of its tenants, and returns all its cursors.
+fn attach_one(tx: &Tx<'_>, spec: &SinkSpec) -> Result<BTreeMap<LaneId, u64>> {
+    sql(tx.conn.execute(
+        "INSERT INTO sinks (sink) VALUES (?1) ON CONFLICT (sink) DO UPDATE SET orphan_since = NULL",
+        [&spec.name],
+    ))?;
+    let begin = match spec.start {
+        Start::Oldest => {
+            "coalesce((SELECT min(seq) - 1 FROM batches b WHERE b.lane = l.lane), \
+             (SELECT max(seq) FROM cursors c WHERE c.lane = l.lane), 0)"
+        }
+        Start::Now => {
+            "coalesce((SELECT max(seq) FROM batches b WHERE b.lane = l.lane), \
+             (SELECT max(seq) FROM cursors c WHERE c.lane = l.lane), 0)"
+        }
+    };
+    // The baseline is what the lane had journaled before the sink's first event, for the balance.
+    let insert = format!(
+        "INSERT OR IGNORE INTO cursors (sink, lane, seq, baseline) \
+         SELECT ?1, l.lane, {begin}, l.journaled - coalesce((SELECT sum(events) FROM batches b \
+         WHERE b.lane = l.lane AND b.seq > {begin}), 0) FROM lanes l WHERE l.tenant = ?2"
+    );
+    for tenant in &spec.tenants {
+        sql(tx.conn.execute(&insert, params![spec.name, tenant]))?;
+    }
+    release_unselected(tx, spec)?;
+    let mut select = sql(tx
+        .conn
+        .prepare("SELECT lane, seq FROM cursors WHERE sink = ?1"))?;
+    let rows = sql(select.query_map([&spec.name], |row| {
+        Ok((row.get(0)?, row.get::<_, i64>(1)? as u64))
+    }))?;
+    rows.map(sql).collect()
+}
+
+/// A sink that no longer selects a tenant no longer holds its data.
+fn release_unselected(tx: &Tx<'_>, spec: &SinkSpec) -> Result<()> {
+    let mut select = sql(tx
+        .conn
+        .prepare("SELECT lane, tenant FROM cursors JOIN lanes USING (lane) WHERE sink = ?1"))?;
+    let rows = sql(select.query_map([&spec.name], |row| Ok((row.get(0)?, row.get(1)?))))?;
+    for row in rows {
+        let (lane, tenant): (LaneId, String) = sql(row)?;
+        if !spec.tenants.iter().any(|selected| **selected == *tenant) {
+            tracing::warn!(sink = %spec.name, %tenant, "the sink no longer takes this tenant; its cursor is dropped");
+            sql(tx.conn.execute(
+                "DELETE FROM cursors WHERE sink = ?1 AND lane = ?2",
+                params![spec.name, lane],
+            ))?;
+        }
+    }
+    Ok(())
+}
+
+/// Marks the sinks that are gone, forgets those past their grace, returns the rest.
+fn find_orphans(
+    tx: &Tx<'_>,
+    attached: &BTreeMap<Arc<str>, SinkState>,
+    grace_seconds: i64,
+) -> Result<Vec<Orphan>> {
+    let now = tx.now_ms / 1000;
+    let mut select = sql(tx.conn.prepare("SELECT sink, orphan_since FROM sinks"))?;
+    let rows = sql(select.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get(1)?))))?;
+    let known: Vec<(String, Option<i64>)> = sql(rows.collect())?;
+    let mut orphans = Vec::new();
+    for (sink, since) in known {
+        if attached.contains_key(sink.as_str()) {
+            continue;
+        }
+        let since = since.unwrap_or(now);
+        sql(tx.conn.execute(
+            "UPDATE sinks SET orphan_since = ?1 WHERE sink = ?2",
+            params![since, sink],
+        ))?;
+        if now - since > grace_seconds {
+            tracing::warn!(%sink, "the sink left the configuration and its grace is over; its cursors are freed");
+            drop_sink(tx, &sink)?;
+        } else {
+            orphans.push(Orphan {
+                sink: sink.into(),
+                since,
+            });
+        }
+    }
+    Ok(orphans)
+}
+
+fn drop_sink(tx: &Tx<'_>, sink: &str) -> Result<bool> {
+    sql(tx
+        .conn
+        .execute("DELETE FROM cursors WHERE sink = ?1", [sink]))?;
+    sql(tx
+        .conn
+        .execute("DELETE FROM stores WHERE instance = 'sink/' || ?1", [sink]))?;
+    Ok(sql(tx.conn.execute("DELETE FROM sinks WHERE sink = ?1", [sink]))? > 0)
+}
+
+fn all_lanes(tx: &Tx<'_>) -> Result<Vec<LaneId>> {
+    let mut select = sql(tx.conn.prepare("SELECT lane FROM lanes"))?;
+    let rows = sql(select.query_map([], |row| row.get(0)))?;
+    sql(rows.collect())
+}
+
+fn apply(tx: &mut Tx<'_>, step: &Advance) -> Result<()> {
+    let cursor: Option<i64> = sql(tx
+        .conn
+        .prepare_cached("SELECT seq FROM cursors WHERE sink = ?1 AND lane = ?2")
+        .and_then(|mut find| {
+            find.query_row(params![step.sink, step.lane], |row| row.get(0))
+                .optional()
+        }))?;
+    if let Some(receipt) = &step.receipt {
+        sql(tx
+            .conn
+            .prepare_cached("UPDATE sinks SET receipt = ?1 WHERE sink = ?2")
+            .and_then(|mut update| update.execute(params![receipt.as_str(), step.sink])))?;
+    }
+    // The sink was detached or repositioned past this batch meanwhile: its events are counted already.
+    if cursor.is_none_or(|cursor| cursor as u64 >= step.last) {
+        return Ok(());
+    }
+    let [filtered, delivered, dead] = step.tally.totals();
+    sql(tx
+        .conn
+        .prepare_cached(
+            "UPDATE cursors SET seq = ?1, filtered = filtered + ?2, delivered = delivered + ?3, dead = dead + ?4 \
+             WHERE sink = ?5 AND lane = ?6",
+        )
+        .and_then(|mut update| {
+            update.execute(params![
+                step.last as i64,
+                filtered as i64,
+                delivered as i64,
+                dead as i64,
+                step.sink,
+                step.lane
+            ])
+        }))?;
+    count(tx, step)?;
+    for letter in &step.dead {
+        store_dead(tx, letter)?;
+    }
+    fail::fail_point!("journal::cursor");
+    move_cursor(tx, Arc::clone(&step.sink), step.lane, step.last);
+    free_passed(tx, step.lane)
+}
+
+fn count(tx: &Tx<'_>, step: &Advance) -> Result<()> {
+    let mut upsert = sql(tx.conn.prepare_cached(
+        "INSERT INTO coverage_sinks (sink, tenant, hour, filtered, delivered, dead) \
+         SELECT ?1, tenant, ?3, ?4, ?5, ?6 FROM lanes WHERE lane = ?2 \
+         ON CONFLICT (sink, tenant, hour) DO UPDATE SET filtered = filtered + excluded.filtered, \
+         delivered = delivered + excluded.delivered, dead = dead + excluded.dead",
+    ))?;
+    for (hour, [filtered, delivered, dead]) in &step.tally.hours {
+        sql(upsert.execute(params![
+            step.sink,
+            step.lane,
+            hour,
+            *filtered as i64,
+            *delivered as i64,
+            *dead as i64
+        ]))?;
+    }
+    Ok(())
+}
+
+pub(super) fn move_cursor(tx: &mut Tx<'_>, sink: Arc<str>, lane: LaneId, seq: u64) {
+    tx.after_commit(move |state| {
+        if let Some(known) = state.sinks.get_mut(&sink) {
+            known.cursors.insert(lane, seq);
+        }
+        state.forget_passed();
+    });
+}
+
+/// Deletes the batches of a lane that every cursor has passed; all of them if no sink takes the lane.
+pub(super) fn free_passed(tx: &mut Tx<'_>, lane: LaneId) -> Result<()> {
+    let passed: i64 = sql(tx
+        .conn
+        .prepare_cached(
+            "SELECT coalesce(min(seq), 9223372036854775807) FROM cursors WHERE lane = ?1",
+        )
+        .and_then(|mut find| find.query_row([lane], |row| row.get(0))))?;
+    let freed: i64 = sql(tx
+        .conn
+        .prepare_cached(
+            "SELECT coalesce(sum(stored_bytes), 0) FROM batches WHERE lane = ?1 AND seq <= ?2",
+        )
+        .and_then(|mut sum| sum.query_row([lane, passed], |row| row.get(0))))?;
+    if freed == 0 {
+        return Ok(());
+    }
+    sql(tx
+        .conn
+        .prepare_cached("DELETE FROM batches WHERE lane = ?1 AND seq <= ?2")
+        .and_then(|mut delete| delete.execute([lane, passed])))?;
+    tx.after_commit(move |state| {
+        if let Some(lane) = state.lanes.get_mut(&lane) {
+            lane.bytes = lane.bytes.saturating_sub(freed as u64);
+        }
+    });
+    Ok(())
+}

@@ -1,0 +1,102 @@
+//! Events that were refused for good: kept, counted, replayable.
+
+use bytes::Bytes;
+use rusqlite::params;
+
+use super::commit::Commit;
+use super::sql;
+use super::writer::Tx;
+use crate::error::Result;
+use crate::event::AuditEvent;
+
+/// An event that a sink refused for good.
+#[derive(Clone, Debug)]
+pub struct DeadLetter {
+    /// The sink.
+    pub sink: std::sync::Arc<str>,
+    /// The event.
+    pub event: AuditEvent,
+    /// Why, in the far side's words.
+    pub reason: String,
+}
+
+/// A piece of a record that is too large to be an event. Pieces come in order, and may span batches.
+#[derive(Clone, Debug)]
+pub struct OversizePart {
+    /// The piece's bytes.
+    pub part: Bytes,
+    /// Whether the record begins with it.
+    pub first: bool,
+    /// Whether the record ends with it.
+    pub last: bool,
+}
+
+/// Stores one dead letter.
+pub(super) fn store(tx: &Tx<'_>, letter: &DeadLetter) -> Result<()> {
+    let origin = letter.event.origin();
+    sql(tx.conn.execute(
+        "INSERT INTO dead_letters (sink, tenant, source, content_type, unit, reason, at, complete) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1)",
+        params![
+            letter.sink,
+            origin.tenant,
+            origin.source,
+            origin.content_type,
+            origin.unit,
+            letter.reason,
+            tx.now_ms
+        ],
+    ))?;
+    add_part(tx, tx.conn.last_insert_rowid(), letter.event.raw())
+}
+
+/// Stores the pieces of oversized records. A unit that is fetched again begins its letters anew.
+pub(super) fn store_oversize(tx: &Tx<'_>, commit: &Commit) -> Result<()> {
+    let origin = &commit.origin;
+    let key = params![origin.tenant, origin.source, origin.unit];
+    if commit.first_index == 0 && !commit.oversize.is_empty() {
+        // What an earlier try of this unit left unfinished, or finished, comes again.
+        sql(tx.conn.execute(
+            "DELETE FROM dead_letter_parts WHERE letter IN (SELECT letter FROM dead_letters \
+             WHERE sink IS NULL AND tenant = ?1 AND source = ?2 AND unit = ?3)",
+            key,
+        ))?;
+        sql(tx.conn.execute(
+            "DELETE FROM dead_letters WHERE sink IS NULL AND tenant = ?1 AND source = ?2 AND unit = ?3",
+            key,
+        ))?;
+    }
+    for piece in commit.oversize.iter() {
+        if piece.first {
+            sql(tx.conn.execute(
+                "INSERT INTO dead_letters (sink, tenant, source, content_type, unit, reason, at, complete) \
+                 VALUES (NULL, ?1, ?2, ?3, ?4, 'the record is larger than limits.record_size', ?5, 0)",
+                params![origin.tenant, origin.source, origin.content_type, origin.unit, tx.now_ms],
+            ))?;
+        }
+        let letter: i64 = sql(tx.conn.query_row(
+            "SELECT max(letter) FROM dead_letters WHERE sink IS NULL AND tenant = ?1 AND source = ?2 AND unit = ?3",
+            key,
+            |row| row.get(0),
+        ))?;
+        add_part(tx, letter, &piece.part)?;
+        if piece.last {
+            sql(tx.conn.execute(
+                "UPDATE dead_letters SET complete = 1 WHERE letter = ?1",
+                [letter],
+            ))?;
+        }
+    }
+    Ok(())
+}
+
+fn add_part(tx: &Tx<'_>, letter: i64, body: &[u8]) -> Result<()> {
+    sql(tx
+        .conn
+        .prepare_cached(
+            "INSERT INTO dead_letter_parts (letter, part, body) \
+             SELECT ?1, coalesce(max(part) + 1, 0), ?2 FROM dead_letter_parts WHERE letter = ?1",
+        )
+        .and_then(|mut insert| insert.execute(params![letter, body])))?;
+    Ok(())
+}

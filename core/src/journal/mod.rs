@@ -1,0 +1,366 @@
+//! The journal: the one durable thing between unreliable sources and unreliable sinks.
+//!
+//! Invariants, each with a test that would fail without it:
+//!
+//! - A batch, its ids, its part of coverage and the end of its unit are committed in one transaction, or not at all.
+//! - A cursor, its receipt, its dead letters and its counts are committed in one transaction, after the delivery.
+//! - A sequence number is never used again, a position carries the journal's id: a sink cannot be led astray.
+//! - A batch is freed only when every sink that takes its lane has passed it, or was detached from it on record.
+//! - Events that wait never exceed the size limit; free pages count as free.
+//!
+//! One thread writes (`writer`): whatever waits together shares one transaction and one fsync. Sinks that have caught
+//! up get batches from memory and never read them back. Reads hold no transaction across a delivery, which would keep
+//! SQLite's log from being checkpointed.
+
+mod body;
+mod commit;
+mod cursors;
+mod dead_letters;
+mod limits;
+mod read;
+mod schema;
+mod state;
+mod status;
+mod store;
+mod units;
+mod writer;
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
+
+use crate::clock::Clock;
+use crate::dedupe::{Dedupe, Fingerprinter};
+use crate::error::{Error, Result};
+use crate::metrics::Metrics;
+use crate::plugin::LaneKind;
+
+pub use commit::{Commit, Committed};
+pub use cursors::{Advance, Orphan, SinkSpec, Start, Tally};
+pub use dead_letters::{DeadLetter, OversizePart};
+pub use read::{Position, Stored};
+pub use status::{SinkStatus, Status, TenantStatus};
+pub use store::Store;
+pub use units::{Due, Stream};
+
+use state::{LaneState, Shared, SinkState, State};
+use writer::Writer;
+
+/// A lane's number in its journal.
+pub type LaneId = i64;
+
+/// What the journal may use.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// Bytes on disk; beyond it optional sinks are detached and tenants over their share wait.
+    pub max_bytes: u64,
+    /// Bytes of fresh batches kept in memory for sinks that have caught up.
+    pub handover_bytes: usize,
+    /// How long the cursor of a sink that left the configuration holds its data.
+    pub orphan_grace: std::time::Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_bytes: 10 << 30,
+            handover_bytes: 8 << 20,
+            orphan_grace: std::time::Duration::from_secs(7 * 86_400),
+        }
+    }
+}
+
+/// A journal, open for collecting and delivering. Cheap to clone.
+#[derive(Clone)]
+pub struct Journal {
+    shared: Arc<Shared>,
+    writer: Writer,
+    readers: Arc<Readers>,
+}
+
+/// Connections that only read, lent to one question at a time.
+#[derive(Debug)]
+struct Readers {
+    path: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+}
+
+/// Ends the journal when all its users are gone: waits for the writer thread, then lets go of the lock.
+pub struct Closer {
+    thread: JoinHandle<()>,
+    _lock: File,
+}
+
+impl Closer {
+    /// Waits until everything that was accepted is written. All clones of the journal must be dropped first.
+    pub fn wait(self) {
+        if self.thread.join().is_err() {
+            tracing::error!("the journal's writer ended by a panic");
+        }
+    }
+}
+
+impl Journal {
+    /// Opens (or creates) the journal in folder `dir` and locks it against a second process.
+    pub fn open(
+        dir: &Path,
+        limits: Limits,
+        clock: Clock,
+        metrics: Metrics,
+    ) -> Result<(Self, Closer)> {
+        let at = |error: Error| error.context(format_args!("journal {}", dir.display()));
+        let lock = lock(dir).map_err(at)?;
+        let path = dir.join(FILE);
+        let mut conn = open_database(&path).map_err(at)?;
+        schema::migrate(&mut conn).map_err(at)?;
+        let (id, seed) = identity(&conn).map_err(at)?;
+        let dedupe = Dedupe::load(&conn).map_err(at)?;
+        let state = load_state(&conn).map_err(at)?;
+        let shared = Arc::new(Shared::new(id, clock, metrics, limits, state));
+        let readers = Arc::new(Readers {
+            path,
+            idle: Mutex::default(),
+        });
+        let (writer, thread) =
+            Writer::start(conn, dedupe, Fingerprinter::new(seed), Arc::clone(&shared))?;
+        Ok((
+            Self {
+                shared,
+                writer,
+                readers,
+            },
+            Closer {
+                thread,
+                _lock: lock,
+            },
+        ))
+    }
+
+    /// The journal's random id.
+    #[must_use]
+    pub fn id(&self) -> &Arc<str> {
+        &self.shared.id
+    }
+
+    /// Wakes at every commit and every cursor that moves.
+    #[must_use]
+    pub fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.shared.subscribe()
+    }
+
+    /// Asks the database a question on a thread for blocking work.
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let readers = Arc::clone(&self.readers);
+        tokio::task::spawn_blocking(move || readers.with(question))
+            .await
+            .map_err(|error| Error::bug("a reader of the journal stopped").with_cause(error))?
+    }
+}
+
+const FILE: &str = "journal.sqlite";
+/// Connections kept for the next question.
+const IDLE_READERS: usize = 4;
+
+impl Readers {
+    fn with<T>(&self, question: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
+        let lent = self
+            .idle
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .pop();
+        let conn = match lent {
+            Some(conn) => conn,
+            None => open_read_only(&self.path)?,
+        };
+        let answer = question(&conn);
+        let mut idle = self
+            .idle
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if idle.len() < IDLE_READERS {
+            idle.push(conn);
+        }
+        answer
+    }
+}
+
+/// Takes the folder's lock, creating the folder if needed: private, because records hold personal data.
+fn lock(dir: &Path) -> Result<File> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(|error| {
+            Error::config("the folder cannot be created; give a folder that this user may write")
+                .with_cause(error)
+        })?;
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(dir.join("lock"))
+        .map_err(|error| {
+            Error::config("the folder cannot be written; give this user write permission")
+                .with_cause(error)
+        })?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(Error::config(
+            "another audit-exporter uses this journal; stop it first, or give this one its own journal.path",
+        )),
+        Err(std::fs::TryLockError::Error(error)) => Err(error.into()),
+    }
+}
+
+fn open_database(path: &Path) -> Result<Connection> {
+    // Created by us first, so that it never exists with wider permissions.
+    OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(path)?;
+    let conn = sql(Connection::open(path))?;
+    // Pages of 8 KiB suit bodies of some ten kilobytes. `FULL`: a commit is on the disk when it returns.
+    sql(conn.execute_batch(
+        "PRAGMA page_size = 8192; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+         PRAGMA cache_size = -4096; PRAGMA journal_size_limit = 16777216; PRAGMA temp_store = MEMORY;",
+    ))?;
+    conn.set_prepared_statement_cache_capacity(64);
+    Ok(conn)
+}
+
+fn open_read_only(path: &Path) -> Result<Connection> {
+    let conn = sql(Connection::open_with_flags(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    ))?;
+    sql(conn.execute_batch("PRAGMA cache_size = -512; PRAGMA query_only = ON;"))?;
+    sql(conn.busy_timeout(std::time::Duration::from_secs(5)))?;
+    Ok(conn)
+}
+
+/// The journal's id and hash seed, made at its first opening.
+fn identity(conn: &Connection) -> Result<(Arc<str>, u64)> {
+    let fresh = uuid::Uuid::new_v4();
+    for (key, value) in [
+        ("id", fresh.to_string()),
+        ("seed", uuid::Uuid::new_v4().as_u64_pair().0.to_string()),
+    ] {
+        sql(conn.execute(
+            "INSERT OR IGNORE INTO meta (key, value) VALUES (?1, ?2)",
+            [key, &value],
+        ))?;
+    }
+    let get = |key: &str| -> Result<String> {
+        sql(
+            conn.query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| {
+                row.get(0)
+            }),
+        )
+    };
+    let seed = get("seed")?
+        .parse()
+        .map_err(|_| Error::config("the journal's meta table is damaged: seed is not a number"))?;
+    Ok((get("id")?.into(), seed))
+}
+
+fn load_state(conn: &Connection) -> Result<State> {
+    let mut state = State {
+        used_bytes: writer::used_bytes(conn)?,
+        ..State::default()
+    };
+    let mut lanes = sql(conn.prepare("SELECT lane, tenant, kind FROM lanes"))?;
+    let mut rows = sql(lanes.query([]))?;
+    while let Some(row) = sql(rows.next())? {
+        let lane: LaneId = sql(row.get(0))?;
+        let (head, bytes): (Option<i64>, Option<i64>) = sql(conn
+            .query_row(
+                "SELECT max(seq), sum(stored_bytes) FROM batches WHERE lane = ?1",
+                [lane],
+                |row| Ok((row.get(0)?, row.get(1)?)),
+            )
+            .optional())?
+        .unwrap_or_default();
+        let passed: Option<i64> = sql(conn.query_row(
+            "SELECT max(seq) FROM cursors WHERE lane = ?1",
+            [lane],
+            |row| row.get(0),
+        ))?;
+        let tenant: Arc<str> = sql(row.get::<_, String>(1))?.into();
+        let head = head.max(passed).unwrap_or(0) as u64;
+        state.lanes.insert(
+            lane,
+            LaneState {
+                tenant_name: Arc::clone(&tenant),
+                tenant,
+                kind: lane_kind(sql(row.get(2))?),
+                head,
+                evicted: head,
+                bytes: bytes.unwrap_or(0) as u64,
+            },
+        );
+    }
+    let mut cursors = sql(conn.prepare("SELECT sink, lane, seq FROM cursors"))?;
+    let mut rows = sql(cursors.query([]))?;
+    while let Some(row) = sql(rows.next())? {
+        state
+            .sinks
+            .entry(sql(row.get::<_, String>(0))?.into())
+            .or_insert_with(SinkState::default)
+            .cursors
+            .insert(sql(row.get(1))?, sql(row.get::<_, i64>(2))? as u64);
+    }
+    Ok(state)
+}
+
+fn lane_kind(stored: i64) -> LaneKind {
+    if stored == 0 {
+        LaneKind::Live
+    } else {
+        LaneKind::CatchUp
+    }
+}
+
+fn stored_kind(kind: LaneKind) -> i64 {
+    match kind {
+        LaneKind::Live => 0,
+        LaneKind::CatchUp => 1,
+    }
+}
+
+/// Turns SQLite's errors into ours: a full or failing disk may pass, a damaged file will not.
+pub(crate) fn sql<T>(result: rusqlite::Result<T>) -> Result<T> {
+    use rusqlite::ErrorCode;
+    result.map_err(|error| match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => Error::unavailable(
+            "the disk that holds the journal is full; free some space, collecting goes on by itself",
+        )
+        .with_cause(error),
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Error::config(
+            "the journal is damaged; keep it for inspection, and start with a new journal.path: \
+             Microsoft still serves the last 7 days",
+        )
+        .with_cause(error),
+        Some(
+            ErrorCode::SystemIoFailure
+            | ErrorCode::DatabaseBusy
+            | ErrorCode::DatabaseLocked
+            | ErrorCode::CannotOpen
+            | ErrorCode::ReadOnly
+            | ErrorCode::PermissionDenied,
+        ) => Error::unavailable("the journal's database cannot be used").with_cause(error),
+        _ => Error::bug("the journal's database refused a statement").with_cause(error),
+    })
+}
+
+#[cfg(test)]
+mod tests;

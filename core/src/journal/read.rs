@@ -1,0 +1,139 @@
+//! Out of the journal: batches by lane, from memory or from disk.
+
+use std::sync::Arc;
+
+use rusqlite::params;
+use serde::{Deserialize, Serialize};
+
+use super::{Journal, LaneId, body, sql};
+use crate::error::Result;
+use crate::event::{AuditEvent, Origin};
+
+/// Where a batch lies: what a far side stores to say how far it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// The journal's random id.
+    pub journal: Arc<str>,
+    /// The lane's number.
+    pub lane: LaneId,
+    /// The first sequence number.
+    pub first: u64,
+    /// The last sequence number.
+    pub last: u64,
+}
+
+/// A batch as it was journaled.
+#[derive(Debug)]
+pub struct Stored {
+    /// The journal's id.
+    pub journal: Arc<str>,
+    /// Its lane.
+    pub lane: LaneId,
+    /// Its sequence number.
+    pub seq: u64,
+    /// The sum of its records' bytes.
+    pub raw_bytes: usize,
+    /// When it was journaled, in milliseconds since 1970.
+    pub journaled_ms: i64,
+    /// Its events.
+    pub events: Vec<AuditEvent>,
+}
+
+impl Journal {
+    /// The batches of `lane` after `after`, in order: at least one if there is any, then as many as fit `max_events`
+    /// and `max_bytes`.
+    pub async fn read(
+        &self,
+        lane: LaneId,
+        after: u64,
+        max_events: usize,
+        max_bytes: usize,
+    ) -> Result<Vec<Arc<Stored>>> {
+        let (fresh, name) = self.shared.look(|state| {
+            let Some(known) = state.lanes.get(&lane) else {
+                return (Some(Vec::new()), None);
+            };
+            // Memory holds all that is after the cursor unless some of it was evicted or came before this start.
+            let fresh = (after >= known.evicted).then(|| {
+                let after_cursor = |s: &&Arc<Stored>| s.lane == lane && s.seq > after;
+                take_fitting(
+                    &mut state.recent.iter().filter(after_cursor),
+                    max_events,
+                    max_bytes,
+                )
+            });
+            (fresh, Some(Arc::clone(&known.tenant_name)))
+        });
+        match (fresh, name) {
+            (None, Some(name)) => {
+                self.read_disk(lane, name, after, max_events, max_bytes)
+                    .await
+            }
+            (fresh, _) => Ok(fresh.unwrap_or_default()),
+        }
+    }
+
+    async fn read_disk(
+        &self,
+        lane: LaneId,
+        tenant_name: Arc<str>,
+        after: u64,
+        max_events: usize,
+        max_bytes: usize,
+    ) -> Result<Vec<Arc<Stored>>> {
+        let id = Arc::clone(&self.shared.id);
+        self.ask(move |conn| {
+            let mut select = sql(conn.prepare_cached(
+                "SELECT b.seq, b.content_type, b.unit, b.events, b.raw_bytes, b.journaled_at, b.body, s.source, s.tenant \
+                 FROM batches b JOIN streams s USING (stream) WHERE b.lane = ?1 AND b.seq > ?2 ORDER BY b.seq",
+            ))?;
+            let mut rows = sql(select.query(params![lane, after as i64]))?;
+            let mut found: Vec<Arc<Stored>> = Vec::new();
+            let (mut events, mut bytes) = (0, 0);
+            while let Some(row) = sql(rows.next())? {
+                let (count, raw_bytes): (usize, usize) = (sql(row.get(3))?, sql(row.get(4))?);
+                events += count;
+                bytes += raw_bytes;
+                if !found.is_empty() && (events > max_events || bytes > max_bytes) {
+                    break;
+                }
+                let origin = Arc::new(Origin {
+                    tenant: sql(row.get::<_, String>(8))?.into(),
+                    tenant_name: Arc::clone(&tenant_name),
+                    source: sql(row.get::<_, String>(7))?.into(),
+                    content_type: sql(row.get::<_, String>(1))?.into(),
+                    unit: sql(row.get::<_, String>(2))?.into(),
+                });
+                let body = sql(sql(row.get_ref(6))?.as_blob().map_err(Into::into))?;
+                found.push(Arc::new(Stored {
+                    journal: Arc::clone(&id),
+                    lane,
+                    seq: sql(row.get::<_, i64>(0))? as u64,
+                    raw_bytes,
+                    journaled_ms: sql(row.get(5))?,
+                    events: body::decode(body, count, raw_bytes, &origin)?,
+                }));
+            }
+            Ok(found)
+        })
+        .await
+    }
+}
+
+fn take_fitting<'a>(
+    batches: &mut impl Iterator<Item = &'a Arc<Stored>>,
+    max_events: usize,
+    max_bytes: usize,
+) -> Vec<Arc<Stored>> {
+    let (mut events, mut bytes) = (0, 0);
+    let mut taken = Vec::new();
+    for stored in batches {
+        events += stored.events.len();
+        bytes += stored.raw_bytes;
+        if !taken.is_empty() && (events > max_events || bytes > max_bytes) {
+            break;
+        }
+        taken.push(Arc::clone(stored));
+    }
+    taken
+}

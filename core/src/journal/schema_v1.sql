@@ -1,0 +1,164 @@
+-- The journal's own facts: its random id, the seed of its hashes.
+CREATE TABLE meta (
+    key   TEXT PRIMARY KEY,
+    value TEXT NOT NULL
+) WITHOUT ROWID;
+
+-- One tenant's live events, or its catch-up. `journaled` counts events ever committed to the lane.
+CREATE TABLE lanes (
+    lane      INTEGER PRIMARY KEY,
+    tenant    TEXT    NOT NULL,
+    kind      INTEGER NOT NULL,
+    journaled INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (tenant, kind)
+);
+
+-- One source's collection of one tenant. `number` numbers sources in the ids' hashes.
+CREATE TABLE streams (
+    stream     INTEGER PRIMARY KEY,
+    source     TEXT    NOT NULL,
+    tenant     TEXT    NOT NULL,
+    checkpoint TEXT,
+    UNIQUE (source, tenant)
+);
+CREATE TABLE source_numbers (
+    number INTEGER PRIMARY KEY,
+    source TEXT NOT NULL UNIQUE
+);
+
+-- Events on their way. AUTOINCREMENT: a sequence number is never used again.
+CREATE TABLE batches (
+    seq          INTEGER PRIMARY KEY AUTOINCREMENT,
+    lane         INTEGER NOT NULL,
+    stream       INTEGER NOT NULL,
+    content_type TEXT    NOT NULL,
+    unit         TEXT    NOT NULL,
+    events       INTEGER NOT NULL,
+    raw_bytes    INTEGER NOT NULL,
+    stored_bytes INTEGER NOT NULL,
+    journaled_at INTEGER NOT NULL,
+    body         BLOB    NOT NULL
+);
+CREATE INDEX batches_by_lane ON batches (lane, seq, stored_bytes, events);
+
+-- What a source has listed. state: 0 pending, 1 fetched, 2 lost. Times in milliseconds since 1970.
+CREATE TABLE units (
+    stream       INTEGER NOT NULL,
+    unit         TEXT    NOT NULL,
+    content_type TEXT    NOT NULL,
+    locator      TEXT,
+    created      INTEGER NOT NULL,
+    expires      INTEGER NOT NULL,
+    lane_kind    INTEGER NOT NULL,
+    state        INTEGER NOT NULL DEFAULT 0,
+    attempts     INTEGER NOT NULL DEFAULT 0,
+    due          INTEGER NOT NULL,
+    error        TEXT,
+    PRIMARY KEY (stream, unit)
+) WITHOUT ROWID;
+CREATE INDEX pending_units ON units (stream, lane_kind, due) WHERE state = 0;
+CREATE INDEX settled_units ON units (created) WHERE state <> 0;
+
+-- Sinks and how far each is in each lane. seq 0: nothing yet. Counts are of events behind the cursor.
+CREATE TABLE sinks (
+    sink       TEXT PRIMARY KEY,
+    receipt    TEXT,
+    orphan_since INTEGER
+) WITHOUT ROWID;
+CREATE TABLE cursors (
+    sink      TEXT    NOT NULL,
+    lane      INTEGER NOT NULL,
+    seq       INTEGER NOT NULL,
+    baseline  INTEGER NOT NULL,
+    filtered  INTEGER NOT NULL DEFAULT 0,
+    delivered INTEGER NOT NULL DEFAULT 0,
+    dead      INTEGER NOT NULL DEFAULT 0,
+    skipped   INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (sink, lane)
+) WITHOUT ROWID;
+
+-- Ranges that a sink was detached from when the journal was full.
+CREATE TABLE detached (
+    sink   TEXT    NOT NULL,
+    lane   INTEGER NOT NULL,
+    first  INTEGER NOT NULL,
+    last   INTEGER NOT NULL,
+    events INTEGER NOT NULL,
+    at     INTEGER NOT NULL
+);
+
+-- Events that a sink, or the intake, refused for good. An event's bytes are its parts in order.
+CREATE TABLE dead_letters (
+    letter       INTEGER PRIMARY KEY AUTOINCREMENT,
+    sink         TEXT,
+    tenant       TEXT    NOT NULL,
+    source       TEXT    NOT NULL,
+    content_type TEXT    NOT NULL,
+    unit         TEXT    NOT NULL,
+    reason       TEXT    NOT NULL,
+    at           INTEGER NOT NULL,
+    complete     INTEGER NOT NULL
+);
+CREATE TABLE dead_letter_parts (
+    letter INTEGER NOT NULL,
+    part   INTEGER NOT NULL,
+    body   BLOB    NOT NULL,
+    PRIMARY KEY (letter, part)
+);
+
+-- Coverage by hour (hours since 1970; -1: no readable time). Content: hour of the unit's `created`. Events: hour of
+-- the event's CreationTime.
+CREATE TABLE coverage_content (
+    stream       INTEGER NOT NULL,
+    content_type TEXT    NOT NULL,
+    hour         INTEGER NOT NULL,
+    listed       INTEGER NOT NULL DEFAULT 0,
+    fetched      INTEGER NOT NULL DEFAULT 0,
+    lost         INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (stream, content_type, hour)
+) WITHOUT ROWID;
+CREATE TABLE coverage_events (
+    tenant    TEXT    NOT NULL,
+    hour      INTEGER NOT NULL,
+    journaled INTEGER NOT NULL DEFAULT 0,
+    repeats   INTEGER NOT NULL DEFAULT 0,
+    variants  INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (tenant, hour)
+) WITHOUT ROWID;
+CREATE TABLE coverage_sinks (
+    sink      TEXT    NOT NULL,
+    tenant    TEXT    NOT NULL,
+    hour      INTEGER NOT NULL,
+    filtered  INTEGER NOT NULL DEFAULT 0,
+    delivered INTEGER NOT NULL DEFAULT 0,
+    dead      INTEGER NOT NULL DEFAULT 0,
+    skipped   INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (sink, tenant, hour)
+) WITHOUT ROWID;
+
+-- Dedupe: the log of the newest ids, and sorted runs of older ones (core/src/dedupe).
+CREATE TABLE id_log (
+    entry INTEGER PRIMARY KEY AUTOINCREMENT,
+    ids   BLOB NOT NULL
+);
+CREATE TABLE id_runs (
+    run          INTEGER PRIMARY KEY AUTOINCREMENT,
+    day          INTEGER NOT NULL,
+    written_at   INTEGER NOT NULL,
+    descriptor   BLOB    NOT NULL,
+    fingerprints BLOB    NOT NULL
+);
+CREATE TABLE id_chunks (
+    run   INTEGER NOT NULL,
+    first INTEGER NOT NULL,
+    ids   BLOB    NOT NULL,
+    PRIMARY KEY (run, first)
+) WITHOUT ROWID;
+
+-- Small durable stores of plugin instances.
+CREATE TABLE stores (
+    instance TEXT NOT NULL,
+    key      TEXT NOT NULL,
+    value    TEXT NOT NULL,
+    PRIMARY KEY (instance, key)
+) WITHOUT ROWID;

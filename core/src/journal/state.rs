@@ -1,0 +1,132 @@
+//! What the journal knows without asking the disk: heads, cursors, sizes, and the newest batches.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::watch;
+
+use super::{LaneId, Limits, Stored};
+use crate::clock::Clock;
+use crate::metrics::Metrics;
+use crate::plugin::LaneKind;
+
+/// A lane as it stands after the last commit.
+#[derive(Debug)]
+pub(super) struct LaneState {
+    pub(super) tenant: Arc<str>,
+    /// The tenant's name in the configuration; its id until it is known.
+    pub(super) tenant_name: Arc<str>,
+    pub(super) kind: LaneKind,
+    /// The last sequence number committed to the lane; 0 before the first.
+    pub(super) head: u64,
+    /// Batches up to here are not in memory: they were evicted, or came before this start.
+    pub(super) evicted: u64,
+    /// Bytes of the batches that are kept.
+    pub(super) bytes: u64,
+}
+
+/// A sink's cursors as they stand after the last commit.
+#[derive(Debug, Default)]
+pub(super) struct SinkState {
+    pub(super) cursors: BTreeMap<LaneId, u64>,
+    /// A sink of the configuration that may hold its tenants back; orphans and optional sinks may not.
+    pub(super) required: bool,
+    /// In the running configuration.
+    pub(super) attached: bool,
+}
+
+/// The state behind one lock.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) lanes: BTreeMap<LaneId, LaneState>,
+    pub(super) sinks: BTreeMap<Arc<str>, SinkState>,
+    pub(super) recent: VecDeque<Arc<Stored>>,
+    pub(super) recent_bytes: usize,
+    pub(super) used_bytes: u64,
+}
+
+impl State {
+    /// Keeps a fresh batch for the sinks that have caught up, within the bound.
+    pub(super) fn remember(&mut self, stored: Arc<Stored>, bound: usize) {
+        self.recent_bytes += stored.raw_bytes;
+        self.recent.push_back(stored);
+        while self.recent_bytes > bound
+            && let Some(oldest) = self.recent.pop_front()
+        {
+            self.recent_bytes -= oldest.raw_bytes;
+            if let Some(lane) = self.lanes.get_mut(&oldest.lane) {
+                lane.evicted = oldest.seq;
+            }
+        }
+    }
+
+    /// Drops fresh batches that every sink has passed.
+    pub(super) fn forget_passed(&mut self) {
+        let sinks = &self.sinks;
+        let mut kept_bytes = 0;
+        self.recent.retain(|stored| {
+            let wanted = sinks
+                .values()
+                .filter_map(|sink| sink.cursors.get(&stored.lane))
+                .any(|cursor| *cursor < stored.seq);
+            kept_bytes += if wanted { stored.raw_bytes } else { 0 };
+            wanted
+        });
+        self.recent_bytes = kept_bytes;
+    }
+
+    /// Bytes that a tenant's lanes hold.
+    pub(super) fn tenant_bytes(&self, tenant: &str) -> u64 {
+        self.lanes
+            .values()
+            .filter(|lane| &*lane.tenant == tenant)
+            .map(|lane| lane.bytes)
+            .sum()
+    }
+}
+
+/// What the writer thread and the journal's users share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) id: Arc<str>,
+    pub(super) clock: Clock,
+    pub(super) metrics: Metrics,
+    pub(super) limits: Limits,
+    pub(super) state: Mutex<State>,
+    changed: watch::Sender<u64>,
+}
+
+impl Shared {
+    pub(super) fn new(
+        id: Arc<str>,
+        clock: Clock,
+        metrics: Metrics,
+        limits: Limits,
+        state: State,
+    ) -> Self {
+        Self {
+            id,
+            clock,
+            metrics,
+            limits,
+            state: Mutex::new(state),
+            changed: watch::Sender::new(0),
+        }
+    }
+
+    /// Looks at the state. Never held across an await.
+    pub(super) fn look<T>(&self, look: impl FnOnce(&mut State) -> T) -> T {
+        look(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes the state and wakes all who wait for a change.
+    pub(super) fn update(&self, change: impl FnOnce(&mut State)) {
+        self.look(change);
+        self.changed.send_modify(|version| *version += 1);
+    }
+
+    /// Sees every change from now on.
+    pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+}

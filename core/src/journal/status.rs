@@ -1,0 +1,168 @@
+//! What the journal tells about itself, for people and for metrics.
+
+use std::path::Path;
+
+use rusqlite::Connection;
+use serde::Serialize;
+
+use super::{FILE, Journal, open_read_only, schema, sql, writer};
+use crate::error::{Error, Result};
+
+/// The journal at one moment.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Status {
+    /// Its random id.
+    pub journal: String,
+    /// Bytes in use on disk.
+    pub used_bytes: u64,
+    /// Each tenant and source.
+    pub tenants: Vec<TenantStatus>,
+    /// Each sink and tenant.
+    pub sinks: Vec<SinkStatus>,
+}
+
+/// What one source has collected of one tenant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TenantStatus {
+    /// The tenant's id.
+    pub tenant: String,
+    /// The source's name.
+    pub source: String,
+    /// The content type.
+    pub content_type: String,
+    /// Units that the source has listed, fetched, lost.
+    pub listed: i64,
+    /// See `listed`.
+    pub fetched: i64,
+    /// See `listed`.
+    pub lost: i64,
+    /// Units that wait to be fetched.
+    pub pending: i64,
+    /// When the first of them expires, in milliseconds since 1970.
+    pub next_expiry_ms: Option<i64>,
+}
+
+/// How far one sink is with one tenant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SinkStatus {
+    /// The sink's name.
+    pub sink: String,
+    /// The tenant's id.
+    pub tenant: String,
+    /// When the sink left the configuration, in seconds since 1970.
+    pub orphan_since: Option<i64>,
+    /// Events journaled since the sink's start.
+    pub journaled: i64,
+    /// Of these: dropped by its filters.
+    pub filtered: i64,
+    /// Of these: delivered.
+    pub delivered: i64,
+    /// Of these: in the dead letters.
+    pub dead: i64,
+    /// Of these: skipped when it was detached.
+    pub skipped: i64,
+    /// Of these: waiting.
+    pub pending: i64,
+    /// When the oldest waiting batch was journaled, in milliseconds since 1970.
+    pub oldest_pending_ms: Option<i64>,
+}
+
+impl SinkStatus {
+    /// Whether the account balances: journaled = filtered + delivered + dead + skipped + pending.
+    #[must_use]
+    pub fn balances(&self) -> bool {
+        self.journaled == self.filtered + self.delivered + self.dead + self.skipped + self.pending
+    }
+}
+
+impl Journal {
+    /// The journal's status now.
+    pub async fn status(&self) -> Result<Status> {
+        self.ask(read).await
+    }
+}
+
+impl Status {
+    /// Reads the status of the journal in `dir` without disturbing the process that may hold it.
+    pub fn read(dir: &Path) -> Result<Self> {
+        let path = dir.join(FILE);
+        if !path.exists() {
+            return Err(Error::config(format!(
+                "there is no journal in {}; has `audit-exporter run` been started with this configuration?",
+                dir.display()
+            )));
+        }
+        let conn = open_read_only(&path)?;
+        schema::require_newest(&conn)?;
+        read(&conn)
+    }
+}
+
+fn read(conn: &Connection) -> Result<Status> {
+    // One transaction, so that the figures belong together.
+    sql(conn.execute_batch("BEGIN"))?;
+    let status = read_in_transaction(conn);
+    sql(conn.execute_batch("COMMIT"))?;
+    status
+}
+
+fn read_in_transaction(conn: &Connection) -> Result<Status> {
+    Ok(Status {
+        journal: sql(
+            conn.query_row("SELECT value FROM meta WHERE key = 'id'", [], |row| {
+                row.get(0)
+            }),
+        )?,
+        used_bytes: writer::used_bytes(conn)?,
+        tenants: tenants(conn)?,
+        sinks: sinks(conn)?,
+    })
+}
+
+fn tenants(conn: &Connection) -> Result<Vec<TenantStatus>> {
+    let mut select = sql(conn.prepare(
+        "SELECT s.tenant, s.source, c.content_type, sum(c.listed), sum(c.fetched), sum(c.lost), \
+         (SELECT min(u.expires) FROM units u WHERE u.state = 0 AND u.stream = c.stream \
+          AND u.content_type = c.content_type) \
+         FROM coverage_content c JOIN streams s USING (stream) GROUP BY c.stream, c.content_type ORDER BY 1, 2, 3",
+    ))?;
+    let rows = sql(select.query_map([], |row| {
+        let (listed, fetched, lost): (i64, i64, i64) = (row.get(3)?, row.get(4)?, row.get(5)?);
+        Ok(TenantStatus {
+            tenant: row.get(0)?,
+            source: row.get(1)?,
+            content_type: row.get(2)?,
+            listed,
+            fetched,
+            lost,
+            pending: listed - fetched - lost,
+            next_expiry_ms: row.get(6)?,
+        })
+    }))?;
+    sql(rows.collect())
+}
+
+fn sinks(conn: &Connection) -> Result<Vec<SinkStatus>> {
+    let mut select = sql(conn.prepare(
+        "SELECT c.sink, l.tenant, k.orphan_since, sum(l.journaled - c.baseline), sum(c.filtered), sum(c.delivered), \
+         sum(c.dead), sum(c.skipped), \
+         sum((SELECT coalesce(sum(b.events), 0) FROM batches b WHERE b.lane = c.lane AND b.seq > c.seq)), \
+         min((SELECT b.journaled_at FROM batches b WHERE b.lane = c.lane AND b.seq > c.seq ORDER BY b.seq LIMIT 1)) \
+         FROM cursors c JOIN lanes l USING (lane) JOIN sinks k USING (sink) GROUP BY c.sink, l.tenant ORDER BY 1, 2",
+    ))?;
+    let rows = sql(select.query_map([], |row| {
+        Ok(SinkStatus {
+            sink: row.get(0)?,
+            tenant: row.get(1)?,
+            orphan_since: row.get(2)?,
+            journaled: row.get(3)?,
+            filtered: row.get(4)?,
+            delivered: row.get(5)?,
+            dead: row.get(6)?,
+            skipped: row.get(7)?,
+            pending: row.get(8)?,
+            oldest_pending_ms: row.get(9)?,
+        })
+    }))?;
+    sql(rows.collect())
+}

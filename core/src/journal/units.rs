@@ -1,0 +1,267 @@
+//! What sources have listed, and what became of it.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use rusqlite::{OptionalExtension, params};
+
+use super::writer::Tx;
+use super::{Journal, sql, stored_kind};
+use crate::error::{Error, Result};
+use crate::event::Origin;
+use crate::plugin::{LaneKind, Unit};
+
+/// One source's collection of one tenant, as the journal numbers it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stream {
+    pub(super) id: i64,
+    /// The source's number in the ids' hashes.
+    pub(super) number: u8,
+}
+
+/// A unit that is due, with its history.
+#[derive(Clone, Debug)]
+pub struct Due {
+    /// The unit.
+    pub unit: Unit,
+    /// How often it was tried.
+    pub attempts: u32,
+}
+
+/// Settled units are remembered longer than any source lists (7 days), so that none is fetched twice.
+const REMEMBER_UNITS_MS: i64 = 9 * 86_400_000;
+const MS_PER_HOUR: i64 = 3_600_000;
+
+impl Journal {
+    /// The stream of `source` for `tenant`, made at its first use.
+    pub async fn stream(&self, source: &str, tenant: &str) -> Result<Stream> {
+        let (source, tenant) = (source.to_owned(), tenant.to_owned());
+        self.writer
+            .run(move |tx| {
+                sql(tx.conn.execute(
+                    "INSERT OR IGNORE INTO streams (source, tenant) VALUES (?1, ?2)",
+                    [&source, &tenant],
+                ))?;
+                sql(tx.conn.execute(
+                    "INSERT OR IGNORE INTO source_numbers (source) VALUES (?1)",
+                    [&source],
+                ))?;
+                let (id, number): (i64, i64) = sql(tx.conn.query_row(
+                    "SELECT stream, number FROM streams JOIN source_numbers USING (source) \
+                     WHERE source = ?1 AND tenant = ?2",
+                    [&source, &tenant],
+                    |row| Ok((row.get(0)?, row.get(1)?)),
+                ))?;
+                let number = u8::try_from(number).map_err(|_| {
+                    Error::config("this journal has seen 255 sources; start a new one")
+                })?;
+                Ok(Stream { id, number })
+            })
+            .await
+    }
+
+    /// The source's checkpoint, as it last stored it.
+    pub async fn checkpoint(&self, stream: &Stream) -> Result<Option<String>> {
+        let id = stream.id;
+        self.ask(move |conn| {
+            sql(conn.query_row(
+                "SELECT checkpoint FROM streams WHERE stream = ?1",
+                [id],
+                |row| row.get(0),
+            ))
+        })
+        .await
+    }
+
+    /// Registers listed units and the checkpoint in one transaction. Known units stay as they are. Returns how many
+    /// were new, by content type.
+    pub async fn register(
+        &self,
+        stream: &Stream,
+        units: Vec<Unit>,
+        checkpoint: Option<String>,
+    ) -> Result<BTreeMap<Arc<str>, usize>> {
+        let stream = stream.id;
+        self.writer
+            .run(move |tx| {
+                let mut new = BTreeMap::new();
+                for unit in &units {
+                    let count = register_unit(tx, stream, unit)?;
+                    *new.entry(Arc::clone(&unit.content_type)).or_default() += count;
+                }
+                if let Some(checkpoint) = checkpoint {
+                    sql(tx
+                        .conn
+                        .prepare_cached("UPDATE streams SET checkpoint = ?1 WHERE stream = ?2")
+                        .and_then(|mut update| update.execute(params![checkpoint, stream])))?;
+                }
+                forget_settled(tx)?;
+                Ok(new)
+            })
+            .await
+    }
+
+    /// Up to `wanted` units that are due now and not in `busy`, and when the next one will be due.
+    pub async fn due(
+        &self,
+        stream: &Stream,
+        kind: LaneKind,
+        busy: HashSet<Arc<str>>,
+        wanted: usize,
+    ) -> Result<(Vec<Due>, Option<DateTime<Utc>>)> {
+        let (stream, now) = (stream.id, self.shared.clock.now().timestamp_millis());
+        self.ask(move |conn| {
+            let mut select = sql(conn.prepare_cached(
+                "SELECT unit, content_type, locator, created, expires, attempts, due FROM units \
+                 WHERE stream = ?1 AND lane_kind = ?2 AND state = 0 ORDER BY due LIMIT ?3",
+            ))?;
+            let mut rows =
+                sql(select.query(params![stream, stored_kind(kind), wanted + busy.len() + 1]))?;
+            let mut found = Vec::new();
+            while let Some(row) = sql(rows.next())? {
+                let id: String = sql(row.get(0))?;
+                if busy.contains(id.as_str()) {
+                    continue;
+                }
+                let due: i64 = sql(row.get(6))?;
+                if due > now || found.len() == wanted {
+                    return Ok((found, DateTime::from_timestamp_millis(due)));
+                }
+                found.push(Due {
+                    unit: Unit {
+                        id: id.into(),
+                        content_type: sql(row.get::<_, String>(1))?.into(),
+                        locator: sql(row.get(2))?,
+                        created: time(sql(row.get(3))?),
+                        expires: time(sql(row.get(4))?),
+                        lane: kind,
+                    },
+                    attempts: sql(row.get(5))?,
+                });
+            }
+            Ok((found, None))
+        })
+        .await
+    }
+
+    /// Puts a unit off after a failure.
+    pub async fn put_off(
+        &self,
+        stream: &Stream,
+        unit: &Unit,
+        wait: Duration,
+        error: String,
+    ) -> Result<()> {
+        let (stream, unit) = (stream.id, Arc::clone(&unit.id));
+        self.writer
+            .run(move |tx| {
+                sql(tx.conn.execute(
+                    "UPDATE units SET attempts = attempts + 1, due = ?1, error = ?2 \
+                     WHERE stream = ?3 AND unit = ?4 AND state = 0",
+                    params![tx.now_ms + wait.as_millis() as i64, error, stream, unit],
+                ))?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// Counts a unit as lost. It is never fetched again; its name and the reason stay.
+    pub async fn lose(&self, stream: &Stream, unit: &Unit, error: String) -> Result<()> {
+        let (stream, unit) = (stream.id, unit.clone());
+        self.writer
+            .run(move |tx| {
+                let changed = sql(tx.conn.execute(
+                    "UPDATE units SET state = 2, error = ?1 WHERE stream = ?2 AND unit = ?3 AND state = 0",
+                    params![error, stream, unit.id],
+                ))?;
+                if changed > 0 {
+                    count(tx, stream, &unit.content_type, unit.created.timestamp_millis(), "lost")?;
+                }
+                Ok(())
+            })
+            .await
+    }
+}
+
+fn register_unit(tx: &Tx<'_>, stream: i64, unit: &Unit) -> Result<usize> {
+    let created = unit.created.timestamp_millis();
+    let new = sql(tx
+        .conn
+        .prepare_cached(
+            "INSERT OR IGNORE INTO units (stream, unit, content_type, locator, created, expires, lane_kind, due) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?5)",
+        )
+        .and_then(|mut insert| {
+            insert.execute(params![
+                stream,
+                unit.id,
+                unit.content_type,
+                unit.locator,
+                created,
+                unit.expires.timestamp_millis(),
+                stored_kind(unit.lane)
+            ])
+        }))?;
+    if new > 0 {
+        count(tx, stream, &unit.content_type, created, "listed")?;
+    }
+    Ok(new)
+}
+
+/// Marks a unit as fetched, in the transaction of its last batch.
+pub(super) fn finish_unit(tx: &Tx<'_>, stream: &Stream, origin: &Origin) -> Result<()> {
+    let created: Option<i64> = sql(tx
+        .conn
+        .prepare_cached(
+            "UPDATE units SET state = 1, locator = NULL, error = NULL \
+             WHERE stream = ?1 AND unit = ?2 AND state = 0 RETURNING created",
+        )
+        .and_then(|mut update| {
+            update
+                .query_row(params![stream.id, origin.unit], |row| row.get(0))
+                .optional()
+        }))?;
+    match created {
+        Some(created) => count(tx, stream.id, &origin.content_type, created, "fetched"),
+        None => Ok(()),
+    }
+}
+
+fn count(
+    tx: &Tx<'_>,
+    stream: i64,
+    content_type: &str,
+    created_ms: i64,
+    column: &str,
+) -> Result<()> {
+    let upsert = format!(
+        "INSERT INTO coverage_content (stream, content_type, hour, {column}) VALUES (?1, ?2, ?3, 1) \
+         ON CONFLICT (stream, content_type, hour) DO UPDATE SET {column} = {column} + 1"
+    );
+    sql(tx.conn.prepare_cached(&upsert).and_then(|mut upsert| {
+        upsert.execute(params![
+            stream,
+            content_type,
+            created_ms.div_euclid(MS_PER_HOUR)
+        ])
+    }))?;
+    Ok(())
+}
+
+/// Forgets settled units that no source can list any more. A few at a time, so that no commit is held up.
+fn forget_settled(tx: &Tx<'_>) -> Result<()> {
+    sql(tx
+        .conn
+        .prepare_cached(
+            "DELETE FROM units WHERE (stream, unit) IN \
+             (SELECT stream, unit FROM units WHERE state <> 0 AND created < ?1 LIMIT 200)",
+        )
+        .and_then(|mut delete| delete.execute([tx.now_ms - REMEMBER_UNITS_MS])))?;
+    Ok(())
+}
+
+fn time(ms: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp_millis(ms).unwrap_or_default()
+}

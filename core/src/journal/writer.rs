@@ -1,0 +1,209 @@
+//! The one thread that writes: whatever waits together is committed together, with one fsync.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot};
+
+use super::sql;
+use super::state::{Shared, State};
+use crate::dedupe::{Dedupe, Fingerprinter};
+use crate::error::{Error, Result};
+
+/// Jobs that may wait for the writer. Each holds at most one batch, so this bounds memory too.
+const QUEUE: usize = 32;
+/// Jobs in one transaction: enough to share the fsync, few enough to keep its latency and size small.
+const GROUP: usize = 64;
+
+/// An open transaction, as a job sees it.
+pub(super) struct Tx<'a> {
+    pub(super) conn: &'a Connection,
+    pub(super) dedupe: &'a mut Dedupe,
+    pub(super) fingerprinter: Fingerprinter,
+    pub(super) compressor: &'a mut zstd::bulk::Compressor<'static>,
+    pub(super) now_ms: i64,
+    after: Vec<Box<dyn FnOnce(&mut State) + Send>>,
+}
+
+impl Tx<'_> {
+    /// Does this to the state in memory once the transaction has committed; not at all if it fails.
+    pub(super) fn after_commit(&mut self, change: impl FnOnce(&mut State) + Send + 'static) {
+        self.after.push(Box::new(change));
+    }
+}
+
+/// Answers a job's caller once the transaction's fate is known.
+type Answer = Box<dyn FnOnce(Result<(), &str>) + Send>;
+/// Runs in a transaction; says whether it succeeded and how to answer.
+type Job = Box<dyn FnOnce(&mut Tx<'_>) -> (bool, Answer) + Send>;
+
+/// The way to the writer thread. Dropping the last one ends the thread after the jobs that wait.
+#[derive(Clone)]
+pub(super) struct Writer {
+    jobs: mpsc::Sender<Job>,
+}
+
+impl Writer {
+    /// Starts the thread on its own connection.
+    pub(super) fn start(
+        conn: Connection,
+        dedupe: Dedupe,
+        fingerprinter: Fingerprinter,
+        shared: Arc<Shared>,
+    ) -> Result<(Self, JoinHandle<()>)> {
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        let compressor = zstd::bulk::Compressor::new(super::body::LEVEL)?;
+        let thread = std::thread::Builder::new()
+            .name("journal".to_owned())
+            .spawn(move || {
+                let mut thread = Thread {
+                    conn,
+                    dedupe,
+                    fingerprinter,
+                    compressor,
+                    shared,
+                };
+                thread.run(queue);
+            })?;
+        Ok((Self { jobs }, thread))
+    }
+
+    /// Runs `job` in the next transaction and returns its result once that has been committed and synced.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (answer, result) = oneshot::channel();
+        let job: Job = Box::new(move |tx| {
+            let result = job(tx);
+            let succeeded = result.is_ok();
+            let respond: Answer = Box::new(move |fate| {
+                let result =
+                    result.and_then(|value| fate.map(|()| value).map_err(Error::unavailable));
+                // The caller may have gone; what it asked for has happened all the same.
+                drop(answer.send(result));
+            });
+            (succeeded, respond)
+        });
+        self.jobs
+            .send(job)
+            .await
+            .map_err(|_| Error::bug("the journal's writer has stopped"))?;
+        result
+            .await
+            .map_err(|_| Error::unavailable("the journal could not be written; the log says why"))?
+    }
+}
+
+struct Thread {
+    conn: Connection,
+    dedupe: Dedupe,
+    fingerprinter: Fingerprinter,
+    compressor: zstd::bulk::Compressor<'static>,
+    shared: Arc<Shared>,
+}
+
+impl Thread {
+    fn run(&mut self, mut queue: mpsc::Receiver<Job>) {
+        while let Some(first) = queue.blocking_recv() {
+            let mut group = vec![first];
+            while group.len() < GROUP {
+                match queue.try_recv() {
+                    Ok(job) => group.push(job),
+                    Err(_) => break,
+                }
+            }
+            self.commit(group);
+            if self.dedupe.is_full()
+                && let Err(error) = self.spill()
+            {
+                tracing::warn!(%error, "ids stay in the log for now");
+            }
+        }
+    }
+
+    /// Runs the jobs in one transaction and answers their callers: a job that fails is undone alone, a commit that
+    /// fails has undone all.
+    fn commit(&mut self, group: Vec<Job>) {
+        let mut answers = Vec::with_capacity(group.len());
+        let fate = self.transact(group, &mut answers).map_err(|error| {
+            self.dedupe.roll_back(0);
+            self.shared.metrics.journal_errors.inc();
+            tracing::error!(%error, "the journal could not be written; will be retried");
+            error.to_string()
+        });
+        for answer in answers {
+            answer(fate.as_ref().map(|()| ()).map_err(String::as_str));
+        }
+    }
+
+    fn transact(&mut self, group: Vec<Job>, answers: &mut Vec<Answer>) -> Result<()> {
+        let mut tx = Tx {
+            conn: &self.conn,
+            dedupe: &mut self.dedupe,
+            fingerprinter: self.fingerprinter,
+            compressor: &mut self.compressor,
+            now_ms: self.shared.clock.now().timestamp_millis(),
+            after: Vec::new(),
+        };
+        let begun = sql(tx.conn.execute_batch("BEGIN IMMEDIATE"));
+        let mut done = begun;
+        for job in group {
+            let (ids, changes) = (tx.dedupe.pending(), tx.after.len());
+            if done.is_ok() {
+                done = sql(tx.conn.execute_batch("SAVEPOINT job"));
+            }
+            if done.is_err() {
+                // The transaction is gone: the caller of a job that is dropped without having run tries again.
+                drop(job);
+                continue;
+            }
+            let (succeeded, answer) = job(&mut tx);
+            answers.push(answer);
+            if succeeded {
+                done = sql(tx.conn.execute_batch("RELEASE job"));
+            } else {
+                tx.dedupe.roll_back(ids);
+                tx.after.truncate(changes);
+                done = sql(tx.conn.execute_batch("ROLLBACK TO job; RELEASE job"));
+            }
+        }
+        let after = tx.after;
+        fail::fail_point!("journal::commit");
+        if let Err(error) = done.and_then(|()| sql(self.conn.execute_batch("COMMIT"))) {
+            if !self.conn.is_autocommit() {
+                sql(self.conn.execute_batch("ROLLBACK"))?;
+            }
+            return Err(error);
+        }
+        fail::fail_point!("journal::committed");
+        self.dedupe.committed();
+        let used = used_bytes(&self.conn);
+        self.shared.update(|state| {
+            for change in after {
+                change(state);
+            }
+            state.used_bytes = used.unwrap_or(state.used_bytes);
+        });
+        Ok(())
+    }
+
+    fn spill(&mut self) -> Result<()> {
+        let now = self.shared.clock.now().timestamp();
+        let transaction = sql(self.conn.unchecked_transaction())?;
+        let written = self.dedupe.spill(&transaction, now)?;
+        sql(transaction.commit())?;
+        self.dedupe.spilled(written, now);
+        Ok(())
+    }
+}
+
+/// Bytes of the database that are in use: free pages count as free.
+pub(super) fn used_bytes(conn: &Connection) -> Result<u64> {
+    let pragma = |name: &str| -> Result<u64> {
+        sql(conn.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0)))
+            .map(|value| value as u64)
+    };
+    Ok((pragma("page_count")? - pragma("freelist_count")?) * pragma("page_size")?)
+}

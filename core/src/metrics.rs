@@ -1,0 +1,456 @@
+//! Every metric series, declared once. Labels are configured names, never users or URLs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::{
+    CounterVec, Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
+};
+
+use crate::error::{Error, Kind, Result};
+
+/// The series of one engine.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Events cut from fetched units.
+    pub events_received: IntCounterVec,
+    /// Bytes of these.
+    pub received_bytes: IntCounterVec,
+    /// Events dropped because they were journaled before.
+    pub events_repeated: IntCounterVec,
+    /// Events whose identity was known with other bytes; they are delivered.
+    pub events_variant: IntCounterVec,
+    /// Records too large to be events, stored as dead letters.
+    pub records_oversized: IntCounterVec,
+    /// Units that a source has listed for the first time.
+    pub units_listed: IntCounterVec,
+    /// Units that were fetched completely.
+    pub units_fetched: IntCounterVec,
+    /// Units that expired or vanished before they could be fetched.
+    pub units_lost: IntCounterVec,
+    /// Events that a sink's filters dropped.
+    pub events_filtered: IntCounterVec,
+    /// Events that a sink's far side has.
+    pub events_delivered: IntCounterVec,
+    /// Bytes of these.
+    pub delivered_bytes: IntCounterVec,
+    /// Events that a sink's far side refused for good.
+    pub events_dead_lettered: IntCounterVec,
+    /// Time from `CreationTime` to delivery.
+    pub freshness: HistogramVec,
+    /// Time of one delivery.
+    pub delivery: HistogramVec,
+    /// Errors, by what the engine does about them.
+    pub errors: IntCounterVec,
+    /// Tries after a failure.
+    pub retries: IntCounterVec,
+    /// Requests to a peer.
+    pub requests: IntCounterVec,
+    /// Time spent waiting because a peer or our own rate limit asked for it.
+    pub throttle_wait: CounterVec,
+    /// When a source last listed everything, seconds since 1970.
+    pub last_listing: GaugeVec,
+    /// Time since a source last listed everything.
+    pub listing_lag: GaugeVec,
+    /// Whether a source or sink works.
+    pub up: IntGaugeVec,
+    /// Whether a tenant waits because the journal is full.
+    pub tenant_paused: IntGaugeVec,
+    /// Events that a sink has not dealt with.
+    pub sink_pending: IntGaugeVec,
+    /// Age of the oldest of these.
+    pub sink_lag: GaugeVec,
+    /// Whether a sink's account balances.
+    pub sink_balanced: IntGaugeVec,
+    /// Units that wait to be fetched.
+    pub units_pending: IntGaugeVec,
+    /// Time until the first of these expires.
+    pub units_expiry: GaugeVec,
+    /// Bytes that the journal uses.
+    pub journal_bytes: IntGauge,
+    /// Bytes that it may use.
+    pub journal_limit_bytes: IntGauge,
+    /// Transactions that could not be written.
+    pub journal_errors: IntCounter,
+}
+
+const UNIT: &[&str] = &["tenant", "source", "content_type"];
+const STREAM: &[&str] = &["tenant", "source"];
+const SINK: &[&str] = &["sink", "tenant"];
+const COMPONENT: &[&str] = &["component", "name", "tenant"];
+
+impl Metrics {
+    /// The series, all at zero.
+    pub fn new() -> Result<Self> {
+        Self::build().map_err(|error| Error::bug("a metric is declared wrongly").with_cause(error))
+    }
+
+    #[allow(clippy::too_many_lines)] // one line a series
+    fn build() -> prometheus::Result<Self> {
+        let registry = Registry::new_custom(Some("audit_exporter".to_owned()), None)?;
+        let r = &registry;
+        let freshness = &[
+            1.0,
+            5.0,
+            30.0,
+            60.0,
+            300.0,
+            900.0,
+            3600.0,
+            4.0 * 3600.0,
+            86400.0,
+            604_800.0,
+        ];
+        let delivery = &[0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0, 300.0];
+        let info = ints(
+            r,
+            "build_info",
+            "The program's version, in a label.",
+            &["version"],
+        )?;
+        info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        Ok(Self {
+            events_received: counters(
+                r,
+                "events_received_total",
+                "Events cut from fetched content.",
+                UNIT,
+            )?,
+            received_bytes: counters(
+                r,
+                "received_bytes_total",
+                "Bytes of the events received.",
+                UNIT,
+            )?,
+            events_repeated: counters(
+                r,
+                "events_repeated_total",
+                "Events dropped because they were received before.",
+                UNIT,
+            )?,
+            events_variant: counters(
+                r,
+                "events_variant_total",
+                "Events delivered although their identity was known, with other bytes.",
+                UNIT,
+            )?,
+            records_oversized: counters(
+                r,
+                "records_oversized_total",
+                "Records larger than limits.record_size, stored as dead letters.",
+                UNIT,
+            )?,
+            units_listed: counters(
+                r,
+                "units_listed_total",
+                "Content blobs (or pages) listed for the first time.",
+                UNIT,
+            )?,
+            units_fetched: counters(
+                r,
+                "units_fetched_total",
+                "Content blobs (or pages) fetched completely.",
+                UNIT,
+            )?,
+            units_lost: counters(
+                r,
+                "units_lost_total",
+                "Content blobs (or pages) that expired or vanished before they could be fetched.",
+                UNIT,
+            )?,
+            events_filtered: counters(
+                r,
+                "events_filtered_total",
+                "Events dropped by the sink's filters.",
+                SINK,
+            )?,
+            events_delivered: counters(
+                r,
+                "events_delivered_total",
+                "Events that the destination has durably.",
+                SINK,
+            )?,
+            delivered_bytes: counters(
+                r,
+                "delivered_bytes_total",
+                "Bytes of the records delivered.",
+                SINK,
+            )?,
+            events_dead_lettered: counters(
+                r,
+                "events_dead_lettered_total",
+                "Events that the destination refused for good.",
+                SINK,
+            )?,
+            freshness: histogram(
+                r,
+                "freshness_seconds",
+                "Time from an event's CreationTime to its delivery.",
+                freshness,
+                &["sink"],
+            )?,
+            delivery: histogram(
+                r,
+                "delivery_seconds",
+                "Time of one delivery.",
+                delivery,
+                &["sink"],
+            )?,
+            errors: counters(
+                r,
+                "errors_total",
+                "Errors by kind: what the engine does about them.",
+                &["component", "name", "tenant", "kind"],
+            )?,
+            retries: counters(r, "retries_total", "Tries after a failure.", COMPONENT)?,
+            requests: counters(
+                r,
+                "requests_total",
+                "Requests to the source's service by outcome.",
+                &["tenant", "source", "operation", "outcome"],
+            )?,
+            throttle_wait: floats(
+                r,
+                "throttle_wait_seconds_total",
+                "Time spent waiting for rate limits.",
+                STREAM,
+            )?,
+            last_listing: gauges(
+                r,
+                "last_listing_timestamp_seconds",
+                "When the source last listed everything.",
+                STREAM,
+            )?,
+            listing_lag: gauges(
+                r,
+                "listing_lag_seconds",
+                "Time since the source last listed everything.",
+                STREAM,
+            )?,
+            up: ints(
+                r,
+                "up",
+                "1 if the source or sink works, 0 while it fails.",
+                COMPONENT,
+            )?,
+            tenant_paused: ints(
+                r,
+                "tenant_paused",
+                "1 while the journal is full and collecting the tenant waits.",
+                &["tenant"],
+            )?,
+            sink_pending: ints(
+                r,
+                "sink_pending_events",
+                "Events journaled that the sink has not dealt with.",
+                SINK,
+            )?,
+            sink_lag: gauges(
+                r,
+                "sink_lag_seconds",
+                "Age in the journal of the oldest event that the sink has not dealt with.",
+                SINK,
+            )?,
+            sink_balanced: ints(
+                r,
+                "sink_balanced",
+                "1 if journaled = filtered + delivered + dead + skipped + pending.",
+                SINK,
+            )?,
+            units_pending: ints(
+                r,
+                "units_pending",
+                "Content blobs (or pages) that wait to be fetched.",
+                UNIT,
+            )?,
+            units_expiry: gauges(
+                r,
+                "units_expiry_seconds",
+                "Time until the first unfetched content blob (or page) expires.",
+                UNIT,
+            )?,
+            journal_bytes: int(r, "journal_used_bytes", "Bytes of the journal in use.")?,
+            journal_limit_bytes: int(r, "journal_limit_bytes", "Bytes that the journal may use.")?,
+            journal_errors: {
+                let counter = IntCounter::new(
+                    "journal_errors_total",
+                    "Journal transactions that could not be written.",
+                )?;
+                r.register(Box::new(counter.clone()))?;
+                counter
+            },
+            registry,
+        })
+    }
+
+    /// All series in Prometheus' text format.
+    pub fn render(&self) -> Result<String> {
+        let mut out = Vec::new();
+        TextEncoder::new()
+            .encode(&self.registry.gather(), &mut out)
+            .map_err(|error| Error::bug("the metrics cannot be written").with_cause(error))?;
+        Ok(String::from_utf8_lossy(&out).into_owned())
+    }
+
+    /// Counts an error of a component.
+    pub fn error(&self, component: &str, name: &str, tenant: &str, kind: Kind) {
+        self.errors
+            .with_label_values(&[component, name, tenant, kind.as_str()])
+            .inc();
+    }
+
+    /// Computes the lag of every source that has listed.
+    pub(crate) fn refresh_listing_lag(&self, now_seconds: f64) {
+        for (labels, listed) in series(&self.last_listing) {
+            let find = |wanted: &str| {
+                labels
+                    .iter()
+                    .find(|(name, _)| name == wanted)
+                    .map_or("", |(_, value)| value.as_str())
+            };
+            let lag = (now_seconds - listed).max(0.0);
+            self.listing_lag
+                .with_label_values(&[find("tenant"), find("source")])
+                .set(lag);
+        }
+    }
+
+    /// How many sources have listed everything.
+    pub(crate) fn listed(&self) -> usize {
+        series(&self.last_listing).len()
+    }
+
+    /// The sources and sinks that do not work.
+    pub(crate) fn down(&self) -> Vec<String> {
+        let down = series(&self.up).into_iter().filter(|(_, up)| *up == 0.0);
+        let name = |labels: Vec<(String, String)>| {
+            let words: Vec<String> = labels
+                .into_iter()
+                .map(|(_, value)| value)
+                .filter(|v| !v.is_empty())
+                .collect();
+            words.join(" ")
+        };
+        down.map(|(labels, _)| name(labels)).collect()
+    }
+
+    /// Says whether a tenant waits for room in the journal.
+    pub(crate) fn paused(&self, tenant: &str, paused: bool) {
+        self.tenant_paused
+            .with_label_values(&[tenant])
+            .set(i64::from(paused));
+    }
+
+    /// The counters that a source gets.
+    #[must_use]
+    pub fn meter(&self, tenant: &str, source: &str) -> Meter {
+        Meter(Some(Arc::new(Labels {
+            metrics: self.clone(),
+            tenant: tenant.to_owned(),
+            source: source.to_owned(),
+        })))
+    }
+}
+
+/// What a plugin may count: its requests and its waits. Everything else is counted by the runners.
+#[derive(Clone, Debug, Default)]
+pub struct Meter(Option<Arc<Labels>>);
+
+#[derive(Debug)]
+struct Labels {
+    metrics: Metrics,
+    tenant: String,
+    source: String,
+}
+
+impl Meter {
+    /// Counts a request to the peer: `operation` is the plugin's word (`list`), `outcome` is `ok` or an error kind.
+    pub fn request(&self, operation: &'static str, outcome: &'static str) {
+        if let Some(l) = &self.0 {
+            l.metrics
+                .requests
+                .with_label_values(&[&*l.tenant, &*l.source, operation, outcome])
+                .inc();
+        }
+    }
+
+    /// Adds time spent waiting because the peer, or our own rate limit, asked for it.
+    pub fn throttled(&self, wait: Duration) {
+        if let Some(l) = &self.0 {
+            l.metrics
+                .throttle_wait
+                .with_label_values(&[&l.tenant, &l.source])
+                .inc_by(wait.as_secs_f64());
+        }
+    }
+}
+
+/// The labels and value of each gauge of a family.
+fn series(family: &impl Collector) -> Vec<(Vec<(String, String)>, f64)> {
+    let families = family.collect();
+    let metrics = families
+        .iter()
+        .flat_map(prometheus::proto::MetricFamily::get_metric);
+    let label =
+        |pair: &prometheus::proto::LabelPair| (pair.name().to_owned(), pair.value().to_owned());
+    metrics
+        .map(|metric| {
+            (
+                metric.get_label().iter().map(label).collect(),
+                metric.get_gauge().get_value(),
+            )
+        })
+        .collect()
+}
+
+fn counters(
+    r: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+) -> prometheus::Result<IntCounterVec> {
+    let series = IntCounterVec::new(Opts::new(name, help), labels)?;
+    r.register(Box::new(series.clone()))?;
+    Ok(series)
+}
+
+fn floats(r: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<CounterVec> {
+    let series = CounterVec::new(Opts::new(name, help), labels)?;
+    r.register(Box::new(series.clone()))?;
+    Ok(series)
+}
+
+fn gauges(r: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<GaugeVec> {
+    let series = GaugeVec::new(Opts::new(name, help), labels)?;
+    r.register(Box::new(series.clone()))?;
+    Ok(series)
+}
+
+fn ints(r: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
+    let series = IntGaugeVec::new(Opts::new(name, help), labels)?;
+    r.register(Box::new(series.clone()))?;
+    Ok(series)
+}
+
+fn int(r: &Registry, name: &str, help: &str) -> prometheus::Result<IntGauge> {
+    let series = IntGauge::new(name, help)?;
+    r.register(Box::new(series.clone()))?;
+    Ok(series)
+}
+
+fn histogram(
+    r: &Registry,
+    name: &str,
+    help: &str,
+    buckets: &[f64],
+    labels: &[&str],
+) -> prometheus::Result<HistogramVec> {
+    let series = HistogramVec::new(
+        HistogramOpts::new(name, help).buckets(buckets.to_vec()),
+        labels,
+    )?;
+    r.register(Box::new(series.clone()))?;
+    Ok(series)
+}

@@ -1,0 +1,302 @@
+//! All that a plugin author reads: the three kinds of plugin, what they are given, and the registry.
+//!
+//! The engine owns every loop: it decides when a source lists and what it fetches, retries with back-off, batches,
+//! moves cursors, stores dead letters, counts, and stops. A plugin owns one protocol and holds no acknowledgement
+//! handle: what it does not confirm has not happened.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::clock::Clock;
+use crate::config::{Options, Tenant};
+use crate::error::{Error, Result};
+use crate::event::AuditEvent;
+use crate::journal::{Position, Store};
+use crate::metrics::Meter;
+
+pub use crate::engine::intake::{Intake, UnitWriter};
+
+/// When a source wants to be asked again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// At once.
+    Now,
+    /// After this time.
+    After(Duration),
+    /// Never: there is no more.
+    Done,
+}
+
+/// Which part of the journal a unit's events go to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum LaneKind {
+    /// What the tenant does now. Delivered before catch-up.
+    Live,
+    /// A backlog or a backfill.
+    CatchUp,
+}
+
+/// Something to fetch as a whole: a content blob, a page of records.
+///
+/// The engine keeps it, fetches it, retries it on its own until it expires, and counts it as lost if it does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unit {
+    /// Its name at the source, unique within this source and tenant.
+    pub id: Arc<str>,
+    /// The content type, or what the source has in its place.
+    pub content_type: Arc<str>,
+    /// Where to fetch it (a URL, a query), as the source understands it.
+    pub locator: String,
+    /// When it became available at the source.
+    pub created: DateTime<Utc>,
+    /// When the source will no longer have it.
+    pub expires: DateTime<Utc>,
+    /// Live events, or catch-up.
+    pub lane: LaneKind,
+}
+
+/// One way to collect one tenant's events. One instance a tenant.
+#[async_trait]
+pub trait Source: Send + Sync {
+    /// Finds out what there is to fetch and registers it with [`Intake::register`], together with the checkpoint.
+    /// Called again after the time that it returns; an error is retried as its kind says.
+    async fn list(&self, intake: &Intake) -> Result<Next>;
+
+    /// Fetches one unit and writes its body to `out`. The unit counts as fetched once this has returned `Ok` and the
+    /// engine has committed its last batch; until then it is fetched again.
+    async fn fetch(&self, unit: &Unit, out: &mut UnitWriter) -> Result<()>;
+
+    /// For `check`: tries credentials and permissions without changing anything, and says what it found.
+    async fn check(&self) -> Vec<Finding>;
+}
+
+/// One line of what `check` found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Whether this stops or loses anything.
+    pub severity: Severity,
+    /// What was found, and for a problem what to do.
+    pub message: String,
+}
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// As it should be.
+    Ok,
+    /// Works, but somebody should know.
+    Warning,
+    /// Will not work, or would lose events.
+    Problem,
+}
+
+impl Finding {
+    /// As it should be.
+    pub fn ok(message: impl Into<String>) -> Self {
+        Self {
+            severity: Severity::Ok,
+            message: message.into(),
+        }
+    }
+
+    /// Works, but somebody should know.
+    pub fn warning(message: impl Into<String>) -> Self {
+        Self {
+            severity: Severity::Warning,
+            message: message.into(),
+        }
+    }
+
+    /// Will not work, or would lose events.
+    pub fn problem(message: impl Into<String>) -> Self {
+        Self {
+            severity: Severity::Problem,
+            message: message.into(),
+        }
+    }
+}
+
+/// Lets an event pass, changes it, or drops it. Cheap and synchronous.
+pub trait Filter: Send + Sync {
+    /// `None` drops the event for this sink.
+    fn apply(&self, event: AuditEvent) -> Option<AuditEvent>;
+}
+
+/// Events that travel to a sink together, all of one lane, in journal order.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// Where they lie in the journal.
+    pub position: Position,
+    /// The events that passed the sink's filters; never empty.
+    pub events: Vec<AuditEvent>,
+}
+
+impl Batch {
+    /// The sum of the records' bytes.
+    #[must_use]
+    pub fn raw_bytes(&self) -> usize {
+        self.events.iter().map(|event| event.raw().len()).sum()
+    }
+}
+
+/// What a sink wants to have back after a restart: a file's length, an offset. Opaque to the engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt(String);
+
+impl Receipt {
+    /// A receipt that holds `value`.
+    pub fn of(value: &impl Serialize) -> Result<Self> {
+        serde_json::to_string(value)
+            .map(Self)
+            .map_err(|error| Error::bug("a receipt cannot be written as JSON").with_cause(error))
+    }
+
+    /// The value that [`Receipt::of`] was given.
+    pub fn parse<T: DeserializeOwned>(&self) -> Result<T> {
+        serde_json::from_str(&self.0).map_err(|error| {
+            Error::config("the sink's last receipt was written by another kind of sink")
+                .with_cause(error)
+        })
+    }
+
+    /// A receipt as the journal stores it.
+    #[must_use]
+    pub fn from_stored(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The form that the journal stores.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// An event that the far side will never accept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejected {
+    /// The event's index in the batch.
+    pub index: usize,
+    /// Why, in the far side's own words and code.
+    pub reason: String,
+}
+
+/// The answer to a delivery: everything that is not rejected is durable at the far side.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Delivered {
+    /// Stored with the cursor, given back at the next start.
+    pub receipt: Option<Receipt>,
+    /// Events that go to the dead letters.
+    pub rejected: Vec<Rejected>,
+}
+
+/// One destination. One worker calls it, one call at a time.
+#[async_trait]
+pub trait Sink: Send + Sync {
+    /// Asked once at start, with the last receipt: brings the far side back to what the receipt says, or reports
+    /// what the far side itself holds, which then overrides the journal's cursors. A position of another journal, or
+    /// beyond this journal's head, is refused loudly. Default: nothing to do, nothing known.
+    async fn recover(&self, _last: Option<&Receipt>) -> Result<Vec<Position>> {
+        Ok(Vec::new())
+    }
+
+    /// Delivers a batch. `Ok` only when every event that is not rejected is durable at the far side. After an error,
+    /// or when dropped in mid-call, the same batch comes again, perhaps with more events behind it.
+    async fn deliver(&self, batch: &Batch) -> Result<Delivered>;
+
+    /// For `check`: whether the destination can be reached and written.
+    async fn check(&self) -> Vec<Finding> {
+        Vec::new()
+    }
+}
+
+/// What a plugin is given when it is built.
+#[derive(Clone)]
+pub struct Context {
+    /// The instance's name in the configuration.
+    pub name: Arc<str>,
+    /// The instance's own part of the configuration.
+    pub options: Options,
+    /// The tenants that it serves: one for a source, the selected ones for a sink.
+    pub tenants: Arc<[Tenant]>,
+    /// The shared HTTP client: follows no redirect by itself, has time-outs.
+    pub http: reqwest::Client,
+    /// Counters for requests and waits.
+    pub meter: Meter,
+    /// The time.
+    pub clock: Clock,
+    /// A small durable store of the instance's own.
+    pub store: Store,
+}
+
+type SourceBuilder = fn(Context) -> Result<Box<dyn Source>>;
+type FilterBuilder = fn(Context) -> Result<Box<dyn Filter>>;
+type SinkBuilder = fn(Context) -> Result<Box<dyn Sink>>;
+
+/// The plugins that a program knows. Ours and yours stand side by side.
+#[derive(Clone, Default)]
+pub struct Registry {
+    sources: BTreeMap<&'static str, SourceBuilder>,
+    filters: BTreeMap<&'static str, FilterBuilder>,
+    sinks: BTreeMap<&'static str, SinkBuilder>,
+}
+
+impl Registry {
+    /// Adds a source type; a later one of the same name replaces it.
+    #[must_use]
+    pub fn source(mut self, kind: &'static str, build: SourceBuilder) -> Self {
+        self.sources.insert(kind, build);
+        self
+    }
+
+    /// Adds a filter type.
+    #[must_use]
+    pub fn filter(mut self, kind: &'static str, build: FilterBuilder) -> Self {
+        self.filters.insert(kind, build);
+        self
+    }
+
+    /// Adds a sink type.
+    #[must_use]
+    pub fn sink(mut self, kind: &'static str, build: SinkBuilder) -> Self {
+        self.sinks.insert(kind, build);
+        self
+    }
+
+    /// Builds a source of type `kind`.
+    pub fn build_source(&self, kind: &str, context: Context) -> Result<Box<dyn Source>> {
+        find(&self.sources, "source", kind, &context.options)?(context)
+    }
+
+    /// Builds a filter of type `kind`.
+    pub fn build_filter(&self, kind: &str, context: Context) -> Result<Box<dyn Filter>> {
+        find(&self.filters, "filter", kind, &context.options)?(context)
+    }
+
+    /// Builds a sink of type `kind`.
+    pub fn build_sink(&self, kind: &str, context: Context) -> Result<Box<dyn Sink>> {
+        find(&self.sinks, "sink", kind, &context.options)?(context)
+    }
+}
+
+fn find<'a, B>(
+    builders: &'a BTreeMap<&'static str, B>,
+    what: &str,
+    kind: &str,
+    options: &Options,
+) -> Result<&'a B> {
+    builders.get(kind).ok_or_else(|| {
+        options.unknown_value(
+            "type",
+            &format!("a {what} type"),
+            kind,
+            builders.keys().copied(),
+        )
+    })
+}

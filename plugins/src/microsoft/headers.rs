@@ -1,0 +1,78 @@
+//! Response headers that steer the client: `Retry-After` and `Date`.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use reqwest::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
+
+/// The longest wait that a peer may ask for. More is taken for a mistake: content expires meanwhile.
+const LONGEST_WAIT: Duration = Duration::from_hours(24);
+
+/// `Retry-After`, in seconds or as an HTTP date, seen from the response's own `Date` or else from `now`.
+pub(crate) fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
+    let value = text(headers, RETRY_AFTER)?;
+    let wait = match value.parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => (http_date(value)? - date(headers).unwrap_or(now))
+            .to_std()
+            .unwrap_or_default(),
+    };
+    Some(wait.min(LONGEST_WAIT))
+}
+
+/// `Date`: the peer's clock.
+pub(crate) fn date(headers: &HeaderMap) -> Option<DateTime<Utc>> {
+    http_date(text(headers, DATE)?)
+}
+
+fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+    headers.get(name)?.to_str().ok().map(str::trim)
+}
+
+fn http_date(value: &str) -> Option<DateTime<Utc>> {
+    DateTime::parse_from_rfc2822(value)
+        .ok()
+        .map(|date| date.to_utc())
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::TimeZone;
+    use reqwest::header::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn retry_after_is_read_in_both_forms() {
+        let now = Utc.with_ymd_and_hms(2026, 1, 9, 2, 0, 0).unwrap();
+        let cases = [
+            ("120", Some(120)),
+            ("Fri, 09 Jan 2026 02:01:00 GMT", Some(60)),
+            ("Fri, 09 Jan 2026 01:00:00 GMT", Some(0)),
+            ("99999999", Some(24 * 3600)),
+            ("soon", None),
+            ("-5", None),
+        ];
+        for (value, expected) in cases {
+            let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(value))]);
+            let found = retry_after(&headers, now).map(|wait| wait.as_secs());
+            assert_eq!(found, expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_retry_date_is_measured_by_the_peers_clock() {
+        let headers = HeaderMap::from_iter([
+            (
+                RETRY_AFTER,
+                HeaderValue::from_static("Fri, 09 Jan 2026 02:01:00 GMT"),
+            ),
+            (
+                DATE,
+                HeaderValue::from_static("Fri, 09 Jan 2026 02:00:30 GMT"),
+            ),
+        ]);
+        let wait = retry_after(&headers, DateTime::UNIX_EPOCH);
+        assert_eq!(wait, Some(Duration::from_secs(30)));
+    }
+}

@@ -1,0 +1,318 @@
+//! One API of Microsoft's as one tenant sees it: paced, authorised, and only ever at its own host.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use audit_exporter_core::clock::Clock;
+use audit_exporter_core::metrics::Meter;
+use audit_exporter_core::{Error, Kind, Result};
+use bytes::{Bytes, BytesMut};
+use chrono::{DateTime, TimeDelta, Utc};
+use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, HeaderMap, LOCATION};
+use reqwest::{Method, Response, StatusCode};
+use tokio::time::timeout;
+use url::Url;
+
+use super::limit::RateLimit;
+use super::token::{Token, Tokens};
+use super::{errors, headers};
+
+/// How long the service may take to begin an answer. Large listings are slow.
+const ANSWER_TIMEOUT: Duration = Duration::from_mins(2);
+/// How long a body may stand still. There is no limit to the whole: a blob of 200 MB may take its time.
+const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
+/// What is read of a refusal.
+const REFUSAL_CAP: usize = 64 * 1024;
+/// Redirects within the host that one call follows.
+const MOST_REDIRECTS: usize = 3;
+/// A clock that is off by more than this is reported.
+const NOTABLE_SKEW: TimeDelta = TimeDelta::minutes(5);
+
+/// A call to make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Call {
+    /// A GET whose body comes as it is.
+    Get,
+    /// A GET whose body may come compressed by gzip.
+    GetCompressed,
+    /// A POST without a body.
+    Post,
+}
+
+/// A client for one API of one tenant.
+pub(crate) struct Api {
+    http: reqwest::Client,
+    origin: Url,
+    tokens: Tokens,
+    limit: RateLimit,
+    meter: Meter,
+    clock: Clock,
+    skew_millis: AtomicI64,
+}
+
+impl Api {
+    /// A client whose tokens go to `origin` (scheme, host, port) and nowhere else.
+    pub(crate) fn new(
+        http: reqwest::Client,
+        origin: Url,
+        tokens: Tokens,
+        limit: RateLimit,
+        meter: Meter,
+        clock: Clock,
+    ) -> Self {
+        Self {
+            http,
+            origin,
+            tokens,
+            limit,
+            meter,
+            clock,
+            skew_millis: AtomicI64::new(0),
+        }
+    }
+
+    /// The tenant's tokens.
+    pub(crate) fn tokens(&self) -> &Tokens {
+        &self.tokens
+    }
+
+    /// The API's host, for messages.
+    pub(crate) fn host(&self) -> &str {
+        self.origin.authority()
+    }
+
+    /// The time by the service's clock, as its last answer told it.
+    pub(crate) fn now(&self) -> DateTime<Utc> {
+        self.clock.now() + self.skew()
+    }
+
+    /// How far the service's clock is ahead of this machine's.
+    pub(crate) fn skew(&self) -> TimeDelta {
+        TimeDelta::milliseconds(self.skew_millis.load(Ordering::Relaxed))
+    }
+
+    /// Makes a call and returns the answer if it is a success; its body is still to be read.
+    ///
+    /// A token that is refused, or that lacks a permission it may have been granted since, is replaced once.
+    pub(crate) async fn send(
+        &self,
+        operation: &'static str,
+        call: Call,
+        url: Url,
+    ) -> Result<Response> {
+        let answer = self.send_uncounted(call, url).await;
+        let outcome = answer
+            .as_ref()
+            .map_or_else(|error| error.kind().as_str(), |_| "ok");
+        self.meter.request(operation, outcome);
+        answer
+    }
+
+    async fn send_uncounted(&self, call: Call, mut url: Url) -> Result<Response> {
+        self.pin(&url)?;
+        let mut token = self.tokens.get().await?;
+        let mut replaced = false;
+        let mut redirects = 0;
+        loop {
+            let response = self.once(call, url.clone(), &token).await?;
+            let status = response.status();
+            if status.is_success() {
+                return Ok(response);
+            }
+            if status.is_redirection() {
+                redirects += 1;
+                url = self.redirected(call, &url, &response, redirects)?;
+                continue;
+            }
+            let error = self.refusal(response).await;
+            let renewable = status == StatusCode::UNAUTHORIZED
+                || error.code() == Some(errors::MISSING_PERMISSION);
+            if !renewable || replaced {
+                return Err(error);
+            }
+            match self.tokens.replace(&token).await? {
+                Some(fresh) => token = fresh,
+                None => return Err(error),
+            }
+            replaced = true;
+        }
+    }
+
+    async fn once(&self, call: Call, url: Url, token: &Token) -> Result<Response> {
+        let waited = self.limit.wait().await;
+        if !waited.is_zero() {
+            self.meter.throttled(waited);
+        }
+        let method = if call == Call::Post {
+            Method::POST
+        } else {
+            Method::GET
+        };
+        let mut request = self
+            .http
+            .request(method, url)
+            .header(AUTHORIZATION, token.bearer());
+        if call == Call::GetCompressed {
+            request = request.header(ACCEPT_ENCODING, "gzip");
+        }
+        if call == Call::Post {
+            // Front ends refuse a POST without a length (reference: management-activity-api.md §3).
+            request = request.header(CONTENT_LENGTH, 0);
+        }
+        let answer = timeout(ANSWER_TIMEOUT, request.send()).await;
+        let response = answer
+            .map_err(|_| silent("did not answer", ANSWER_TIMEOUT))
+            .and_then(|sent| sent.map_err(describe))
+            .map_err(|error| error.context(self.host()))?;
+        self.learn_the_time(response.headers());
+        Ok(response)
+    }
+
+    /// Refuses an address that is not the API's own: its host would get the token.
+    pub(crate) fn pin(&self, url: &Url) -> Result<()> {
+        if url.origin() == self.origin.origin()
+            && url.username().is_empty()
+            && url.password().is_none()
+        {
+            return Ok(());
+        }
+        let there = url.host_str().unwrap_or("no host");
+        Err(Error::unavailable(format!(
+            "an address at {}://{there} was handed out, but tokens go to {} alone; check cloud and management_api",
+            url.scheme(),
+            self.origin.origin().ascii_serialization(),
+        )))
+    }
+
+    fn redirected(
+        &self,
+        call: Call,
+        from: &Url,
+        response: &Response,
+        redirects: usize,
+    ) -> Result<Url> {
+        let target = response
+            .headers()
+            .get(LOCATION)
+            .and_then(|location| location.to_str().ok())
+            .and_then(|location| from.join(location).ok());
+        let refused = |why: &str| {
+            let status = response.status().as_u16();
+            Error::unavailable(format!(
+                "{} answered with a redirect (HTTP {status}) {why}",
+                self.host()
+            ))
+        };
+        let Some(target) = target else {
+            return Err(refused("to nowhere"));
+        };
+        if call == Call::Post {
+            return Err(refused(
+                "to a call that changes something; it is not followed",
+            ));
+        }
+        if redirects > MOST_REDIRECTS {
+            return Err(refused("once too often"));
+        }
+        self.pin(&target)
+            .map_err(|error| error.context("a redirect is not followed"))?;
+        Ok(target)
+    }
+
+    async fn refusal(&self, response: Response) -> Error {
+        let status = response.status().as_u16();
+        let retry_after = headers::retry_after(response.headers(), self.clock.now());
+        // The status alone is worth telling if the rest breaks off.
+        let body = read_start(response, REFUSAL_CAP).await;
+        let error = errors::refusal(status, &body, retry_after);
+        if error.kind() == Kind::Throttled
+            && let Some(wait) = error.retry_after()
+        {
+            self.meter.throttled(wait);
+        }
+        error
+    }
+
+    fn learn_the_time(&self, headers: &HeaderMap) {
+        let Some(theirs) = headers::date(headers) else {
+            return;
+        };
+        let skew = theirs - self.clock.now();
+        // `Date` has no fractions of a second.
+        let skew = if skew.abs() <= TimeDelta::seconds(2) {
+            TimeDelta::zero()
+        } else {
+            skew
+        };
+        let before = self
+            .skew_millis
+            .swap(skew.num_milliseconds(), Ordering::Relaxed);
+        let notable = |skew: TimeDelta| skew.abs() > NOTABLE_SKEW;
+        if notable(skew) && !notable(TimeDelta::milliseconds(before)) {
+            let seconds = skew.num_seconds();
+            tracing::warn!(
+                host = self.host(),
+                seconds,
+                "this machine's clock is off; the service's is used"
+            );
+        }
+    }
+}
+
+/// What a failed exchange says, without the address: that is in the context.
+pub(crate) fn describe(error: reqwest::Error) -> Error {
+    let what = if error.is_connect() {
+        "cannot be reached"
+    } else if error.is_timeout() {
+        "timed out"
+    } else {
+        "the exchange broke off"
+    };
+    Error::unavailable(what).with_cause(error.without_url())
+}
+
+fn silent(what: &str, limit: Duration) -> Error {
+    Error::unavailable(format!("{what} within {} s", limit.as_secs()))
+}
+
+/// The next piece of a body, `None` at its end; an error if it stands still.
+pub(crate) async fn next_chunk(response: &mut Response) -> Result<Option<Bytes>> {
+    match timeout(IDLE_TIMEOUT, response.chunk()).await {
+        Ok(chunk) => chunk.map_err(describe),
+        Err(_) => Err(silent(
+            "the body stood still and did not go on",
+            IDLE_TIMEOUT,
+        )),
+    }
+}
+
+/// A whole body, which must not be larger than `cap` bytes.
+pub(crate) async fn read_capped(mut response: Response, cap: usize) -> Result<Bytes> {
+    let mut body = BytesMut::new();
+    while let Some(chunk) = next_chunk(&mut response).await? {
+        if body.len() + chunk.len() > cap {
+            return Err(Error::unavailable(format!(
+                "the answer is larger than {cap} bytes"
+            )));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.freeze())
+}
+
+/// What can be read of a body's first `cap` bytes.
+async fn read_start(mut response: Response, cap: usize) -> Bytes {
+    let mut body = BytesMut::new();
+    while let Ok(Some(chunk)) = next_chunk(&mut response).await {
+        let room = cap - body.len();
+        body.extend_from_slice(&chunk[..chunk.len().min(room)]);
+        if body.len() == cap {
+            break;
+        }
+    }
+    body.freeze()
+}
+
+#[cfg(test)]
+#[path = "http_tests.rs"]
+mod tests;

@@ -1,0 +1,262 @@
+//! Access tokens by client credentials: cached, renewed early, asked for once however many callers wait
+//! (reference: auth.md §1, §2).
+
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
+use std::time::Duration;
+
+use audit_exporter_core::clock::Clock;
+use audit_exporter_core::metrics::Meter;
+use audit_exporter_core::{Error, Kind, Result};
+use reqwest::header::HeaderValue;
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Deserializer};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::aadsts::{self, Refusal};
+use super::claims::Claims;
+use super::cloud::{Access, TokenVersion};
+use super::headers;
+use super::http::{describe, read_capped};
+
+/// A token is renewed this long before it expires, or at four fifths of a short life.
+const RENEW_BEFORE: Duration = Duration::from_mins(5);
+/// The life of a token whose answer does not tell it.
+const UNKNOWN_LIFE: u64 = 300;
+/// No token answer is larger, short of a fault.
+const ANSWER_CAP: usize = 256 * 1024;
+/// The whole time that a token request may take.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// Callers that waited for a token that could not be had get that answer too, instead of asking again in turn.
+const REFUSAL_HOLDS: Duration = Duration::from_secs(10);
+/// A token that replaced a refused one is not replaced in turn before this: the fault lies elsewhere.
+const REPLACED_AGAIN_AFTER: Duration = Duration::from_mins(5);
+
+/// One access token.
+pub(crate) struct Token {
+    bearer: HeaderValue,
+    claims: Option<Claims>,
+    issued: Instant,
+    renew_at: Instant,
+    expires: Instant,
+    replaced_a_refused_one: bool,
+}
+
+impl Token {
+    /// The `Authorization` header. Marked as sensitive: it is never printed.
+    pub(crate) fn bearer(&self) -> &HeaderValue {
+        &self.bearer
+    }
+
+    /// What the token says about itself, unless it is opaque.
+    pub(crate) fn claims(&self) -> Option<&Claims> {
+        self.claims.as_ref()
+    }
+}
+
+/// One tenant's tokens for one audience.
+pub(crate) struct Tokens {
+    http: reqwest::Client,
+    access: Arc<Access>,
+    audience: String,
+    meter: Meter,
+    clock: Clock,
+    current: StdMutex<Option<Arc<Token>>>,
+    /// Whoever holds it asks for the next token; holds the last refusal and until when it is repeated.
+    asking: Mutex<Option<(Instant, Refusal)>>,
+    /// A configuration that has worked once is not the cause of a refusal: it is not given up.
+    issued_once: std::sync::atomic::AtomicBool,
+}
+
+impl Tokens {
+    /// Tokens for `audience`.
+    pub(crate) fn new(
+        http: reqwest::Client,
+        access: Arc<Access>,
+        audience: String,
+        meter: Meter,
+        clock: Clock,
+    ) -> Self {
+        Self {
+            http,
+            access,
+            audience,
+            meter,
+            clock,
+            current: StdMutex::default(),
+            asking: Mutex::default(),
+            issued_once: false.into(),
+        }
+    }
+
+    /// A token that will not expire soon. While a renewal is under way, or fails, the present one goes on being used
+    /// until it expires.
+    pub(crate) async fn get(&self) -> Result<Arc<Token>> {
+        let now = Instant::now();
+        let current = self.current();
+        if let Some(token) = current.as_ref().filter(|token| now < token.renew_at) {
+            return Ok(Arc::clone(token));
+        }
+        if let Some(token) = current.filter(|token| now < token.expires) {
+            let Ok(mut asking) = self.asking.try_lock() else {
+                return Ok(token);
+            };
+            return Ok(self.ask(&mut asking, false).await.unwrap_or(token));
+        }
+        let mut asking = self.asking.lock().await;
+        let now = Instant::now();
+        match self.current().filter(|token| now < token.expires) {
+            Some(token) => Ok(token),
+            None => self.ask(&mut asking, false).await,
+        }
+    }
+
+    /// A token in place of `refused`, or `None` if that one is itself such a replacement and still new.
+    pub(crate) async fn replace(&self, refused: &Arc<Token>) -> Result<Option<Arc<Token>>> {
+        let mut asking = self.asking.lock().await;
+        if let Some(current) = self.current()
+            && !Arc::ptr_eq(&current, refused)
+        {
+            return Ok(Some(current));
+        }
+        if refused.replaced_a_refused_one && refused.issued.elapsed() < REPLACED_AGAIN_AFTER {
+            return Ok(None);
+        }
+        self.ask(&mut asking, true).await.map(Some)
+    }
+
+    fn current(&self) -> Option<Arc<Token>> {
+        self.current
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    async fn ask(
+        &self,
+        asking: &mut Option<(Instant, Refusal)>,
+        replaces_a_refused_one: bool,
+    ) -> Result<Arc<Token>> {
+        use std::sync::atomic::Ordering::Relaxed;
+        if let Some((until, refusal)) = asking.as_ref()
+            && Instant::now() < *until
+        {
+            return Err(refusal.to_error());
+        }
+        match self.request(replaces_a_refused_one).await {
+            Ok(token) => {
+                *asking = None;
+                self.issued_once.store(true, Relaxed);
+                self.meter.request("token", "ok");
+                let token = Arc::new(token);
+                *self.current.lock().unwrap_or_else(PoisonError::into_inner) =
+                    Some(Arc::clone(&token));
+                Ok(token)
+            }
+            Err(mut refusal) => {
+                if refusal.kind == Kind::Config && self.issued_once.load(Relaxed) {
+                    refusal.kind = Kind::Auth;
+                }
+                self.meter.request("token", refusal.kind.as_str());
+                let error = refusal.to_error();
+                let holds = refusal.retry_after.unwrap_or_default().max(REFUSAL_HOLDS);
+                *asking = Some((Instant::now() + holds, refusal));
+                Err(error)
+            }
+        }
+    }
+
+    async fn request(&self, replaced_a_refused_one: bool) -> Result<Token, Refusal> {
+        let secret = self.access.client_secret.read().map_err(|error| Refusal {
+            kind: Kind::Auth,
+            message: format!("client_secret cannot be read: {error}"),
+            code: None,
+            retry_after: None,
+        })?;
+        let host = self.access.authority.authority();
+        let asked = Instant::now();
+        let exchange = tokio::time::timeout(REQUEST_TIMEOUT, self.exchange(host, &secret));
+        let answer = exchange.await.unwrap_or_else(|_| {
+            let seconds = REQUEST_TIMEOUT.as_secs();
+            let message = format!("{host} did not answer the token request within {seconds} s");
+            Err(Refusal::unavailable(message))
+        })?;
+        let mut bearer =
+            HeaderValue::try_from(format!("Bearer {}", answer.access_token.expose_secret()))
+                .map_err(|_| {
+                    Refusal::unavailable(format!("{host} issued a token that is not text"))
+                })?;
+        bearer.set_sensitive(true);
+        let life = Duration::from_secs(answer.expires_in.unwrap_or(UNKNOWN_LIFE));
+        Ok(Token {
+            bearer,
+            claims: Claims::read(answer.access_token.expose_secret()),
+            issued: asked,
+            renew_at: asked + life.saturating_sub(RENEW_BEFORE.min(life / 5)),
+            expires: asked + life,
+            replaced_a_refused_one,
+        })
+    }
+
+    async fn exchange(&self, host: &str, secret: &SecretString) -> Result<Answer, Refusal> {
+        let unreachable = |error: Error| Refusal::unavailable(format!("{host}: {error}"));
+        let (path, parameter, value) = match self.access.token_version {
+            TokenVersion::V1 => ("oauth2/token", "resource", self.audience.clone()),
+            TokenVersion::V2 => (
+                "oauth2/v2.0/token",
+                "scope",
+                format!("{}/.default", self.audience),
+            ),
+        };
+        let mut url = self.access.authority.clone();
+        url.set_path(&format!("/{}/{path}", self.access.tenant));
+        let form = [
+            ("grant_type", "client_credentials"),
+            ("client_id", &self.access.client_id),
+            ("client_secret", secret.expose_secret()),
+            (parameter, &value),
+        ];
+        let response = self.http.post(url).form(&form).send().await;
+        let response = response.map_err(|error| unreachable(describe(error)))?;
+        let status = response.status().as_u16();
+        let retry_after = headers::retry_after(response.headers(), self.clock.now());
+        let body = read_capped(response, ANSWER_CAP)
+            .await
+            .map_err(unreachable)?;
+        if status != 200 {
+            return Err(aadsts::refusal(host, status, &body, retry_after));
+        }
+        serde_json::from_slice(&body).map_err(|_| {
+            Refusal::unavailable(format!(
+                "{host} answered the token request with something else than a token"
+            ))
+        })
+    }
+}
+
+/// The two endpoints' answers: numbers as integers (v2) or as strings (v1).
+#[derive(Deserialize)]
+struct Answer {
+    access_token: SecretString,
+    #[serde(default, deserialize_with = "number_or_text")]
+    expires_in: Option<u64>,
+}
+
+fn number_or_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Either {
+        Number(u64),
+        Text(String),
+        Other(serde::de::IgnoredAny),
+    }
+    Ok(match Either::deserialize(deserializer)? {
+        Either::Number(number) => Some(number),
+        Either::Text(text) => text.trim().parse().ok(),
+        Either::Other(_) => None,
+    })
+}
+
+#[cfg(test)]
+#[path = "token_tests.rs"]
+mod tests;

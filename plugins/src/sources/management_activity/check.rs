@@ -1,0 +1,169 @@
+//! `check`: what is wrong, where, and what to do about it, without changing anything.
+
+use audit_exporter_core::plugin::Finding;
+use chrono::TimeDelta;
+use secrecy::ExposeSecret;
+
+use super::client::{Client, Subscription};
+use super::config::Settings;
+use super::window::Window;
+use crate::microsoft::claims::Claims;
+use crate::microsoft::is_guid;
+
+/// The permission without which nothing can be read.
+const READ: &str = "ActivityFeed.Read";
+/// The permission for matched values in DLP events.
+const READ_DLP: &str = "ActivityFeed.ReadDlp";
+/// The content type that it is for.
+const DLP: &str = "DLP.All";
+/// A clock that is off by more is worth a word.
+const NOTABLE_SKEW: TimeDelta = TimeDelta::minutes(5);
+
+/// Tries everything that collecting needs, from the outside in; stops where the next step would only fail too.
+pub(super) async fn check(client: &Client, settings: &Settings) -> Vec<Finding> {
+    let mut findings = credentials(client);
+    let token = match client.api().tokens().get().await {
+        Ok(token) => token,
+        Err(error) => {
+            findings.push(Finding::problem(format!("no token: {error}")));
+            return findings;
+        }
+    };
+    findings.extend(permissions(client, settings, token.claims()));
+    let host = client.api().host();
+    match client.subscriptions().await {
+        Ok(found) => {
+            findings.extend(subscriptions(settings, &found));
+            findings.extend(content(client, settings, &found).await);
+        }
+        Err(error) => findings.push(Finding::problem(format!("{host}: {error}"))),
+    }
+    let skew = client.api().skew();
+    if skew.abs() > NOTABLE_SKEW {
+        let minutes = skew.num_minutes();
+        findings.push(Finding::warning(format!(
+            "this machine's clock is {minutes} min behind that of {host}; set it, or tokens may be refused"
+        )));
+    }
+    findings
+}
+
+/// Mistakes that show before anything is asked.
+fn credentials(client: &Client) -> Vec<Finding> {
+    let access = client.access();
+    let mut findings = Vec::new();
+    if access
+        .client_secret
+        .read()
+        .is_ok_and(|secret| is_guid(secret.expose_secret().trim()))
+    {
+        findings.push(Finding::warning(
+            "client_secret looks like a GUID: that is the secret's ID; give the secret's value, which the app \
+             registration shows once, when the secret is made",
+        ));
+    }
+    if !is_guid(&access.client_id) {
+        findings.push(Finding::warning(
+            "client_id is not a GUID; give the application (client) ID of the app registration",
+        ));
+    }
+    findings
+}
+
+/// What the token says about tenant, audience and permissions.
+fn permissions(client: &Client, settings: &Settings, claims: Option<&Claims>) -> Vec<Finding> {
+    let access = client.access();
+    let Some(claims) = claims else {
+        return vec![Finding::warning(
+            "a token was issued, but its permissions cannot be read",
+        )];
+    };
+    let mut findings = Vec::new();
+    if let Some(tid) = claims
+        .tid
+        .as_deref()
+        .filter(|tid| !tid.eq_ignore_ascii_case(&access.tenant))
+    {
+        findings.push(Finding::problem(format!(
+            "the token is for tenant {tid}, not for {}; check the tenant's id",
+            access.tenant
+        )));
+    }
+    if let Some(aud) = claims.aud.as_deref()
+        && aud.trim_end_matches('/') != access.audience
+        && !is_guid(aud)
+    {
+        findings.push(Finding::warning(format!(
+            "the token is for {aud}, not for {}; check cloud and audience",
+            access.audience
+        )));
+    }
+    if claims.has_role(READ) {
+        let roles = claims.roles.join(", ");
+        findings.push(Finding::ok(format!(
+            "{} issued a token for tenant {} (cloud {}) with {roles}",
+            access.authority.authority(),
+            access.tenant,
+            access.cloud
+        )));
+    } else {
+        findings.push(Finding::problem(format!(
+            "the app lacks the application permission {READ} of the Office 365 Management APIs (AF10001); add it in the \
+             app registration and grant admin consent"
+        )));
+    }
+    if settings.content_types.contains(&DLP) && !claims.has_role(READ_DLP) {
+        findings.push(Finding::warning(format!(
+            "without the application permission {READ_DLP}, {DLP} comes without the values that matched; grant it only \
+             if you need them"
+        )));
+    }
+    findings
+}
+
+/// The state of each content type's subscription.
+fn subscriptions(settings: &Settings, found: &[Subscription]) -> Vec<Finding> {
+    let finding = |content_type: &&'static str| {
+        let subscription = found
+            .iter()
+            .find(|subscription| subscription.content_type() == Some(*content_type));
+        let state = match subscription {
+            Some(subscription) if subscription.is_enabled() => {
+                return Finding::ok(format!("{content_type}: the subscription is enabled"));
+            }
+            Some(_) => "the subscription is disabled (AF20023)",
+            None => "the subscription is not started (AF20022)",
+        };
+        if settings.start_subscriptions {
+            Finding::warning(format!("{content_type}: {state}; a run will start it"))
+        } else {
+            Finding::problem(format!(
+                "{content_type}: {state}, so Microsoft keeps no content; set start_subscriptions = true, or start it \
+                 yourself"
+            ))
+        }
+    };
+    settings.content_types.iter().map(finding).collect()
+}
+
+/// Whether content can be listed, shown by one page of the last hour.
+async fn content(client: &Client, settings: &Settings, found: &[Subscription]) -> Option<Finding> {
+    let content_type = *settings.content_types.iter().find(|content_type| {
+        found
+            .iter()
+            .any(|found| found.content_type() == Some(**content_type) && found.is_enabled())
+    })?;
+    let now = client.now();
+    let hour = Window {
+        from: now - TimeDelta::hours(1),
+        to: now,
+    };
+    Some(
+        match client.page(client.listing(content_type, hour)).await {
+            Ok(_) => Finding::ok(format!("{content_type}: content can be listed")),
+            Err(error) => {
+                Finding::problem(format!("{content_type}: content cannot be listed: {error}"))
+            }
+        },
+    )
+}

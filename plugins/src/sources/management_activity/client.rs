@@ -1,0 +1,206 @@
+//! The Management Activity API's operations (reference: management-activity-api.md §3 to §6).
+
+use std::sync::Arc;
+
+use audit_exporter_core::plugin::Context;
+use audit_exporter_core::{Error, Result};
+use bytes::Bytes;
+use chrono::{DateTime, SecondsFormat, Utc};
+use reqwest::Response;
+use serde::Deserialize;
+use url::Url;
+
+use super::config::known;
+use super::window::Window;
+use crate::microsoft::cloud::Access;
+use crate::microsoft::errors;
+use crate::microsoft::http::{Api, Call, read_capped};
+use crate::microsoft::limit::RateLimit;
+use crate::microsoft::token::Tokens;
+
+/// No page of a listing is larger, short of a fault.
+const PAGE_CAP: usize = 64 * 1024 * 1024;
+/// The other answers are small.
+const SMALL_CAP: usize = 1024 * 1024;
+/// The parameter that selects the throttling bucket. Addresses that the service hands out come without it.
+const PUBLISHER: &str = "PublisherIdentifier";
+
+/// One tenant's Management Activity API.
+pub(super) struct Client {
+    api: Api,
+    access: Arc<Access>,
+}
+
+/// A page of a listing.
+pub(super) struct Page {
+    /// A JSON array of content blobs.
+    pub(super) body: Bytes,
+    /// Where the next one is.
+    pub(super) next: Option<Url>,
+}
+
+/// What `subscriptions/list` says of one content type.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub(super) struct Subscription {
+    #[serde(rename = "contentType", default)]
+    content_type: String,
+    /// Sometimes left out for one that is enabled.
+    #[serde(default)]
+    status: Option<String>,
+}
+
+impl Subscription {
+    /// The content type in the reference's spelling.
+    pub(super) fn content_type(&self) -> Option<&'static str> {
+        known(&self.content_type)
+    }
+
+    /// Whether content of it can be listed.
+    pub(super) fn is_enabled(&self) -> bool {
+        self.status
+            .as_ref()
+            .is_none_or(|status| status.eq_ignore_ascii_case("enabled"))
+    }
+}
+
+impl Client {
+    /// A client for the tenant of `access`.
+    pub(super) fn new(context: &Context, access: Access) -> Self {
+        let access = Arc::new(access);
+        let tokens = Tokens::new(
+            context.http.clone(),
+            Arc::clone(&access),
+            access.audience.clone(),
+            context.meter.clone(),
+            context.clock.clone(),
+        );
+        let api = Api::new(
+            context.http.clone(),
+            access.management_api.clone(),
+            tokens,
+            RateLimit::per_minute(access.requests_per_minute),
+            context.meter.clone(),
+            context.clock.clone(),
+        );
+        Self { api, access }
+    }
+
+    /// The HTTP layer below.
+    pub(super) fn api(&self) -> &Api {
+        &self.api
+    }
+
+    /// How the tenant is read.
+    pub(super) fn access(&self) -> &Access {
+        &self.access
+    }
+
+    /// The time by the service's clock.
+    pub(super) fn now(&self) -> DateTime<Utc> {
+        self.api.now()
+    }
+
+    /// Operation 3: which subscriptions there are.
+    pub(super) async fn subscriptions(&self) -> Result<Vec<Subscription>> {
+        let url = self.url("subscriptions/list", &[]);
+        let answer = self.api.send("subscriptions", Call::Get, url).await?;
+        let body = read_capped(answer, SMALL_CAP).await?;
+        serde_json::from_slice(&body)
+            .map_err(|_| Error::unavailable("the list of subscriptions is not readable"))
+    }
+
+    /// Operation 1: starts a subscription. One that is enabled already is a success (reference: §3.1).
+    pub(super) async fn start(&self, content_type: &str) -> Result<()> {
+        let url = self.url("subscriptions/start", &[("contentType", content_type)]);
+        match self.api.send("start", Call::Post, url).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.code() == Some(errors::ALREADY_ENABLED) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Operation 4: where the first page of a window's listing is.
+    pub(super) fn listing(&self, content_type: &str, window: Window) -> Url {
+        // The API takes no zone; it means UTC.
+        let time = |time: DateTime<Utc>| {
+            let text = time.to_rfc3339_opts(SecondsFormat::Secs, true);
+            text.trim_end_matches('Z').to_owned()
+        };
+        let (from, to) = (time(window.from), time(window.to));
+        let parameters = [
+            ("contentType", content_type),
+            ("startTime", &from),
+            ("endTime", &to),
+        ];
+        self.url("subscriptions/content", &parameters)
+    }
+
+    /// Reads one page of a listing.
+    pub(super) async fn page(&self, url: Url) -> Result<Page> {
+        let answer = self.api.send("list", Call::Get, url.clone()).await?;
+        let next = match answer.headers().get("nextpageuri") {
+            Some(value) => Some(self.handed_out(value.to_str().unwrap_or_default())?),
+            None => None,
+        };
+        if next.as_ref() == Some(&url) {
+            return Err(Error::unavailable(
+                "a page of the listing names itself as the next",
+            ));
+        }
+        let body = read_capped(answer, PAGE_CAP).await?;
+        Ok(Page { body, next })
+    }
+
+    /// Operation 5: opens a content blob. Its body is still to be read.
+    pub(super) async fn content(&self, uri: &str) -> Result<Response> {
+        let url = self.handed_out(uri)?;
+        self.api.send("fetch", Call::GetCompressed, url).await
+    }
+
+    /// Where a blob is whose listing names only its id.
+    pub(super) fn content_uri(&self, id: &str) -> String {
+        format!("{}audit/{id}", self.root())
+    }
+
+    fn root(&self) -> String {
+        let (origin, tenant) = (&self.access.management_api, &self.access.tenant);
+        format!("{origin}api/v1.0/{tenant}/activity/feed/")
+    }
+
+    fn url(&self, operation: &str, parameters: &[(&str, &str)]) -> Url {
+        let mut url = self.access.management_api.clone();
+        url.set_path(&format!(
+            "api/v1.0/{}/activity/feed/{operation}",
+            self.access.tenant
+        ));
+        url.query_pairs_mut()
+            .extend_pairs(parameters)
+            .append_pair(PUBLISHER, &self.access.publisher);
+        url
+    }
+
+    /// An address from the service, as it stands, with the publisher's identifier. Refused if it leads elsewhere.
+    fn handed_out(&self, uri: &str) -> Result<Url> {
+        let mut url = Url::parse(uri.trim())
+            .map_err(|_| Error::unavailable("the service handed out an address that is no URL"))?;
+        self.api.pin(&url)?;
+        url.set_fragment(None);
+        if !url
+            .query_pairs()
+            .any(|(key, _)| key.eq_ignore_ascii_case(PUBLISHER))
+        {
+            // Not by `query_pairs_mut`: that would write the rest of the query anew.
+            let own = format!("{PUBLISHER}={}", self.access.publisher);
+            let query = match url.query() {
+                None | Some("") => own,
+                Some(query) => format!("{query}&{own}"),
+            };
+            url.set_query(Some(&query));
+        }
+        Ok(url)
+    }
+}
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;

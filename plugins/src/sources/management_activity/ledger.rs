@@ -1,0 +1,73 @@
+//! The checkpoint while content types are being listed side by side.
+//!
+//! Every change goes to the journal first, together with the units that it stands for, and counts here afterwards. A
+//! listing that is dropped in between leaves this copy behind the journal's, never ahead of it.
+
+use std::collections::BTreeMap;
+
+use audit_exporter_core::Result;
+use audit_exporter_core::plugin::{Intake, Unit};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+
+use super::window::Progress;
+
+/// How far the source is: one entry a content type.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Checkpoint {
+    #[serde(default)]
+    content_types: BTreeMap<String, Progress>,
+}
+
+/// The checkpoint, and the way to change it.
+pub(super) struct Ledger<'a> {
+    intake: &'a Intake,
+    checkpoint: Mutex<Checkpoint>,
+}
+
+impl<'a> Ledger<'a> {
+    /// Begins from the checkpoint that the journal holds.
+    pub(super) async fn open(intake: &'a Intake) -> Result<Self> {
+        let checkpoint = intake.checkpoint().await?.unwrap_or_default();
+        Ok(Self {
+            intake,
+            checkpoint: Mutex::new(checkpoint),
+        })
+    }
+
+    /// How far a content type is.
+    pub(super) async fn progress(&self, content_type: &str) -> Progress {
+        let checkpoint = self.checkpoint.lock().await;
+        checkpoint
+            .content_types
+            .get(content_type)
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    /// Hands over what was listed, together with the change to the content type's progress. Returns how many units
+    /// were new.
+    pub(super) async fn register(
+        &self,
+        content_type: &str,
+        units: Vec<Unit>,
+        change: impl FnOnce(&mut Progress) + Send,
+    ) -> Result<usize> {
+        // Held while the journal writes: it must not get an older checkpoint after a newer one.
+        let mut checkpoint = self.checkpoint.lock().await;
+        let mut next = checkpoint.clone();
+        change(
+            next.content_types
+                .entry(content_type.to_owned())
+                .or_default(),
+        );
+        let new = self.intake.register(units, Some(&next)).await?;
+        *checkpoint = next;
+        Ok(new)
+    }
+
+    /// Hands over units of a window that is not listed to its last page: the checkpoint stays as it is.
+    pub(super) async fn register_part(&self, units: Vec<Unit>) -> Result<usize> {
+        self.intake.register(units, None::<&Checkpoint>).await
+    }
+}

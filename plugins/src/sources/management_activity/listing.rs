@@ -1,0 +1,103 @@
+//! A page of a listing, as units to fetch (reference: management-activity-api.md §3.4).
+//!
+//! An entry that is not understood is not passed over: it becomes a unit too, which is then counted as lost by name.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use audit_exporter_core::plugin::{LaneKind, Unit};
+use audit_exporter_core::{Error, Result};
+use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+/// Content is live while it is younger than this.
+const LIVE: TimeDelta = TimeDelta::hours(1);
+/// How long content can be fetched if its listing does not say.
+const KEPT: TimeDelta = TimeDelta::days(7);
+
+/// The locator of an entry that names neither an id nor an address.
+pub(super) const NOWHERE: &str = "";
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Entry {
+    #[serde(rename = "contentId")]
+    id: Option<String>,
+    #[serde(rename = "contentUri")]
+    uri: Option<String>,
+    #[serde(rename = "contentCreated")]
+    created: Option<String>,
+    #[serde(rename = "contentExpiration")]
+    expiration: Option<String>,
+}
+
+/// The content blobs of a page, seen at `now`. Fails if the page is not a JSON array: it was cut off, or is no page.
+pub(super) fn units(
+    page: &[u8],
+    content_type: &Arc<str>,
+    now: DateTime<Utc>,
+    uri_of: impl Fn(&str) -> String,
+) -> Result<Vec<Unit>> {
+    let entries: Vec<&RawValue> = serde_json::from_slice(page).map_err(|error| {
+        Error::unavailable("the page is not a list of content").with_cause(error)
+    })?;
+    let unit = |raw: &RawValue| {
+        let entry: Entry = serde_json::from_str(raw.get()).unwrap_or_default();
+        let uri = entry.uri.filter(|uri| !uri.trim().is_empty());
+        let id = entry
+            .id
+            .filter(|id| !id.is_empty())
+            .or_else(|| uri.as_deref().and_then(last_segment).map(str::to_owned));
+        let locator = uri.or_else(|| id.as_deref().map(&uri_of));
+        let id = id.unwrap_or_else(|| nameless(content_type, raw.get()));
+        if locator.is_none() {
+            tracing::error!(%content_type, unit = id, "the service listed content that it does not name");
+        }
+        let created = entry.created.as_deref().and_then(time).unwrap_or(now);
+        Unit {
+            id: id.into(),
+            content_type: Arc::clone(content_type),
+            locator: locator.unwrap_or_else(|| NOWHERE.to_owned()),
+            created,
+            expires: entry
+                .expiration
+                .as_deref()
+                .and_then(time)
+                .unwrap_or(created + KEPT),
+            lane: if created > now - LIVE {
+                LaneKind::Live
+            } else {
+                LaneKind::CatchUp
+            },
+        }
+    };
+    Ok(entries.into_iter().map(unit).collect())
+}
+
+fn last_segment(uri: &str) -> Option<&str> {
+    let path = uri.split(['?', '#']).next()?;
+    path.rsplit('/')
+        .next()
+        .filter(|segment| !segment.is_empty())
+}
+
+/// The same entry gets the same name in each listing.
+fn nameless(content_type: &str, entry: &str) -> String {
+    let mut hasher = DefaultHasher::new();
+    entry.hash(&mut hasher);
+    format!("nameless-{content_type}-{:016x}", hasher.finish())
+}
+
+/// RFC 3339, or the same without a zone, which then is UTC.
+fn time(text: &str) -> Option<DateTime<Utc>> {
+    let text = text.trim();
+    DateTime::parse_from_rfc3339(text)
+        .map(|time| time.to_utc())
+        .or_else(|_| text.parse::<NaiveDateTime>().map(|time| time.and_utc()))
+        .ok()
+}
+
+#[cfg(test)]
+#[path = "listing_tests.rs"]
+mod tests;

@@ -1,0 +1,109 @@
+//! The Office 365 Management Activity API: the complete way to collect a tenant's audit log.
+//!
+//! Two steps. Listing finds content blobs by the time at which they became available, in windows, page after page, and
+//! registers each. Fetching reads one blob, a JSON array of records. What it promises:
+//!
+//! - The checkpoint never passes a window that was not listed to its last page.
+//! - Each poll lists from half an hour before the last, and each hour is listed again after 1 h, 6 h, 24 h, 72 h and
+//!   6 d 12 h, so that content that shows up late is found.
+//! - One content type that fails holds up no other; a throttled tenant stops at once.
+//! - The token goes to the tenant's own Management API and nowhere else.
+
+mod body;
+mod check;
+mod client;
+mod config;
+mod ledger;
+mod list;
+mod listing;
+mod window;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use audit_exporter_core::plugin::{Context, Finding, Intake, Next, Source, Unit, UnitWriter};
+use audit_exporter_core::{Error, Kind, Result};
+use chrono::{DateTime, TimeDelta, Utc};
+
+use self::client::Client;
+use self::config::Settings;
+use self::ledger::Ledger;
+use self::list::Lister;
+use crate::microsoft::cloud::Access;
+use crate::microsoft::errors;
+
+/// A blob this young that the API does not know may only not have reached the server that was asked.
+const SETTLING: TimeDelta = TimeDelta::hours(1);
+
+/// One tenant's audit log by the Management Activity API.
+struct ManagementActivity {
+    client: Arc<Client>,
+    settings: Settings,
+    lister: Lister,
+}
+
+/// Builds the source for the one tenant of `context`.
+#[allow(clippy::needless_pass_by_value)] // The registry's signature.
+pub(crate) fn build(context: Context) -> Result<Box<dyn Source>> {
+    Ok(Box::new(ManagementActivity::new(&context)?))
+}
+
+impl ManagementActivity {
+    fn new(context: &Context) -> Result<Self> {
+        let [tenant] = &*context.tenants else {
+            let count = context.tenants.len();
+            return Err(Error::bug(format!(
+                "a source serves one tenant, not {count}"
+            )));
+        };
+        let settings = Settings::of(&context.options, &tenant.name)?;
+        let client = Arc::new(Client::new(context, Access::of(tenant)?));
+        Ok(Self {
+            lister: Lister::new(Arc::clone(&client), settings.clone()),
+            client,
+            settings,
+        })
+    }
+}
+
+#[async_trait]
+impl Source for ManagementActivity {
+    async fn list(&self, intake: &Intake) -> Result<Next> {
+        let ledger = Ledger::open(intake).await?;
+        self.lister.list(&ledger).await
+    }
+
+    async fn fetch(&self, unit: &Unit, out: &mut UnitWriter) -> Result<()> {
+        if unit.locator == listing::NOWHERE {
+            return Err(Error::lost(
+                "the service listed content without saying where it is",
+            ));
+        }
+        let response = self
+            .client
+            .content(&unit.locator)
+            .await
+            .map_err(|error| judge(unit, error, self.client.now()))?;
+        body::copy(response, out).await
+    }
+
+    async fn check(&self) -> Vec<Finding> {
+        check::check(&self.client, &self.settings).await
+    }
+}
+
+/// What a refusal of one blob means. The tenant's own troubles show when it is listed; one blob does not stop it.
+fn judge(unit: &Unit, error: Error, now: DateTime<Utc>) -> Error {
+    let code = error.code().unwrap_or_default();
+    let is_young = code == errors::UNKNOWN_CONTENT && unit.created > now - SETTLING;
+    let is_alone = error.kind() == Kind::Auth && (code.starts_with("AF") || code == "HTTP 403");
+    if !(is_young || is_alone) {
+        return error;
+    }
+    Error::unavailable(error.to_string())
+        .with_code(code)
+        .with_retry_after(error.retry_after())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,188 @@
+//! Time windows and what is left of them to list (reference: management-activity-api.md §4).
+//!
+//! Listing is by the time at which content became available, in half-open windows of at most 24 hours that begin at
+//! most seven days ago. Here it is cut into windows of at most 23 hours, because some tenants refuse a whole day.
+
+use std::time::Duration;
+
+use chrono::{DateTime, DurationRound, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+
+/// What the first listing covers at once; the rest of the past follows behind it.
+const NEWEST: TimeDelta = TimeDelta::hours(1);
+/// A backlog is listed in steps of this, so that the newest content is never long in coming.
+const STEP: TimeDelta = TimeDelta::hours(6);
+/// How far back the API lists, less five minutes for clocks and slow requests.
+const LISTABLE: TimeDelta = TimeDelta::minutes(7 * 24 * 60 - 5);
+/// How far back a first listing begins at most: what is about to fall out could not be listed in time.
+const FIRST: TimeDelta = TimeDelta::minutes(7 * 24 * 60 - 10);
+/// A checkpoint this far in the future comes from a wrong clock.
+const TRUSTED_AHEAD: TimeDelta = TimeDelta::hours(1);
+
+/// How long after an hour it is listed again, for content that showed up in it late. The last comes twelve hours
+/// before the API stops listing the hour.
+const SWEEPS: [TimeDelta; 5] = [
+    TimeDelta::hours(1),
+    TimeDelta::hours(6),
+    TimeDelta::hours(24),
+    TimeDelta::hours(72),
+    TimeDelta::hours(6 * 24 + 12),
+];
+
+/// From `from` (included) to `to` (excluded), in whole seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Window {
+    pub(super) from: DateTime<Utc>,
+    pub(super) to: DateTime<Utc>,
+}
+
+impl Window {
+    fn new(from: DateTime<Utc>, to: DateTime<Utc>) -> Option<Self> {
+        (from < to).then_some(Self { from, to })
+    }
+
+    /// The part that can still be listed at `now`, and the part that cannot.
+    pub(super) fn clamp(self, now: DateTime<Utc>) -> (Option<Self>, Option<Self>) {
+        self.cut(seconds(now) - LISTABLE)
+    }
+
+    /// The part from `floor` on, and the part before it.
+    pub(super) fn cut(self, floor: DateTime<Utc>) -> (Option<Self>, Option<Self>) {
+        let kept = Self::new(self.from.max(floor), self.to);
+        let gone = Self::new(self.from, self.to.min(floor));
+        (kept, gone)
+    }
+}
+
+/// What a poll lists first, and what it leaves for afterwards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Plan {
+    /// The newest window.
+    pub(super) newest: Window,
+    /// Joins the backlog when the newest window is listed to its last page.
+    pub(super) rest: Vec<Window>,
+    /// Was never listed and cannot be any more.
+    pub(super) gone: Option<Window>,
+    /// How far the sweeps will be when `rest` is listed.
+    swept_to: [DateTime<Utc>; SWEEPS.len()],
+}
+
+/// How far one content type is. Stored as a part of the checkpoint.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Progress {
+    /// Everything before this is listed, but for the backlog.
+    listed_to: Option<DateTime<Utc>>,
+    /// Windows that are still to be listed to their last page; sorted, disjoint.
+    #[serde(default)]
+    backlog: Vec<Window>,
+    /// How far each sweep is (in the order of [`SWEEPS`]).
+    #[serde(default)]
+    swept_to: Vec<DateTime<Utc>>,
+    /// When the subscription was last asked to start.
+    #[serde(default)]
+    pub(super) start_requested: Option<DateTime<Utc>>,
+}
+
+impl Progress {
+    /// What to list at `now`.
+    pub(super) fn plan(&self, now: DateTime<Utc>, overlap: Duration, start: Duration) -> Plan {
+        let now = seconds(now);
+        let floor = now - LISTABLE;
+        let first = now - delta(start).min(FIRST);
+        let trusted = self.listed_to.filter(|to| *to <= now + TRUSTED_AHEAD);
+        let from = trusted.map_or(first, |to| to.min(now) - delta(overlap));
+        let gone = trusted.and_then(|to| Window::new(to, floor));
+        let from = seconds(from.max(floor)).min(now - TimeDelta::seconds(1));
+        let whole = now - from <= NEWEST * 2 + delta(overlap);
+        let newest_from = if whole { from } else { now - NEWEST };
+        let (swept_to, sweeps) = self.sweeps(now, from);
+        let rest = Window::new(from, newest_from).into_iter().chain(sweeps);
+        Plan {
+            newest: Window {
+                from: newest_from,
+                to: now,
+            },
+            rest: rest.collect(),
+            gone,
+            swept_to,
+        }
+    }
+
+    /// The hours that are due to be listed again, each sweep from where it was.
+    fn sweeps(
+        &self,
+        now: DateTime<Utc>,
+        first: DateTime<Utc>,
+    ) -> ([DateTime<Utc>; SWEEPS.len()], Vec<Window>) {
+        let floor = now - LISTABLE;
+        let mut due = Vec::new();
+        let mut index = 0;
+        let swept_to = SWEEPS.map(|lag| {
+            let from = self.swept_to.get(index).filter(|to| **to <= now);
+            let from = from.copied().unwrap_or(first).max(floor);
+            index += 1;
+            let hour = now - lag;
+            let to = hour.duration_trunc(TimeDelta::hours(1)).unwrap_or(hour);
+            due.extend(Window::new(from, to));
+            from.max(to)
+        });
+        (swept_to, due)
+    }
+
+    /// The newest window is listed to its last page.
+    pub(super) fn newest_listed(&mut self, plan: &Plan) {
+        let trusted = self
+            .listed_to
+            .filter(|to| *to <= plan.newest.to + TRUSTED_AHEAD);
+        self.listed_to = Some(trusted.map_or(plan.newest.to, |to| to.max(plan.newest.to)));
+        self.swept_to = plan.swept_to.to_vec();
+        self.backlog.extend(&plan.rest);
+        self.backlog = merged(std::mem::take(&mut self.backlog));
+    }
+
+    /// The oldest window that is still to be listed: the one that will first be out of reach.
+    pub(super) fn oldest_unlisted(&self) -> Option<Window> {
+        let oldest = self.backlog.first()?;
+        Window::new(oldest.from, oldest.to.min(oldest.from + STEP))
+    }
+
+    /// A window of the backlog is listed to its last page, or is given up.
+    pub(super) fn settled(&mut self, window: Window) {
+        self.backlog = self
+            .backlog
+            .iter()
+            .flat_map(|unlisted| {
+                let before = Window::new(unlisted.from, unlisted.to.min(window.from));
+                let after = Window::new(unlisted.from.max(window.to), unlisted.to);
+                before.into_iter().chain(after)
+            })
+            .collect();
+    }
+}
+
+/// Whole seconds: the API takes no fractions.
+fn seconds(time: DateTime<Utc>) -> DateTime<Utc> {
+    time.duration_trunc(TimeDelta::seconds(1)).unwrap_or(time)
+}
+
+fn delta(span: Duration) -> TimeDelta {
+    // Longer than the API's own limits is all the same.
+    TimeDelta::from_std(span).unwrap_or(FIRST).min(FIRST)
+}
+
+/// Sorted and disjoint, with windows that touch or overlap made one.
+fn merged(mut windows: Vec<Window>) -> Vec<Window> {
+    windows.sort_by_key(|window| window.from);
+    let mut merged: Vec<Window> = Vec::with_capacity(windows.len());
+    for window in windows {
+        match merged.last_mut() {
+            Some(last) if window.from <= last.to => last.to = last.to.max(window.to),
+            _ => merged.push(window),
+        }
+    }
+    merged
+}
+
+#[cfg(test)]
+#[path = "window_tests.rs"]
+mod tests;

@@ -1,0 +1,109 @@
+//! The command line, for this program and for programs with plugins of their own: give [`main`] a registry that
+//! holds them, and every command knows them (`examples/custom_sink.rs`).
+
+mod check;
+mod demo;
+#[cfg(feature = "failpoints")]
+mod failpoints;
+mod run;
+mod simulate;
+mod sinks;
+mod terminal;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use audit_exporter_core::plugin::Registry;
+use audit_exporter_core::{Error, Kind};
+use clap::{Parser, Subcommand};
+
+/// Exit codes, as documented in docs/operations.md.
+mod exit {
+    /// It worked.
+    pub(crate) const OK: u8 = 0;
+    /// It failed at run time.
+    pub(crate) const FAILED: u8 = 1;
+    /// The configuration, a credential or a permission is wrong (`EX_CONFIG` of sysexits).
+    pub(crate) const CONFIG: u8 = 78;
+}
+
+/// Streams Microsoft 365 unified audit events to where they are needed: complete, once, and accounted for.
+#[derive(Debug, Parser)]
+#[command(name = "audit-exporter", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Collect and deliver until stopped
+    Run(run::Args),
+    /// Try the configuration: options, credentials, permissions, destinations. Changes nothing
+    Check(ConfigArgs),
+    /// See it work on a simulated tenant, without any configuration
+    Demo(demo::Args),
+    /// Serve a simulated Microsoft 365 on loopback
+    Simulate(simulate::Args),
+    /// Look after the sinks
+    Sinks(sinks::Args),
+}
+
+#[derive(Debug, clap::Args)]
+struct ConfigArgs {
+    /// The configuration file
+    #[arg(short, long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+/// Runs the command line of this process with the plugins in `registry`.
+#[must_use]
+pub fn main(registry: Registry) -> ExitCode {
+    #[cfg(feature = "failpoints")]
+    failpoints::arm();
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            terminal::complain(&Error::unavailable("threads cannot be started").with_cause(error));
+            return exit::FAILED.into();
+        }
+    };
+    let result = runtime.block_on(async {
+        match cli.command {
+            Command::Run(args) => run::run(args, &registry).await,
+            Command::Check(args) => check::run(&args, &registry).await,
+            Command::Demo(args) => demo::run(args, &registry).await,
+            Command::Simulate(args) => simulate::run(args).await,
+            Command::Sinks(args) => sinks::run(args).await,
+        }
+    });
+    match result {
+        Ok(code) => code.into(),
+        Err(error) => {
+            terminal::complain(&error);
+            match error.kind() {
+                Kind::Config | Kind::Auth => exit::CONFIG.into(),
+                _ => exit::FAILED.into(),
+            }
+        }
+    }
+}
+
+/// A command's way of ending.
+type Outcome = audit_exporter_core::Result<u8>;
+
+/// Returns when the user (Ctrl-C) or the service manager (SIGTERM) asks to stop.
+async fn asked_to_stop() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        },
+        Err(_) => drop(tokio::signal::ctrl_c().await),
+    }
+}

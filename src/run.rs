@@ -1,0 +1,139 @@
+//! `run`: collects and delivers until stopped.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use audit_exporter_core::clock::Clock;
+use audit_exporter_core::config::Config;
+use audit_exporter_core::engine::Engine;
+use audit_exporter_core::journal::Status;
+use audit_exporter_core::plugin::Registry;
+
+use crate::terminal::{self, LogFormat, Progress};
+use crate::{Outcome, asked_to_stop, exit};
+
+/// How often the progress line is made anew.
+const REFRESH: Duration = Duration::from_secs(1);
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The configuration file
+    #[arg(short, long, value_name = "FILE")]
+    config: PathBuf,
+    /// The form of the log
+    #[arg(long, value_enum, default_value = "auto")]
+    log: LogFormat,
+    /// Seconds that sinks get to deliver what is journaled when the program is asked to stop
+    #[arg(long, value_name = "SECONDS", default_value_t = 20)]
+    patience: u64,
+}
+
+pub(crate) async fn run(args: Args, registry: &Registry) -> Outcome {
+    let config = Config::load(&args.config)?;
+    let progress = terminal::log(args.log, "info");
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
+    let engine = Engine::start(&config, registry, Clock::system()).await?;
+    for orphan in engine.orphans() {
+        tracing::warn!(
+            sink = %orphan.sink,
+            "this sink left the configuration and its cursor holds data; `audit-exporter sinks forget {}` frees it",
+            orphan.sink
+        );
+    }
+    match engine.admin() {
+        Some(address) => {
+            tracing::info!(%address, "collecting; metrics at http://{address}/metrics")
+        }
+        None => tracing::info!("collecting"),
+    }
+    tokio::select! {
+        () = asked_to_stop() => {}
+        () = watch(&engine, &progress) => {}
+    }
+    progress.show("stopping: delivering what is journaled …".to_owned());
+    tracing::info!("stopping: delivering what is journaled");
+    let status = tokio::select! {
+        status = engine.shutdown(Duration::from_secs(args.patience)) => status?,
+        () = asked_to_stop() => {
+            progress.clear();
+            tracing::warn!("broken off; nothing is lost, the next run goes on where this one was");
+            return Ok(exit::OK);
+        }
+    };
+    progress.clear();
+    let figures = Figures::of(&status);
+    tracing::info!(
+        delivered = figures.delivered,
+        pending = figures.pending,
+        "stopped; {}",
+        if figures.pending == 0 {
+            "nothing waits"
+        } else {
+            "what waits is kept in the journal for the next run"
+        }
+    );
+    Ok(exit::OK)
+}
+
+/// Keeps the progress line fresh. Never ends.
+async fn watch(engine: &Engine, progress: &Progress) {
+    let mut changes = engine.changes();
+    loop {
+        if let Ok(status) = engine.status().await {
+            progress.show(Figures::of(&status).line());
+        }
+        tokio::time::sleep(REFRESH).await;
+        if changes.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// The few figures that a person wants to see.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Figures {
+    pub(crate) listed: i64,
+    pub(crate) fetched: i64,
+    pub(crate) waiting: i64,
+    pub(crate) lost: i64,
+    pub(crate) delivered: i64,
+    pub(crate) filtered: i64,
+    pub(crate) dead: i64,
+    pub(crate) pending: i64,
+}
+
+impl Figures {
+    /// Sums of a status.
+    pub(crate) fn of(status: &Status) -> Self {
+        let mut sum = Self::default();
+        for unit in &status.tenants {
+            sum.listed += unit.listed;
+            sum.fetched += unit.fetched;
+            sum.waiting += unit.pending;
+            sum.lost += unit.lost;
+        }
+        for sink in &status.sinks {
+            sum.delivered += sink.delivered;
+            sum.filtered += sink.filtered;
+            sum.dead += sink.dead;
+            sum.pending += sink.pending;
+        }
+        sum
+    }
+
+    /// The progress line.
+    pub(crate) fn line(&self) -> String {
+        let mut line = format!(
+            "content {}/{} fetched · events {} delivered · {} pending",
+            self.fetched, self.listed, self.delivered, self.pending
+        );
+        for (count, word) in [(self.dead, "dead letters"), (self.lost, "blobs LOST")] {
+            if count > 0 {
+                line.push_str(&format!(" · {count} {word}"));
+            }
+        }
+        line
+    }
+}
