@@ -95,9 +95,11 @@ async fn post(address: &str, headers: &[(&str, &str)], body: &str) -> io::Result
         url.path()
     );
     for (name, value) in headers {
-        request.push_str(&format!("{name}: {value}\r\n"));
+        let line = format!("{name}: {value}\r\n");
+        request.push_str(&line);
     }
-    request.push_str(&format!("Content-Length: {}\r\n\r\n{body}", body.len()));
+    let end = format!("Content-Length: {}\r\n\r\n{body}", body.len());
+    request.push_str(&end);
     let exchange = async {
         let mut stream = TcpStream::connect((host, port)).await?;
         stream.write_all(request.as_bytes()).await?;

@@ -9,9 +9,8 @@ use audit_exporter_simulator::{
 use flate2::read::GzDecoder;
 use reqwest::StatusCode;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
-use crate::client::{Stage, blobs, code, config, generated, read, record, tenant};
+use crate::client::{Stage, blobs, code, config, generated, hash, read, record, tenant};
 
 /// A stage with one blob, and the blob's path.
 async fn one_blob() -> (Stage, String, String) {
@@ -82,7 +81,7 @@ async fn server_errors_come_in_every_form() {
                 failure,
                 times: Some(1)
             })
-        ))
+        ));
     };
     fail(Failure::InternalError);
     assert_eq!(code(&stage.json(&path).await), (500, "AF50000".to_owned()));
@@ -117,13 +116,11 @@ async fn server_errors_come_in_every_form() {
 #[tokio::test]
 async fn redirects_lead_to_the_foreign_host_which_counts_tokens() {
     let (stage, id, path) = one_blob().await;
-    stage.simulator.control().script_blob(
-        &id,
-        Some(Script {
-            failure: Failure::Redirect,
-            times: None,
-        }),
-    );
+    let redirect = Script {
+        failure: Failure::Redirect,
+        times: None,
+    };
+    assert!(stage.simulator.control().script_blob(&id, Some(redirect)));
     let response = stage.get(&path).await;
     assert_eq!(response.status(), StatusCode::FOUND);
     let location = response.headers()["location"].to_str().unwrap();
@@ -288,15 +285,7 @@ async fn giants_are_streamed_and_match_the_ledger() {
             body.len()
         );
         let records: Vec<&serde_json::value::RawValue> = serde_json::from_str(&body).unwrap();
-        let served: Vec<String> = records
-            .iter()
-            .map(|it| {
-                Sha256::digest(it.get())
-                    .iter()
-                    .map(|byte| format!("{byte:02x}"))
-                    .collect()
-            })
-            .collect();
+        let served: Vec<String> = records.iter().map(|it| hash(it.get().as_bytes())).collect();
         assert!(served == hashes);
     }
 }

@@ -108,8 +108,8 @@ async fn the_next_page_is_named_in_a_header_without_the_publisher() {
     assert_eq!(stage.get_url(next).await.status(), 200);
     assert_eq!(stage.simulator.stats().without_publisher, 1);
 
-    let stale = next.replace("nextPage=", "nextPage=AAAA");
-    let answer = crate::client::read(stage.get_url(&stale).await).await;
+    let spoilt = next.replace("nextPage=", "nextPage=AAAA");
+    let answer = crate::client::read(stage.get_url(&spoilt).await).await;
     assert_eq!(code(&answer), (400, "AF20031".to_owned()));
 }
 
@@ -262,7 +262,7 @@ async fn empty_pages_repeated_entries_and_foreign_addresses_come_on_demand() {
         control.set_faults(Faults {
             pages,
             ..Faults::default()
-        })
+        });
     };
     with(PageFaults {
         foreign_content_uri: 1.0,

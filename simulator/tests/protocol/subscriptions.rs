@@ -240,7 +240,7 @@ async fn a_tenant_without_auditing_answers_with_the_diagnostic_dump() {
     );
     assert!(message.contains(&text), "{message}");
     assert!(!code.contains("AF"));
-    control.set_audit(&stage.tenant.id, true);
+    assert!(control.set_audit(&stage.tenant.id, true));
     assert_eq!(stage.json("subscriptions/list").await.0, 200);
 }
 

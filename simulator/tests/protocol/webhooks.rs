@@ -29,23 +29,10 @@ impl Endpoint {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}/hook", listener.local_addr().unwrap());
         let routes = Router::new()
-            .route("/hook", post(Self::take))
+            .route("/hook", post(take))
             .with_state(Arc::clone(&endpoint));
         tokio::spawn(async move { axum::serve(listener, routes).await });
         (endpoint, address)
-    }
-
-    async fn take(
-        State(endpoint): State<Arc<Self>>,
-        headers: HeaderMap,
-        body: String,
-    ) -> StatusCode {
-        endpoint
-            .requests
-            .lock()
-            .unwrap()
-            .push((headers, serde_json::from_str(&body).unwrap()));
-        StatusCode::from_u16(endpoint.status.lock().unwrap().unwrap_or(200)).unwrap()
     }
 
     fn answer(&self, status: u16) {
@@ -62,6 +49,19 @@ impl Endpoint {
         }
         panic!("the endpoint was not asked {count} times");
     }
+}
+
+async fn take(
+    State(endpoint): State<Arc<Endpoint>>,
+    headers: HeaderMap,
+    body: String,
+) -> StatusCode {
+    let value = serde_json::from_str(&body).unwrap();
+    endpoint.requests.lock().unwrap().push((headers, value));
+    // Answering takes a moment, as it does for a real endpoint.
+    tokio::task::yield_now().await;
+    let status = endpoint.status.lock().unwrap().unwrap_or(200);
+    StatusCode::from_u16(status).unwrap()
 }
 
 async fn stage() -> Stage {
