@@ -23,7 +23,7 @@ use crate::{
     jwt::Claims,
     listing, names,
     state::{State, Tenant, lock},
-    subscriptions::WebhookBody,
+    subscriptions::{Hook, WebhookBody},
     webhook,
 };
 
@@ -352,16 +352,18 @@ fn audit_off(call: &Call<'_>, operation: Operation<'_>) -> Answer {
 
 async fn start(call: &Call<'_>, body: &[u8]) -> Result<Answer, ApiError> {
     let content_type = listing::content_type(&call.query)?;
-    let webhook = match WebhookBody::parse(body)? {
-        Some(wanted) => Some(webhook::validate(call, wanted).await?),
-        None => None,
+    let hook = match WebhookBody::parse(body)? {
+        // An empty address takes the webhook away.
+        Some(wanted) if wanted.address.is_empty() => Hook::Remove,
+        Some(wanted) => Hook::Set(webhook::validate(call, wanted).await?),
+        None => Hook::Keep,
     };
     let subscriptions = &call.tenant.subscriptions;
     let started = subscriptions.start(
         &call.state.config,
         &call.claims.appid,
         content_type,
-        webhook,
+        hook,
         call.now,
     )?;
     Ok(Answer::json(StatusCode::OK, started.to_string()))

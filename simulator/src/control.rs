@@ -132,6 +132,7 @@ impl Control {
 
 /// `POST /control/blobs`.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct AddBlob {
     tenant: String,
     blob: ExplicitBlob,
@@ -139,6 +140,7 @@ struct AddBlob {
 
 /// `POST /control/events`.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct AddEvents {
     tenant: String,
     #[serde(default)]

@@ -81,6 +81,8 @@ pub struct AnswerFaults {
     pub redirect: f64,
     /// The connection is reset in mid-body.
     pub reset: f64,
+    /// The body stops half-way and the connection stays open for a minute.
+    pub stall: f64,
     /// The plain body ends early, cleanly: valid HTTP, broken JSON.
     pub cut_body: f64,
     /// The compressed body ends early, cleanly.
@@ -217,6 +219,8 @@ impl AnswerFaults {
             unauthorized: 0.03,
             redirect: 0.02,
             reset: 0.03,
+            // A client can only wait for it; ask for it where that is the test.
+            stall: 0.0,
             cut_body: 0.03,
             cut_gzip: 0.03,
             slow: 0.02,
@@ -242,6 +246,7 @@ impl AnswerFaults {
             (self.unauthorized, Failure::Unauthorized),
             (self.redirect, Failure::Redirect),
             (self.reset, Failure::Reset),
+            (self.stall, Failure::Stall),
             (self.cut_body, Failure::CutBody),
             (self.cut_gzip, Failure::CutGzip),
         ];
@@ -279,6 +284,8 @@ pub enum Failure {
     Redirect,
     /// The connection is reset in mid-body.
     Reset,
+    /// The body stops half-way and the connection stays open for a minute.
+    Stall,
     /// The plain body ends early, cleanly.
     CutBody,
     /// The compressed body ends early, cleanly.

@@ -8,7 +8,7 @@ use std::{
 
 use axum::http::{HeaderName, StatusCode};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use chrono::{DateTime, NaiveDate, NaiveDateTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDate, NaiveDateTime, SubsecRound, TimeDelta, Utc};
 use serde_json::{Value, json};
 
 use crate::{
@@ -75,12 +75,14 @@ impl Window {
         };
         let (start, end) = match (time("startTime", "starttime")?, time("endTime", "endtime")?) {
             (None, None) => {
-                let start = now - TimeDelta::hours(24);
+                // To the second, as the next page repeats it, and with this second.
+                let end = now.trunc_subsecs(0) + TimeDelta::seconds(1);
+                let start = end - TimeDelta::hours(24);
                 let text = |time: DateTime<Utc>| time.format("%Y-%m-%dT%H:%M:%S").to_string();
                 return Ok(Self {
                     start,
-                    end: now,
-                    texts: (text(start), text(now)),
+                    end,
+                    texts: (text(start), text(end)),
                 });
             }
             (Some(start), Some(end)) => (start, end),
@@ -93,9 +95,11 @@ impl Window {
         };
         let length = window.end - window.start;
         let day = TimeDelta::hours(24);
+        // The next page of the implied window is exactly a day, and good.
+        let is_first = !query.contains_key("nextpage");
         if length <= TimeDelta::zero()
             || window.start < now - TimeDelta::days(7)
-            || (length == day && config.reject_exactly_24_hours)
+            || (length == day && is_first && config.reject_exactly_24_hours)
         {
             return Err(bad_window());
         }

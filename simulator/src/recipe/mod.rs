@@ -77,6 +77,7 @@ impl Recipe {
                 directory,
                 oddities: config.oddities,
                 huge_records: config.huge_records,
+                hostile_records: config.hostile_records,
             },
             seed: mix(&[seed, crate::chance::part(tenant)]),
             batch,

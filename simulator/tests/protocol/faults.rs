@@ -186,6 +186,20 @@ async fn bodies_end_early_in_every_way() {
 }
 
 #[tokio::test]
+async fn a_stalled_answer_starts_and_does_not_end() {
+    let (stage, id, path) = one_blob().await;
+    let stall = Script {
+        failure: Failure::Stall,
+        times: None,
+    };
+    assert!(stage.simulator.control().script_blob(&id, Some(stall)));
+    let mut response = stage.get(&path).await;
+    assert!(response.chunk().await.unwrap().is_some());
+    let rest = tokio::time::timeout(std::time::Duration::from_millis(200), response.chunk());
+    assert!(rest.await.is_err());
+}
+
+#[tokio::test]
 async fn slow_answers_are_slow() {
     let (stage, _, path) = one_blob().await;
     let answers = AnswerFaults {

@@ -58,6 +58,25 @@ async fn every_generated_record_is_served_as_the_ledger_says() {
 }
 
 #[tokio::test]
+async fn hostile_records_are_valid_json_and_served_as_the_ledger_says() {
+    let hostile = Generated {
+        events: 400,
+        hostile_records: 0.5,
+        ..Generated::default()
+    };
+    let stage = Stage::new(config(tenant(Records::Generated(hostile)))).await;
+    assert_eq!(served(&stage).await, expected(&stage));
+    assert!(
+        stage
+            .simulator
+            .ledger()
+            .filter(|it| it.id.is_none())
+            .count()
+            > 50
+    );
+}
+
+#[tokio::test]
 async fn repeats_name_the_first_occurrence_of_the_same_bytes() {
     let mut config = generated(3_000, 30);
     config.faults.records = Faults::all(3).records;

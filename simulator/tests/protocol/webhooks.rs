@@ -115,6 +115,14 @@ async fn an_endpoint_is_validated_then_told_of_blobs() {
         .await;
     assert_eq!(sent[0]["notificationStatus"], "success");
     assert_eq!(sent[0]["contentId"], id);
+
+    // Without a body the webhook stays; with an empty address it goes.
+    assert_eq!(code(&read(stage.post(START, "").await).await).1, "AF20024");
+    let none = json!({"webhook": {"address": ""}}).to_string();
+    assert_eq!(
+        read(stage.post(START, &none).await).await.1["webhook"],
+        Value::Null
+    );
 }
 
 #[tokio::test]
