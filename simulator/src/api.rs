@@ -154,13 +154,7 @@ pub(crate) async fn answer(state: &Arc<State>, incoming: Incoming) -> Answer {
 
 /// Lets in who may ask, then decides what goes wrong.
 async fn admit(state: &Arc<State>, incoming: &Incoming, operation: Operation<'_>) -> Answer {
-    let length = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING];
-    if incoming.method == Method::POST
-        && state.config.require_content_length
-        && !length
-            .iter()
-            .any(|name| incoming.headers.contains_key(name))
-    {
+    if state.config.require_content_length && lacks_length(incoming) {
         return Answer::new(
             StatusCode::LENGTH_REQUIRED,
             "text/html",
@@ -220,6 +214,15 @@ async fn admit(state: &Arc<State>, incoming: &Incoming, operation: Operation<'_>
         .attempts
         .decide(&call.faults, faults, state.config.seed, call.key);
     execute(&call, operation, verdict, incoming).await
+}
+
+/// A POST must say how long it is; IIS insists.
+fn lacks_length(incoming: &Incoming) -> bool {
+    let length = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING];
+    let mut named = length
+        .iter()
+        .map(|name| incoming.headers.contains_key(name));
+    incoming.method == Method::POST && !named.any(|named| named)
 }
 
 async fn execute(

@@ -3,7 +3,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, PoisonError, atomic::Ordering},
 };
 
 use axum::http::{HeaderName, StatusCode};
@@ -19,6 +19,7 @@ use crate::{
     clock::wire_time,
     config::{Config, LongWindow},
     content_type::ContentType,
+    subscriptions::View,
 };
 
 /// The continuation header (reference, "Pagination").
@@ -203,38 +204,18 @@ pub(crate) fn content(call: &Call<'_>) -> Result<Answer, ApiError> {
         },
     };
     let faults = &call.faults.pages;
-    let empty = !page.was_empty && faults.empty > 0.0 && call.draw("empty page").hit(faults.empty);
-    let (blobs, next) = if empty {
-        (
-            Vec::new(),
-            Some(NextPage {
-                was_empty: true,
-                ..page
-            }),
-        )
-    } else {
-        let feed = call
-            .tenant
-            .feed
-            .read()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let size = call.state.config.page_size.max(1);
-        let shown = |blob: &Blob| view.shows(blob, call.now);
-        let (blobs, last) = feed.page(
-            content_type,
-            (window.start, window.end),
-            page.after,
-            size,
-            shown,
-        );
-        (
-            blobs,
-            last.map(|last| NextPage {
-                after: Some(last),
-                was_empty: false,
-            }),
-        )
-    };
+    let (blobs, next) =
+        if !page.was_empty && faults.empty > 0.0 && call.draw("empty page").hit(faults.empty) {
+            (
+                Vec::new(),
+                Some(NextPage {
+                    was_empty: true,
+                    ..page
+                }),
+            )
+        } else {
+            blobs(call, content_type, &window, page.after, &view)
+        };
     let mut chance = call.draw("repeated entry");
     let rows: Vec<Value> = blobs
         .iter()
@@ -250,6 +231,29 @@ pub(crate) fn content(call: &Call<'_>) -> Result<Answer, ApiError> {
         answer = answer.with(NEXT_PAGE, &url);
     }
     Ok(answer)
+}
+
+/// The blobs of a page, and where the next one starts.
+fn blobs(
+    call: &Call<'_>,
+    content_type: ContentType,
+    window: &Window,
+    after: Option<Cursor>,
+    view: &View,
+) -> (Vec<Arc<Blob>>, Option<NextPage>) {
+    let feed = call
+        .tenant
+        .feed
+        .read()
+        .unwrap_or_else(PoisonError::into_inner);
+    let size = call.state.config.page_size.max(1);
+    let shown = |blob: &Blob| view.shows(blob, call.now);
+    let (blobs, last) = feed.page(content_type, (window.start, window.end), after, size, shown);
+    let next = last.map(|last| NextPage {
+        after: Some(last),
+        was_empty: false,
+    });
+    (blobs, next)
 }
 
 /// What a listing says of a blob.

@@ -56,16 +56,7 @@ fn chat(draft: &mut Draft<'_>, object: &mut Object<'_>) {
             "GroupChat"
         },
     );
-    object.array("ExtraProperties", |list| {
-        let mut extra = |key: &str, value: &str| list.pair(("Key", "Value"), key, value);
-        extra("TimeZone", "Europe/Berlin");
-        extra("OsName", "windows");
-        extra("OsVersion", "10");
-        extra("Country", "de");
-        extra("ClientName", "skypeteams");
-        extra("ClientVersion", "27/1.0.0.2024052415");
-        extra("ClientUtcOffsetSeconds", "7200");
-    });
+    client(object);
     object.array("Members", |list| {
         for other in others {
             list.object(|member| {
@@ -80,6 +71,25 @@ fn chat(draft: &mut Draft<'_>, object: &mut Object<'_>) {
         "MessageId",
         &(1_700_000_000_000 + draft.chance.below(90_000_000_000)).to_string(),
     );
+    participants(draft, object);
+    object.text("ItemName", &thread);
+    object.text("ResourceTenantId", &draft.scene.tenant);
+}
+
+fn client(object: &mut Object<'_>) {
+    object.array("ExtraProperties", |list| {
+        let mut extra = |key: &str, value: &str| list.pair(("Key", "Value"), key, value);
+        extra("TimeZone", "Europe/Berlin");
+        extra("OsName", "windows");
+        extra("OsVersion", "10");
+        extra("Country", "de");
+        extra("ClientName", "skypeteams");
+        extra("ClientVersion", "27/1.0.0.2024052415");
+        extra("ClientUtcOffsetSeconds", "7200");
+    });
+}
+
+fn participants(draft: &Draft<'_>, object: &mut Object<'_>) {
     object.object("ParticipantInfo", |info| {
         for key in [
             "HasForeignTenantUsers",
@@ -97,8 +107,6 @@ fn chat(draft: &mut Draft<'_>, object: &mut Object<'_>) {
             list.text(&draft.scene.tenant);
         });
     });
-    object.text("ItemName", &thread);
-    object.text("ResourceTenantId", &draft.scene.tenant);
 }
 
 fn team(draft: &mut Draft<'_>, object: &mut Object<'_>) {
