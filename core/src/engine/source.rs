@@ -175,7 +175,7 @@ impl Runner {
     /// Starts fetches up to the tenant's limit: live units first, but never only live ones while a backlog waits.
     /// Returns when to look again.
     async fn fill(&self, fetches: &mut Fetches) -> Result<Duration> {
-        let mut next_due = Duration::from_secs(60);
+        let mut next_due = Duration::from_mins(1);
         for (kind, queue) in [
             (LaneKind::Live, &mut fetches.live),
             (LaneKind::CatchUp, &mut fetches.catch_up),
