@@ -15,14 +15,15 @@ use uuid::Uuid;
 
 use crate::{
     answer::{self, Answer, ApiError},
+    attempts::Verdict,
     blobs,
     chance::{Chance, mix, part},
     connection::Line,
-    faults::{AnswerFaults, Failure, Faults, Verdict},
+    faults::{AnswerFaults, Failure, Faults},
+    jwt::Claims,
     listing, names,
     state::{State, Tenant, lock},
     subscriptions::WebhookBody,
-    token::Claims,
     webhook,
 };
 

@@ -14,6 +14,7 @@ use crate::{
 /// faults, on a free port of the loopback interface.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[allow(clippy::struct_excessive_bools)] // independent switches, each with a name
 pub struct Config {
     /// Where to listen; loopback and a free port by default.
     pub listen: SocketAddr,

@@ -17,9 +17,9 @@ const APPLICATIONS: [&str; 5] = [
 /// Writes one of them.
 pub(super) fn write(draft: &mut Draft<'_>, object: &mut Object<'_>) {
     if draft.chance.hit(0.7) {
-        sign_in(draft, object)
+        sign_in(draft, object);
     } else {
-        change(draft, object)
+        change(draft, object);
     }
 }
 

@@ -102,7 +102,7 @@ impl Scene {
             ContentType::SharePoint => sharepoint::write(draft, &mut object),
             ContentType::Dlp => protection::write(draft, &mut object),
             ContentType::General if draft.chance.hit(0.62) => {
-                power_platform::write(draft, &mut object)
+                power_platform::write(draft, &mut object);
             }
             ContentType::General => teams::write(draft, &mut object),
         }

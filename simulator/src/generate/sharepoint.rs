@@ -1,5 +1,5 @@
-//! SharePoint and OneDrive: files (6), sharing (14), pages and searches (4) (audit schema,
-//! "SharePoint / OneDrive").
+//! `SharePoint` and `OneDrive`: files (6), sharing (14), pages and searches (4) (audit schema,
+//! "`SharePoint` / `OneDrive`").
 
 use crate::generate::{
     Draft, Head,

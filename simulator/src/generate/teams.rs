@@ -90,11 +90,11 @@ fn chat(draft: &mut Draft<'_>, object: &mut Object<'_>) {
             info.flag(key, false);
         }
         info.array("ParticipatingDomains", |list| {
-            list.text(&draft.scene.domain)
+            list.text(&draft.scene.domain);
         });
         info.array("ParticipatingSIPDomains", |_| {});
         info.array("ParticipatingTenantIds", |list| {
-            list.text(&draft.scene.tenant)
+            list.text(&draft.scene.tenant);
         });
     });
     object.text("ItemName", &thread);
@@ -158,7 +158,7 @@ fn copilot(draft: &mut Draft<'_>, object: &mut Object<'_>) {
     let (thread, message) = (draft.chance.wide(), draft.chance.wide());
     object.object("CopilotEventData", |data| {
         data.array("AISystemPlugin", |list| {
-            list.pair(("Id", "Name"), "BingWebSearch", "BingWebSearch")
+            list.pair(("Id", "Name"), "BingWebSearch", "BingWebSearch");
         });
         data.array("AccessedResources", |list| {
             list.object(|it| {
@@ -177,7 +177,7 @@ fn copilot(draft: &mut Draft<'_>, object: &mut Object<'_>) {
                 ("Id", "Type"),
                 "https://teams.microsoft.com/l/meetup-join/19%3ameeting",
                 "TeamsMeeting",
-            )
+            );
         });
         data.array("MessageIds", |_| {});
         data.array("Messages", |list| {
@@ -239,7 +239,7 @@ fn form(draft: &mut Draft<'_>, object: &mut Object<'_>) {
     object.json_text("ActivityParameters", |inner| {
         inner.text("FormId", "v4j5cvGGr0GRqy180BHbR");
         inner.json_text("Details", |nested| {
-            nested.text("Question", "How \"good\" was it? 👍")
+            nested.text("Question", "How \"good\" was it? 👍");
         });
     });
     object.text("FormName", "Feedback");

@@ -7,9 +7,8 @@ use audit_exporter_simulator::{
 };
 use chrono::{TimeDelta, Utc};
 use serde_json::value::RawValue;
-use sha2::{Digest, Sha256};
 
-use crate::client::{Stage, blobs, config, generated, record, tenant};
+use crate::client::{Stage, blobs, config, generated, hash, record, tenant};
 
 /// Hashes of the records of every blob that is listed over seven days, as served.
 async fn served(stage: &Stage) -> BTreeMap<String, Vec<String>> {
@@ -38,13 +37,6 @@ async fn served(stage: &Stage) -> BTreeMap<String, Vec<String>> {
         }
     }
     bodies
-}
-
-fn hash(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
 }
 
 fn expected(stage: &Stage) -> BTreeMap<String, Vec<String>> {
