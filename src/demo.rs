@@ -11,7 +11,8 @@ use audit_exporter_core::engine::Engine;
 use audit_exporter_core::plugin::Registry;
 use audit_exporter_core::{Error, Result};
 use audit_exporter_simulator as simulator;
-use simulator::{Faults, Generated, Records, Simulator, TenantConfig};
+use sha2::{Digest, Sha256};
+use simulator::{AnswerFaults, Faults, Generated, RecordFaults, Records, Simulator, TenantConfig};
 
 use crate::run::Figures;
 use crate::terminal::{LogFormat, Progress, log, paint, say};
@@ -40,7 +41,11 @@ pub(crate) async fn run(args: Args, registry: &Registry) -> Outcome {
     let progress = log(LogFormat::Auto, "error");
     let folder = folder(args.folder.as_deref())?;
     let simulated = TenantConfig {
-        records: Records::Generated(Generated { events: args.events, ..Generated::default() }),
+        records: Records::Generated(Generated {
+            events: args.events,
+            events_per_blob: 100,
+            ..Generated::default()
+        }),
         ..TenantConfig::default()
     };
     let simulator = Simulator::start(simulator::Config {
@@ -72,32 +77,55 @@ pub(crate) async fn run(args: Args, registry: &Registry) -> Outcome {
     let took = started.elapsed();
     if complete && args.stay {
         progress.show("all is delivered; Ctrl-C ends the demo".to_owned());
-        say(format!("All is delivered after {:.1} s; Ctrl-C ends the demo.", took.as_secs_f64()));
+        say(format!(
+            "All is delivered after {:.1} s; Ctrl-C ends the demo.",
+            took.as_secs_f64()
+        ));
         asked_to_stop().await;
     }
     let status = engine.shutdown(Duration::from_secs(20)).await?;
     progress.clear();
-    let ledger = simulator.ledger_text().await;
+    let proof = Proof::of(simulator.ledger(), &folder.join("events"))?;
     simulator.stop().await;
     if !complete {
-        say("Broken off. What was delivered so far is in the folder below; nothing of it would be lost.");
+        say(
+            "Broken off. What was delivered so far is in the folder below; nothing of it would be lost.",
+        );
     }
-    let proof = Proof::of(&ledger, &folder.join("events"))?;
     proof.tell(&status, took);
     say(format!("\nLook at it:  {}", folder.display()));
-    say(format!("  every event, byte for byte   {}/events/", folder.display()));
-    say(format!("  flows and app launches only  {}/power-platform/", folder.display()));
-    say(format!("  the configuration            {}/config.toml", folder.display()));
-    Ok(if complete && !proof.holds() { exit::FAILED } else { exit::OK })
+    say(format!(
+        "  every event, byte for byte   {}/events/",
+        folder.display()
+    ));
+    say(format!(
+        "  flows and app launches only  {}/power-platform/",
+        folder.display()
+    ));
+    say(format!(
+        "  the configuration            {}/config.toml",
+        folder.display()
+    ));
+    Ok(if complete && !proof.holds() {
+        exit::FAILED
+    } else {
+        exit::OK
+    })
 }
 
 fn folder(wish: Option<&Path>) -> Result<PathBuf> {
     match wish {
-        None => Ok(tempfile::Builder::new().prefix("audit-exporter-demo-").tempdir()?.keep()),
+        None => Ok(tempfile::Builder::new()
+            .prefix("audit-exporter-demo-")
+            .tempdir()?
+            .keep()),
         Some(folder) => {
             std::fs::create_dir(folder).map_err(|error| {
-                Error::config(format!("{} cannot be made; name a folder that does not exist yet", folder.display()))
-                    .with_cause(error)
+                Error::config(format!(
+                    "{} cannot be made; name a folder that does not exist yet",
+                    folder.display()
+                ))
+                .with_cause(error)
             })?;
             Ok(folder.canonicalize()?)
         }
@@ -106,7 +134,22 @@ fn folder(wish: Option<&Path>) -> Result<PathBuf> {
 
 /// What goes wrong in the demo: the everyday, not the worst.
 fn faults() -> Faults {
-    Faults::everyday()
+    Faults {
+        blobs: AnswerFaults {
+            internal_error: 0.01,
+            bad_gateway: 0.01,
+            reset: 0.01,
+            cut_gzip: 0.01,
+            ..AnswerFaults::default()
+        },
+        records: RecordFaults {
+            duplicate_in_blob: 0.02,
+            duplicate_in_other_blob: 0.05,
+            redelivered_blob: 0.02,
+            ..RecordFaults::default()
+        },
+        ..Faults::default()
+    }
 }
 
 fn configuration(tenant: &TenantConfig, url: &str, listen: std::net::SocketAddr) -> String {
@@ -156,8 +199,7 @@ async fn until_settled(engine: &Engine, progress: &Progress) -> Result<()> {
         let status = engine.status().await?;
         let figures = Figures::of(&status);
         progress.show(figures.line());
-        let listed_all = status.tenants.len() >= simulator::ContentType::ALL.len();
-        if listed_all && figures.waiting == 0 && figures.pending == 0 {
+        if engine.listed() && figures.waiting == 0 && figures.pending == 0 {
             return Ok(());
         }
         if changes.changed().await.is_err() {
@@ -177,33 +219,43 @@ struct Proof {
 }
 
 impl Proof {
-    fn of(ledger: &str, events: &Path) -> Result<Self> {
+    fn of(ledger: impl Iterator<Item = simulator::Entry>, events: &Path) -> Result<Self> {
         let mut expected: HashMap<String, i64> = HashMap::new();
         let mut occurrences = 0;
-        for line in ledger.lines() {
-            let entry: serde_json::Value = serde_json::from_str(line)
-                .map_err(|error| Error::bug("the ledger cannot be read").with_cause(error))?;
+        for entry in ledger {
             occurrences += 1;
-            if entry["repeats"].is_null()
-                && let Some(hash) = entry["sha256"].as_str()
-            {
-                *expected.entry(hash.to_owned()).or_default() += 1;
+            if entry.repeats.is_none() {
+                *expected.entry(entry.sha256).or_default() += 1;
             }
         }
         let wanted = expected.values().sum::<i64>() as usize;
         let (mut found, mut foreign) = (0, 0);
         for file in files_below(events)? {
-            for line in std::fs::read(file)?.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            for line in std::fs::read(file)?
+                .split(|byte| *byte == b'\n')
+                .filter(|line| !line.is_empty())
+            {
                 found += 1;
-                match expected.get_mut(&simulator::sha256_hex(line)) {
+                match expected.get_mut(&hex(&Sha256::digest(line))) {
                     Some(left) => *left -= 1,
                     None => foreign += 1,
                 }
             }
         }
         let missing = expected.values().filter(|left| **left > 0).sum::<i64>() as usize;
-        let twice = expected.values().filter(|left| **left < 0).map(|left| -left).sum::<i64>() as usize;
-        Ok(Self { occurrences, expected: wanted, found, missing, twice, foreign })
+        let twice = expected
+            .values()
+            .filter(|left| **left < 0)
+            .map(|left| -left)
+            .sum::<i64>() as usize;
+        Ok(Self {
+            occurrences,
+            expected: wanted,
+            found,
+            missing,
+            twice,
+            foreign,
+        })
     }
 
     fn holds(&self) -> bool {
@@ -212,7 +264,11 @@ impl Proof {
 
     fn tell(&self, status: &audit_exporter_core::journal::Status, took: Duration) {
         let figures = Figures::of(status);
-        let verdict = if self.holds() { paint("32", "complete") } else { paint("31", "NOT COMPLETE") };
+        let verdict = if self.holds() {
+            paint("32", "complete")
+        } else {
+            paint("31", "NOT COMPLETE")
+        };
         let mut text = format!(
             "\n{verdict} after {:.1} s\n  {} records served, {} of them repeats by design\n  \
              {} expected, {} in the files: {} missing, {} twice, {} foreign (by SHA-256 of every record)\n",
@@ -233,9 +289,17 @@ impl Proof {
                 sink.sink, sink.delivered, sink.filtered, sink.dead
             ));
         }
-        drop(write!(text, "  {} content blobs fetched, {} lost", figures.fetched, figures.lost));
+        drop(write!(
+            text,
+            "  {} content blobs fetched, {} lost",
+            figures.fetched, figures.lost
+        ));
         say(text);
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
@@ -244,7 +308,11 @@ fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder)? {
             let path = entry?.path();
-            if path.is_dir() { folders.push(path) } else { files.push(path) }
+            if path.is_dir() {
+                folders.push(path)
+            } else {
+                files.push(path)
+            }
         }
     }
     Ok(files)

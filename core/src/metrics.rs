@@ -317,6 +317,11 @@ impl Metrics {
         }
     }
 
+    /// How many sources have listed everything.
+    pub(crate) fn listed(&self) -> usize {
+        series(&self.last_listing).len()
+    }
+
     /// The sources and sinks that do not work.
     pub(crate) fn down(&self) -> Vec<String> {
         let down = series(&self.up).into_iter().filter(|(_, up)| *up == 0.0);

@@ -1,12 +1,24 @@
-//! The plugins of `audit-exporter`.
+//! The plugins that come with `audit-exporter`.
+//!
+//! One folder or file a plugin; each knows `audit-exporter-core` alone, never another. [`registry`] is the one place
+//! that names them: a plugin of your own stands beside them in the same way, `registry().sink("mine", mine::build)`.
 
+mod filters;
 mod microsoft;
+mod sinks;
 mod sources;
+#[cfg(test)]
+mod testing;
 
 use audit_exporter_core::plugin::Registry;
 
 /// Every plugin that ships with `audit-exporter`. Add yours to it in a `main` of your own.
 #[must_use]
 pub fn registry() -> Registry {
-    Registry::default().source("management_activity", sources::management_activity::build)
+    Registry::default()
+        .source("management_activity", sources::management_activity::build)
+        .filter("field", filters::field::build)
+        .filter("operation", filters::operation::build)
+        .sink("file", sinks::file::build)
+        .sink("stdout", sinks::stdout::build)
 }

@@ -44,12 +44,12 @@ impl Fingerprinter {
         hash.update(origin.tenant.as_bytes());
         let created = event.created().map(|at| at.timestamp());
         let id = event.id();
-        if let Some(id) = &id {
+        if let (Some(id), Some(created), Some(operation)) = (&id, created, event.operation()) {
             hash.update(b"\0id\0");
             hash.update(id.as_bytes());
             hash.update(b"\0");
-            hash.update(&created.unwrap_or(i64::MIN).to_le_bytes());
-            hash.update(event.operation().as_deref().unwrap_or_default().as_bytes());
+            hash.update(&created.to_le_bytes());
+            hash.update(operation.as_bytes());
         } else {
             // Nothing tells such an event from another but its place: a unit fetched again repeats it, a second
             // occurrence elsewhere is delivered.

@@ -36,6 +36,8 @@ pub struct Engine {
     closer: Closer,
     metrics: Metrics,
     orphans: Vec<Orphan>,
+    /// Sources times tenants.
+    streams: usize,
     admin: Option<SocketAddr>,
     sources: JoinSet<()>,
     sinks: JoinSet<()>,
@@ -68,9 +70,10 @@ impl Engine {
         };
         let sources = parts.sources()?;
         let sinks = parts.sinks()?;
-        let listener = match config.admin.enabled {
-            true => Some(admin::bind(config.admin.listen).await?),
-            false => None,
+        let listener = if config.admin.enabled {
+            Some(admin::bind(config.admin.listen).await?)
+        } else {
+            None
         };
         let tenants = config
             .tenants
@@ -85,6 +88,7 @@ impl Engine {
             closer,
             metrics: metrics.clone(),
             orphans,
+            streams: sources.len(),
             admin: listener
                 .as_ref()
                 .and_then(|listener| listener.local_addr().ok()),
@@ -136,6 +140,12 @@ impl Engine {
     #[must_use]
     pub fn orphans(&self) -> &[Orphan] {
         &self.orphans
+    }
+
+    /// Whether every source has listed everything at least once since the start.
+    #[must_use]
+    pub fn listed(&self) -> bool {
+        self.metrics.listed() >= self.streams
     }
 
     /// The journal's account.

@@ -1,0 +1,5 @@
+//! Sinks: where events go.
+
+pub(crate) mod file;
+mod line;
+pub(crate) mod stdout;

@@ -1,0 +1,168 @@
+//! `stdout`: one line of NDJSON an event on standard output.
+//!
+//! A delivery is `Ok` after everything has been handed to the operating system; whether the program at the other end
+//! of a pipe has read it, nobody can know. After an error or a stop in mid-delivery, lines come again.
+
+use std::io::{self, ErrorKind, Write};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use audit_exporter_core::event::AuditEvent;
+use audit_exporter_core::plugin::{Batch, Context, Delivered, Sink};
+use audit_exporter_core::{Error, Result};
+use serde::Deserialize;
+use tokio::sync::Mutex;
+use tokio::task::spawn_blocking;
+
+use super::line::Format;
+
+/// How much is encoded before it is written.
+const BUFFER_BYTES: usize = 256 << 10;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Config {
+    #[serde(default)]
+    format: Format,
+}
+
+struct Stdout {
+    format: Format,
+    lines: Arc<Mutex<Lines>>,
+}
+
+/// Where lines go. Owned by the delivery that writes, so that a dropped one never mixes with the next.
+struct Lines {
+    out: Box<dyn Write + Send>,
+    buffer: Vec<u8>,
+}
+
+/// Builds a `stdout` sink.
+pub(crate) fn build(context: Context) -> Result<Box<dyn Sink>> {
+    let config: Config = context.options.parse()?;
+    Ok(Box::new(Stdout::new(config.format, Box::new(io::stdout()))))
+}
+
+impl Stdout {
+    fn new(format: Format, out: Box<dyn Write + Send>) -> Self {
+        Self {
+            format,
+            lines: Arc::new(Mutex::new(Lines {
+                out,
+                buffer: Vec::new(),
+            })),
+        }
+    }
+}
+
+#[async_trait]
+impl Sink for Stdout {
+    async fn deliver(&self, batch: &Batch) -> Result<Delivered> {
+        let mut lines = Arc::clone(&self.lines).lock_owned().await;
+        let events = batch.events.clone();
+        let format = self.format;
+        let written = spawn_blocking(move || lines.write(format, &events)).await;
+        match written {
+            Ok(written) => written.map_err(failed)?,
+            Err(error) => {
+                return Err(Error::bug("writing to standard output broke off").with_cause(error));
+            }
+        }
+        Ok(Delivered::default())
+    }
+}
+
+impl Lines {
+    fn write(&mut self, format: Format, events: &[AuditEvent]) -> io::Result<()> {
+        self.buffer.clear();
+        for event in events {
+            format.write(event, &mut self.buffer);
+            if self.buffer.len() >= BUFFER_BYTES {
+                self.out.write_all(&self.buffer)?;
+                self.buffer.clear();
+            }
+        }
+        self.out.write_all(&self.buffer)?;
+        // One huge record must not keep its memory.
+        self.buffer.clear();
+        self.buffer.shrink_to(2 * BUFFER_BYTES);
+        self.out.flush()
+    }
+}
+
+fn failed(error: io::Error) -> Error {
+    let message = if error.kind() == ErrorKind::BrokenPipe {
+        "standard output is closed: the program that read it has ended"
+    } else {
+        "cannot write to standard output"
+    };
+    Error::unavailable(message).with_cause(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use audit_exporter_core::Kind;
+
+    use super::*;
+    use crate::testing::{batch, context, event};
+
+    #[tokio::test]
+    async fn a_delivery_is_one_line_an_event() {
+        let (mut reader, writer) = io::pipe().unwrap();
+        let sink = Stdout::new(Format::Raw, Box::new(writer));
+        let batch = batch([event("{\"Id\":\"1\"}"), event("{\"Id\":\n\"2\"}")]);
+        assert_eq!(sink.deliver(&batch).await.unwrap(), Delivered::default());
+        drop(sink);
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        assert_eq!(text.lines().count(), 2, "{text}");
+        for line in text.lines() {
+            serde_json::from_str::<serde_json::Value>(line).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_closed_pipe_is_an_error_that_says_so() {
+        let (reader, writer) = io::pipe().unwrap();
+        drop(reader);
+        let sink = Stdout::new(Format::Raw, Box::new(writer));
+        let error = sink.deliver(&batch([event("{}")])).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Unavailable);
+        assert!(error.to_string().contains("closed"), "{error}");
+    }
+
+    struct FailsToFlush(Arc<AtomicBool>);
+
+    impl Write for FailsToFlush {
+        fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+            Ok(data.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            self.0.store(true, Ordering::SeqCst);
+            Err(io::Error::other("disk on fire"))
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_flushed_is_not_delivered() {
+        let flushed = Arc::new(AtomicBool::new(false));
+        let sink = Stdout::new(Format::Raw, Box::new(FailsToFlush(Arc::clone(&flushed))));
+        let error = sink.deliver(&batch([event("{}")])).await.unwrap_err();
+        assert!(flushed.load(Ordering::SeqCst));
+        assert!(error.to_string().contains("disk on fire"), "{error}");
+    }
+
+    #[test]
+    fn options_are_checked() {
+        assert!(build(context("sinks.out", "")).is_ok());
+        assert!(build(context("sinks.out", "format = \"normalized\"")).is_ok());
+        for options in ["format = \"xml\"", "colour = true"] {
+            let error = build(context("sinks.out", options)).err().unwrap();
+            assert_eq!(error.kind(), Kind::Config, "{options}");
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! What the plugins' tests have in common.
+
+use std::sync::Arc;
+
+use audit_exporter_core::clock::Clock;
+use audit_exporter_core::config::{Options, Tenant};
+use audit_exporter_core::event::{AuditEvent, Origin};
+use audit_exporter_core::journal::{Position, Store};
+use audit_exporter_core::metrics::Meter;
+use audit_exporter_core::plugin::{Batch, Context};
+use bytes::Bytes;
+
+pub(crate) const TENANT_ID: &str = "11111111-1111-1111-1111-111111111111";
+
+/// A plugin's context without tenants.
+pub(crate) fn context(path: &str, options: &str) -> Context {
+    Context {
+        name: path.rsplit('.').next().unwrap_or_default().into(),
+        options: Options::from_toml(path, options),
+        tenants: Arc::new([]),
+        http: http(),
+        meter: Meter::default(),
+        clock: Clock::system(),
+        store: Store::in_memory(),
+    }
+}
+
+fn http() -> reqwest::Client {
+    // A client needs a TLS provider, even one that connects to nothing.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    reqwest::Client::new()
+}
+
+/// A tenant without options.
+pub(crate) fn tenant(name: &str) -> Tenant {
+    Tenant {
+        name: name.into(),
+        id: TENANT_ID.into(),
+        tags: Vec::new(),
+        options: Options::from_toml(&format!("tenants.{name}"), ""),
+    }
+}
+
+/// Where an event of a tenant came from.
+pub(crate) fn origin(tenant: &str, content_type: &str) -> Arc<Origin> {
+    Arc::new(Origin {
+        tenant: TENANT_ID.into(),
+        tenant_name: tenant.into(),
+        source: "activity".into(),
+        content_type: content_type.into(),
+        unit: "blob".into(),
+    })
+}
+
+/// An event of tenant `contoso`.
+pub(crate) fn event(record: &str) -> AuditEvent {
+    AuditEvent::new(
+        Bytes::copy_from_slice(record.as_bytes()),
+        origin("contoso", "Audit.General"),
+    )
+}
+
+/// A batch at some position.
+pub(crate) fn batch(events: impl IntoIterator<Item = AuditEvent>) -> Batch {
+    Batch {
+        position: Position {
+            journal: "journal".into(),
+            lane: 1,
+            first: 1,
+            last: 1,
+        },
+        events: events.into_iter().collect(),
+    }
+}
