@@ -190,6 +190,7 @@ impl Files {
             match OpenFile::create(name.clone(), delivery.now) {
                 Ok(file) => break file,
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                    name.number += 1;
                     self.ledger.withdraw();
                     self.save_ledger(delivery.runtime)?;
                 }

@@ -65,7 +65,11 @@ impl OpenFile {
             Err(error) => return Err(failed("look at", &path)(error)),
         };
         if !found.is_file() || found.len() < confirmed.length {
-            report(&path, confirmed.length, "it is shorter, or no file any more");
+            report(
+                &path,
+                confirmed.length,
+                "it is shorter, or no file any more",
+            );
             return Ok(None);
         }
         if found.len() > confirmed.length && found.ino() != confirmed.inode {
