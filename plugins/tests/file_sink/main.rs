@@ -19,6 +19,7 @@ use bytes::Bytes;
 async fn sink(folder: &Path, store: &Store, last: Option<&Receipt>) -> Box<dyn Sink> {
     drop(rustls::crypto::ring::default_provider().install_default());
     let path = folder.join("{date}.ndjson");
+    let path = path.to_str().unwrap();
     let options = format!("path = {path:?}\nrotate_size = \"400B\"");
     let context = Context {
         name: "archive".into(),
