@@ -33,5 +33,9 @@ pub(crate) async fn run(args: &ConfigArgs, registry: &Registry) -> Outcome {
         Severity::Warning => say("it will work; see the warnings"),
         Severity::Problem => say("it will not work as it is; see the problems"),
     }
-    Ok(if worst == Severity::Problem { exit::CONFIG } else { exit::OK })
+    Ok(if worst == Severity::Problem {
+        exit::CONFIG
+    } else {
+        exit::OK
+    })
 }

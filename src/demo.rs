@@ -41,7 +41,11 @@ pub(crate) async fn run(args: Args, registry: &Registry) -> Outcome {
     let progress = log(LogFormat::Auto, "error");
     let folder = folder(args.folder.as_deref())?;
     let simulated = TenantConfig {
-        records: Records::Generated(Generated { events: args.events, ..Generated::default() }),
+        records: Records::Generated(Generated {
+            events: args.events,
+            events_per_blob: 100,
+            ..Generated::default()
+        }),
         ..TenantConfig::default()
     };
     let simulator = Simulator::start(simulator::Config {
@@ -73,7 +77,10 @@ pub(crate) async fn run(args: Args, registry: &Registry) -> Outcome {
     let took = started.elapsed();
     if complete && args.stay {
         progress.show("all is delivered; Ctrl-C ends the demo".to_owned());
-        say(format!("All is delivered after {:.1} s; Ctrl-C ends the demo.", took.as_secs_f64()));
+        say(format!(
+            "All is delivered after {:.1} s; Ctrl-C ends the demo.",
+            took.as_secs_f64()
+        ));
         asked_to_stop().await;
     }
     let status = engine.shutdown(Duration::from_secs(20)).await?;
@@ -81,23 +88,44 @@ pub(crate) async fn run(args: Args, registry: &Registry) -> Outcome {
     let proof = Proof::of(simulator.ledger(), &folder.join("events"))?;
     simulator.stop().await;
     if !complete {
-        say("Broken off. What was delivered so far is in the folder below; nothing of it would be lost.");
+        say(
+            "Broken off. What was delivered so far is in the folder below; nothing of it would be lost.",
+        );
     }
     proof.tell(&status, took);
     say(format!("\nLook at it:  {}", folder.display()));
-    say(format!("  every event, byte for byte   {}/events/", folder.display()));
-    say(format!("  flows and app launches only  {}/power-platform/", folder.display()));
-    say(format!("  the configuration            {}/config.toml", folder.display()));
-    Ok(if complete && !proof.holds() { exit::FAILED } else { exit::OK })
+    say(format!(
+        "  every event, byte for byte   {}/events/",
+        folder.display()
+    ));
+    say(format!(
+        "  flows and app launches only  {}/power-platform/",
+        folder.display()
+    ));
+    say(format!(
+        "  the configuration            {}/config.toml",
+        folder.display()
+    ));
+    Ok(if complete && !proof.holds() {
+        exit::FAILED
+    } else {
+        exit::OK
+    })
 }
 
 fn folder(wish: Option<&Path>) -> Result<PathBuf> {
     match wish {
-        None => Ok(tempfile::Builder::new().prefix("audit-exporter-demo-").tempdir()?.keep()),
+        None => Ok(tempfile::Builder::new()
+            .prefix("audit-exporter-demo-")
+            .tempdir()?
+            .keep()),
         Some(folder) => {
             std::fs::create_dir(folder).map_err(|error| {
-                Error::config(format!("{} cannot be made; name a folder that does not exist yet", folder.display()))
-                    .with_cause(error)
+                Error::config(format!(
+                    "{} cannot be made; name a folder that does not exist yet",
+                    folder.display()
+                ))
+                .with_cause(error)
             })?;
             Ok(folder.canonicalize()?)
         }
@@ -203,7 +231,10 @@ impl Proof {
         let wanted = expected.values().sum::<i64>() as usize;
         let (mut found, mut foreign) = (0, 0);
         for file in files_below(events)? {
-            for line in std::fs::read(file)?.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            for line in std::fs::read(file)?
+                .split(|byte| *byte == b'\n')
+                .filter(|line| !line.is_empty())
+            {
                 found += 1;
                 match expected.get_mut(&hex(&Sha256::digest(line))) {
                     Some(left) => *left -= 1,
@@ -212,8 +243,19 @@ impl Proof {
             }
         }
         let missing = expected.values().filter(|left| **left > 0).sum::<i64>() as usize;
-        let twice = expected.values().filter(|left| **left < 0).map(|left| -left).sum::<i64>() as usize;
-        Ok(Self { occurrences, expected: wanted, found, missing, twice, foreign })
+        let twice = expected
+            .values()
+            .filter(|left| **left < 0)
+            .map(|left| -left)
+            .sum::<i64>() as usize;
+        Ok(Self {
+            occurrences,
+            expected: wanted,
+            found,
+            missing,
+            twice,
+            foreign,
+        })
     }
 
     fn holds(&self) -> bool {
@@ -222,7 +264,11 @@ impl Proof {
 
     fn tell(&self, status: &audit_exporter_core::journal::Status, took: Duration) {
         let figures = Figures::of(status);
-        let verdict = if self.holds() { paint("32", "complete") } else { paint("31", "NOT COMPLETE") };
+        let verdict = if self.holds() {
+            paint("32", "complete")
+        } else {
+            paint("31", "NOT COMPLETE")
+        };
         let mut text = format!(
             "\n{verdict} after {:.1} s\n  {} records served, {} of them repeats by design\n  \
              {} expected, {} in the files: {} missing, {} twice, {} foreign (by SHA-256 of every record)\n",
@@ -243,7 +289,11 @@ impl Proof {
                 sink.sink, sink.delivered, sink.filtered, sink.dead
             ));
         }
-        drop(write!(text, "  {} content blobs fetched, {} lost", figures.fetched, figures.lost));
+        drop(write!(
+            text,
+            "  {} content blobs fetched, {} lost",
+            figures.fetched, figures.lost
+        ));
         say(text);
     }
 }
@@ -258,7 +308,11 @@ fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder)? {
             let path = entry?.path();
-            if path.is_dir() { folders.push(path) } else { files.push(path) }
+            if path.is_dir() {
+                folders.push(path)
+            } else {
+                files.push(path)
+            }
         }
     }
     Ok(files)

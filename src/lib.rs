@@ -62,7 +62,10 @@ pub fn main(registry: Registry) -> ExitCode {
     #[cfg(feature = "failpoints")]
     failpoints::arm();
     let cli = Cli::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             terminal::complain(&Error::unavailable("threads cannot be started").with_cause(error));

@@ -43,7 +43,9 @@ pub(crate) async fn run(args: Args, registry: &Registry) -> Outcome {
         );
     }
     match engine.admin() {
-        Some(address) => tracing::info!(%address, "collecting; metrics at http://{address}/metrics"),
+        Some(address) => {
+            tracing::info!(%address, "collecting; metrics at http://{address}/metrics")
+        }
         None => tracing::info!("collecting"),
     }
     tokio::select! {
@@ -66,7 +68,11 @@ pub(crate) async fn run(args: Args, registry: &Registry) -> Outcome {
         delivered = figures.delivered,
         pending = figures.pending,
         "stopped; {}",
-        if figures.pending == 0 { "nothing waits" } else { "what waits is kept in the journal for the next run" }
+        if figures.pending == 0 {
+            "nothing waits"
+        } else {
+            "what waits is kept in the journal for the next run"
+        }
     );
     Ok(exit::OK)
 }

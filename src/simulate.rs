@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use audit_exporter_core::{Error, Result};
-use audit_exporter_simulator::{Config, Faults, Folder, Generated, Records, Simulator, TenantConfig};
+use audit_exporter_simulator::{
+    Config, Faults, Folder, Generated, Records, Simulator, TenantConfig,
+};
 use figment::Figment;
 use figment::providers::{Format, Toml};
 
@@ -49,7 +51,10 @@ pub(crate) async fn run(args: Args) -> Outcome {
     let simulator = Simulator::start(config)
         .await
         .map_err(|error| Error::config("the simulator cannot be started").with_cause(error))?;
-    say(format!("A simulated Microsoft 365 listens at {}", simulator.url()));
+    say(format!(
+        "A simulated Microsoft 365 listens at {}",
+        simulator.url()
+    ));
     say("Collect from it with this in a configuration (the secret is the simulator's own):\n");
     for (number, tenant) in (1..).zip(&tenants) {
         say(format!(
@@ -61,7 +66,10 @@ pub(crate) async fn run(args: Args) -> Outcome {
             url = simulator.url()
         ));
     }
-    say(format!("Every record that it serves: {}/ledger   requests: {0}/stats", simulator.url()));
+    say(format!(
+        "Every record that it serves: {}/ledger   requests: {0}/stats",
+        simulator.url()
+    ));
     say("Ctrl-C stops it.");
     asked_to_stop().await;
     simulator.stop().await;
@@ -72,10 +80,15 @@ impl Args {
     fn configuration(&self) -> Result<Config> {
         let mut config = match &self.config {
             None => Config::default(),
-            Some(path) => Figment::from(Toml::file_exact(path)).extract().map_err(|error| {
-                Error::config(format!("{} is no configuration of the simulator", path.display()))
+            Some(path) => Figment::from(Toml::file_exact(path))
+                .extract()
+                .map_err(|error| {
+                    Error::config(format!(
+                        "{} is no configuration of the simulator",
+                        path.display()
+                    ))
                     .with_cause(error)
-            })?,
+                })?,
         };
         config.seed = self.seed.unwrap_or(config.seed);
         config.prepare |= self.prepare;

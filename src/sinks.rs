@@ -1,10 +1,10 @@
 //! `sinks`: how far each sink is, and letting go of those that are gone.
 
+use audit_exporter_core::clock::Clock;
 use audit_exporter_core::config::Config;
 use audit_exporter_core::journal::{Journal, Limits, Status};
 use audit_exporter_core::metrics::Metrics;
 use audit_exporter_core::{Error, admin, http};
-use audit_exporter_core::clock::Clock;
 
 use crate::terminal::say;
 use crate::{ConfigArgs, Outcome, exit};
@@ -44,8 +44,9 @@ pub(crate) async fn run(args: Args) -> Outcome {
 fn status(config: &Config, json: bool) -> Outcome {
     let status = Status::read(&config.journal.path)?;
     if json {
-        let text = serde_json::to_string_pretty(&status)
-            .map_err(|error| Error::bug("the status cannot be written as JSON").with_cause(error))?;
+        let text = serde_json::to_string_pretty(&status).map_err(|error| {
+            Error::bug("the status cannot be written as JSON").with_cause(error)
+        })?;
         say(text);
         return Ok(exit::OK);
     }
@@ -53,7 +54,17 @@ fn status(config: &Config, json: bool) -> Outcome {
         let known = config.tenants.iter().find(|tenant| *tenant.id == *id);
         known.map_or_else(|| id.to_owned(), |tenant| tenant.name.to_string())
     };
-    let heads = ["SINK", "TENANT", "JOURNALED", "DELIVERED", "FILTERED", "DEAD", "SKIPPED", "PENDING", ""];
+    let heads = [
+        "SINK",
+        "TENANT",
+        "JOURNALED",
+        "DELIVERED",
+        "FILTERED",
+        "DEAD",
+        "SKIPPED",
+        "PENDING",
+        "",
+    ];
     let mut rows = vec![heads.map(str::to_owned)];
     for sink in &status.sinks {
         let remark = match (sink.orphan_since, sink.balances()) {
@@ -61,9 +72,26 @@ fn status(config: &Config, json: bool) -> Outcome {
             (Some(_), true) => "not configured any more",
             (None, true) => "",
         };
-        let counts = [sink.journaled, sink.delivered, sink.filtered, sink.dead, sink.skipped, sink.pending];
+        let counts = [
+            sink.journaled,
+            sink.delivered,
+            sink.filtered,
+            sink.dead,
+            sink.skipped,
+            sink.pending,
+        ];
         let [a, b, c, d, e, f] = counts.map(|count| count.to_string());
-        rows.push([sink.sink.clone(), name(&sink.tenant), a, b, c, d, e, f, remark.to_owned()]);
+        rows.push([
+            sink.sink.clone(),
+            name(&sink.tenant),
+            a,
+            b,
+            c,
+            d,
+            e,
+            f,
+            remark.to_owned(),
+        ]);
     }
     table(&rows);
     Ok(exit::OK)
@@ -71,12 +99,21 @@ fn status(config: &Config, json: bool) -> Outcome {
 
 /// Writes rows as columns: the first two and the last to the left, numbers to the right.
 fn table<const N: usize>(rows: &[[String; N]]) {
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter()
+            .map(|row| row[column].chars().count())
+            .max()
+            .unwrap_or(0)
+    };
     let widths: Vec<usize> = (0..N).map(width).collect();
     for row in rows {
         let cells = row.iter().enumerate().map(|(column, cell)| {
             let width = widths[column];
-            if column < 2 || column == N - 1 { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+            if column < 2 || column == N - 1 {
+                format!("{cell:<width$}")
+            } else {
+                format!("{cell:>width$}")
+            }
         });
         say(cells.collect::<Vec<_>>().join("  ").trim_end());
     }
@@ -85,7 +122,9 @@ fn table<const N: usize>(rows: &[[String; N]]) {
 /// Asks the running process, or does it here if none runs.
 async fn forget(config: &Config, name: &str) -> Outcome {
     if config.sinks.iter().any(|sink| *sink.name == *name) {
-        return Err(Error::config(format!("sink {name} is in the configuration; remove it there first")));
+        return Err(Error::config(format!(
+            "sink {name} is in the configuration; remove it there first"
+        )));
     }
     let here = Journal::open(
         &config.journal.path,
@@ -113,7 +152,10 @@ async fn forget(config: &Config, name: &str) -> Outcome {
             let status = answer.status();
             let text = answer.text().await.unwrap_or_default();
             if !status.is_success() && status.as_u16() != 404 {
-                return Err(Error::config(format!("the running process refuses: {}", text.trim())));
+                return Err(Error::config(format!(
+                    "the running process refuses: {}",
+                    text.trim()
+                )));
             }
             status.is_success()
         }
@@ -121,6 +163,8 @@ async fn forget(config: &Config, name: &str) -> Outcome {
     if !known {
         return Err(Error::config(format!("the journal knows no sink {name}")));
     }
-    say(format!("sink {name} is forgotten; what only it held is freed"));
+    say(format!(
+        "sink {name} is forgotten; what only it held is freed"
+    ));
     Ok(exit::OK)
 }

@@ -79,12 +79,17 @@ pub(crate) fn log(format: LogFormat, default: &str) -> Progress {
     let progress = Progress::new();
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let terminal = io::stderr().is_terminal();
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(progress.clone());
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(progress.clone());
     // A second call keeps the first subscriber, as tests do that run several commands.
     let started = if format == LogFormat::Json || (format == LogFormat::Auto && !terminal) {
         logs.json().flatten_event(true).with_ansi(false).try_init()
     } else {
-        logs.compact().with_target(false).with_ansi(terminal).try_init()
+        logs.compact()
+            .with_target(false)
+            .with_ansi(terminal)
+            .try_init()
     };
     if let Err(error) = started {
         tracing::debug!(%error, "logging was started before");

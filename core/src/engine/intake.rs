@@ -145,7 +145,12 @@ impl Intake {
 
     /// Waits until the journal has room for more of this tenant.
     pub(super) async fn room(&self) -> Result<()> {
-        self.0.journal.room(&self.0.tenant.id, 1).await.map(drop)
+        let bytes = self.0.limits.batch_bytes;
+        self.0
+            .journal
+            .room(&self.0.tenant.id, bytes)
+            .await
+            .map(drop)
     }
 
     /// Waits until new units are registered.
@@ -223,6 +228,7 @@ impl UnitWriter {
         self.grow(body.len())?;
         self.body = true;
         self.cutter.write(body);
+        fail::fail_point!("intake::cut");
         Ok(())
     }
 

@@ -11,7 +11,7 @@ const UNAVAILABLE: (Duration, Duration) = (Duration::from_secs(1), Duration::fro
 /// Throttling: starts as soon, but must be able to wait out an hour of it.
 const THROTTLED: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(10));
 /// Refused credentials and configuration that only a person can mend; somebody may be mending it now.
-const REFUSED: (Duration, Duration) = (Duration::from_secs(30), Duration::from_hours(1));
+const REFUSED: (Duration, Duration) = (Duration::from_secs(5), Duration::from_hours(1));
 /// "At once" would be a loop.
 const SHORTEST: Duration = Duration::from_secs(1);
 /// No peer may keep us waiting longer than this, whatever it asks for.

@@ -325,19 +325,22 @@ impl Runner {
                 "content is lost: {error}"
             );
             journal.lose(stream, &due.unit, error.to_string()).await
+        } else if error.kind() == Kind::Throttled {
+            // Not this unit's fault: it keeps its place.
+            gate.pause(&error);
+            Ok(())
         } else {
             self.metrics
                 .retries
                 .with_label_values(&[component, name, tenant])
                 .inc();
-            // Only many that fail are a reason to leave the peer alone; one that always fails is not.
+            // Its own fault until many fail in a row: one bad unit holds up no other.
             if fetches.failing.len() < 2 * STREAK {
                 fetches.failing.insert(Arc::clone(&due.unit.id));
             }
-            if refused || fetches.failing.len() >= STREAK {
+            if fetches.failing.len() >= STREAK {
                 gate.pause(&error);
             }
-            // Put off in any case: if it alone is refused, the others go first next time.
             let wait = retry::wait(&error, due.attempts + 1);
             journal
                 .put_off(stream, &due.unit, wait, error.to_string())

@@ -242,25 +242,26 @@ pub(crate) fn refusal(
         _ => Kind::Unavailable,
     };
     let code = number.map(|number| format!("AADSTS{number}"));
-    let mut message = format!("{host} refused the token request: ");
-    match (&code, row) {
-        (Some(code), Some((_, _, meaning, ""))) => message += &format!("{code}: {meaning}"),
-        (Some(code), Some((_, _, meaning, advice))) => {
-            message += &format!("{code}: {meaning}; {advice}");
-        }
-        (Some(code), None) => message += code,
-        (None, _) => message += &format!("HTTP {status} {}", answer.error),
-    }
-    let said = first_sentence(answer.words());
-    if !said.is_empty() {
-        message += &format!(" (\"{said}\")");
-    }
+    let reason = match (&code, row) {
+        (Some(code), Some((_, _, meaning, ""))) => format!("{code}: {meaning}"),
+        (Some(code), Some((_, _, meaning, advice))) => format!("{code}: {meaning}; {advice}"),
+        (Some(code), None) => code.clone(),
+        (None, _) => format!("HTTP {status} {}", answer.error),
+    };
+    let said = match first_sentence(answer.words()) {
+        said if said.is_empty() => said,
+        said => format!(" (\"{said}\")"),
+    };
+    let message = format!(
+        "{host} refused the token request: {}{said}",
+        reason.trim_end()
+    );
     let pause = number
         .filter(|number| *number == 50_196)
         .map(|_| LOOP_PAUSE);
     Refusal {
         kind,
-        message: message.trim_end().to_owned(),
+        message,
         code,
         retry_after: retry_after.or(pause),
     }

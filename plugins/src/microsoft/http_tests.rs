@@ -1,1 +1,237 @@
+use std::sync::Arc;
 
+use audit_exporter_core::metrics::Metrics;
+
+use super::*;
+use crate::microsoft::cloud::Access;
+use crate::microsoft::testing::{self, Peer, Reply, Seen};
+
+fn api(peer: &Peer) -> Api {
+    let access = Arc::new(Access::of(&testing::tenant(&peer.url, "")).unwrap());
+    let meter = Metrics::new().unwrap().meter("contoso", "audit");
+    let (http, clock) = (testing::http(), Clock::system());
+    let (audience, origin) = (access.audience.clone(), access.management_api.clone());
+    let tokens = Tokens::new(http.clone(), access, audience, meter.clone(), clock.clone());
+    Api::new(
+        http,
+        origin,
+        tokens,
+        RateLimit::per_minute(2000),
+        meter,
+        clock,
+    )
+}
+
+fn url(peer: &Peer, path: &str) -> Url {
+    Url::parse(&format!("{}{path}", peer.url)).unwrap()
+}
+
+async fn with_tokens(answer: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Peer {
+    Peer::start(move |seen, nth| {
+        if seen.is_token_request() {
+            Reply::token(&format!("token{nth}"), "3600")
+        } else {
+            answer(seen)
+        }
+    })
+    .await
+}
+
+#[tokio::test]
+async fn tokens_go_to_the_one_origin_alone() {
+    let peer = with_tokens(|_| Reply::ok("[]")).await;
+    let api = api(&peer);
+    let port = url(&peer, "/").port().unwrap();
+    for foreign in [
+        "https://manage.office.com/x".to_owned(),
+        format!("https://127.0.0.1:{port}/x"),
+        format!("http://localhost:{port}/x"),
+        format!("http://127.0.0.1:{}/x", port.wrapping_add(1)),
+        format!("http://user@127.0.0.1:{port}/x"),
+        format!("http://127.0.0.1:{port}@evil.example/x"),
+        format!("http://127.0.0.1.evil.example:{port}/x"),
+        "data:x".to_owned(),
+    ] {
+        let error = api
+            .send("list", Call::Get, Url::parse(&foreign).unwrap())
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), Kind::Unavailable, "{foreign}");
+        assert!(error.to_string().contains("tokens go to"), "{error}");
+    }
+    assert!(peer.seen().is_empty());
+    assert!(api.send("list", Call::Get, url(&peer, "/x")).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_redirect_is_followed_within_the_host_only() {
+    let thief = Peer::start(|_, _| Reply::ok("[]")).await;
+    let there = format!("{}/stolen", thief.url);
+    let peer = with_tokens(move |seen| match seen.target.as_str() {
+        "/here" => Reply::new(302, "").with("location", "/there"),
+        "/away" => Reply::new(307, "").with("location", there.as_str()),
+        "/round" => Reply::new(301, "").with("location", "/round"),
+        "/nowhere" => Reply::new(302, ""),
+        _ => Reply::ok("found"),
+    })
+    .await;
+    let api = api(&peer);
+    let found = api
+        .send("list", Call::Get, url(&peer, "/here"))
+        .await
+        .unwrap();
+    assert_eq!(read_capped(found, 10).await.unwrap(), "found");
+    for path in ["/away", "/round", "/nowhere"] {
+        let error = api
+            .send("list", Call::Get, url(&peer, path))
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), Kind::Unavailable);
+        assert!(error.to_string().contains("redirect"), "{error}");
+    }
+    let error = api
+        .send("start", Call::Post, url(&peer, "/here"))
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("not followed"), "{error}");
+    assert!(thief.seen().is_empty());
+}
+
+#[tokio::test]
+async fn a_refused_token_is_replaced_and_the_call_made_again() {
+    let peer = with_tokens(|seen| match seen.bearer() {
+        Some("Bearer token0") => Reply::new(401, ""),
+        _ => Reply::ok("[]"),
+    })
+    .await;
+    let api = api(&peer);
+    api.send("list", Call::Get, url(&peer, "/x")).await.unwrap();
+    api.send("list", Call::Get, url(&peer, "/x")).await.unwrap();
+    assert_eq!((peer.token_requests(), peer.calls().len()), (2, 3));
+}
+
+#[tokio::test]
+async fn a_service_that_refuses_every_token_gets_two() {
+    for (status, code) in [(401, "other"), (403, "AF10001")] {
+        let peer = with_tokens(move |_| Reply::error(status, code)).await;
+        let api = api(&peer);
+        for _ in 0..3 {
+            let error = api
+                .send("list", Call::Get, url(&peer, "/x"))
+                .await
+                .unwrap_err();
+            assert_eq!(error.kind(), Kind::Auth);
+        }
+        assert_eq!((peer.token_requests(), peer.calls().len()), (2, 6));
+    }
+}
+
+#[tokio::test]
+async fn a_whim_of_the_service_does_not_cost_a_token_each() {
+    let calls = std::sync::atomic::AtomicUsize::new(0);
+    let peer = with_tokens(move |_| match calls.fetch_add(1, Ordering::SeqCst) % 2 {
+        0 => Reply::new(401, ""),
+        _ => Reply::ok("[]"),
+    })
+    .await;
+    let api = api(&peer);
+    for _ in 0..3 {
+        api.send("list", Call::Get, url(&peer, "/x")).await.unwrap();
+    }
+    assert_eq!(peer.token_requests(), 2);
+}
+
+#[tokio::test]
+async fn throttling_is_told_from_refusal_and_its_wait_is_kept() {
+    let peer = with_tokens(|_| {
+        Reply::new(
+            403,
+            "{'error':{'code':'AF429','message':'Too many requests. Method=GetBlob'}}",
+        )
+        .with("retry-after", "7")
+    })
+    .await;
+    let error = api(&peer)
+        .send("fetch", Call::Get, url(&peer, "/x"))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), Kind::Throttled);
+    assert_eq!(error.retry_after(), Some(Duration::from_secs(7)));
+    assert_eq!(peer.token_requests(), 1);
+}
+
+#[tokio::test]
+async fn a_post_has_a_length_and_a_fetch_asks_for_gzip() {
+    let peer = with_tokens(|_| Reply::ok("")).await;
+    let api = api(&peer);
+    api.send("start", Call::Post, url(&peer, "/x"))
+        .await
+        .unwrap();
+    api.send("fetch", Call::GetCompressed, url(&peer, "/x"))
+        .await
+        .unwrap();
+    api.send("list", Call::Get, url(&peer, "/x")).await.unwrap();
+    let calls: Vec<_> = peer
+        .seen()
+        .into_iter()
+        .filter(|seen| !seen.is_token_request())
+        .collect();
+    assert_eq!(
+        (calls[0].method.as_str(), calls[1].method.as_str()),
+        ("POST", "GET")
+    );
+    assert_eq!(calls[0].headers["content-length"], "0");
+    assert_eq!(calls[1].headers["accept-encoding"], "gzip");
+    assert!(!calls[2].headers.contains_key("accept-encoding"));
+}
+
+#[tokio::test]
+async fn bodies_and_refusals_are_read_up_to_their_caps() {
+    let peer = with_tokens(|seen| match seen.target.as_str() {
+        "/large" => Reply::ok(vec![b' '; 1001]),
+        _ => Reply::new(500, vec![b' '; 10 << 20]),
+    })
+    .await;
+    let api = api(&peer);
+    let answer = api
+        .send("list", Call::Get, url(&peer, "/large"))
+        .await
+        .unwrap();
+    let error = read_capped(answer, 1000).await.unwrap_err();
+    assert_eq!(error.to_string(), "the answer is larger than 1000 bytes");
+    let error = api
+        .send("list", Call::Get, url(&peer, "/bad"))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), Kind::Unavailable);
+}
+
+#[tokio::test]
+async fn the_time_is_the_services() {
+    let ahead = Utc::now() + TimeDelta::hours(2);
+    let date = ahead.format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    let peer = with_tokens(move |_| Reply::ok("[]").with("date", date.as_str())).await;
+    let api = api(&peer);
+    assert_eq!(api.skew(), TimeDelta::zero());
+    api.send("list", Call::Get, url(&peer, "/x")).await.unwrap();
+    assert!(
+        (api.now() - ahead).abs() < TimeDelta::seconds(3),
+        "{}",
+        api.now()
+    );
+}
+
+#[tokio::test]
+async fn an_unreachable_host_is_named_without_the_path() {
+    let gone = Peer::start(|_, _| Reply::ok("")).await;
+    let peer = with_tokens(|_| Reply::ok("")).await;
+    let mut api = api(&peer);
+    api.origin = Url::parse(&gone.url).unwrap();
+    let target = url(&gone, "/secret-path");
+    drop(gone);
+    tokio::task::yield_now().await;
+    let error = api.send("list", Call::Get, target).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Unavailable);
+    assert!(error.to_string().starts_with(api.host()), "{error}");
+    assert!(!error.to_string().contains("secret-path"), "{error}");
+}

@@ -1,5 +1,6 @@
 //! The source's options.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use audit_exporter_core::Result;
@@ -17,8 +18,9 @@ pub(super) const CONTENT_TYPES: [&str; 5] = [
 
 /// Listing more often than this would only cost quota: content appears minutes after the event at best.
 const SHORTEST_POLL: Duration = Duration::from_secs(1);
-/// So that the overlap and the newest hours fit one window.
-const LONGEST_OVERLAP: Duration = Duration::from_hours(12);
+/// Clocks are compared in whole seconds, and content may be listed a little after it was made. At most so much that
+/// the overlap and the newest hours fit one window.
+const OVERLAP: RangeInclusive<Duration> = Duration::from_mins(1)..=Duration::from_hours(12);
 
 /// The options as they stand in the configuration.
 #[derive(Debug, Deserialize)]
@@ -76,12 +78,12 @@ impl Settings {
             return Err(options.invalid("content_types", "at least one content type", "none"));
         }
         if given.poll_interval.0 < SHORTEST_POLL {
-            let found = format!("{:?}", given.poll_interval.0);
-            return Err(options.invalid("poll_interval", "at least 1s", &found));
+            let found = given.poll_interval.to_string();
+            return Err(options.invalid("poll_interval", "a time span of at least 1s", &found));
         }
-        if given.overlap.0 > LONGEST_OVERLAP {
-            let found = format!("{:?}", given.overlap.0);
-            return Err(options.invalid("overlap", "at most 12h", &found));
+        if !OVERLAP.contains(&given.overlap.0) {
+            let found = given.overlap.to_string();
+            return Err(options.invalid("overlap", "a time span from 1m to 12h", &found));
         }
         Ok(Self {
             content_types,
@@ -113,9 +115,9 @@ mod tests {
     fn the_defaults_collect_everything() {
         let settings = settings("").unwrap();
         assert_eq!(settings.content_types, CONTENT_TYPES);
-        assert_eq!(settings.poll_interval, Duration::from_secs(60));
-        assert_eq!(settings.overlap, Duration::from_secs(1800));
-        assert_eq!(settings.start, Duration::from_secs(7 * 24 * 3600));
+        assert_eq!(settings.poll_interval, Duration::from_mins(1));
+        assert_eq!(settings.overlap, Duration::from_mins(30));
+        assert_eq!(settings.start, Duration::from_hours(168));
         assert!(settings.start_subscriptions);
     }
 
@@ -136,7 +138,10 @@ mod tests {
                 "Audit.SharePoint",
             ),
             ("content_types = []", "at least one"),
-            ("interval = 5", "interval"),
+            ("interval = \"5s\"", "interval"),
+            ("poll_interval = \"10ms\"", "poll_interval"),
+            ("overlap = \"13h\"", "overlap"),
+            ("overlap = \"1s\"", "overlap"),
         ] {
             let error = settings(text).unwrap_err();
             assert!(error.to_string().contains(named), "{error}");

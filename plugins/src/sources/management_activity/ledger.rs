@@ -14,35 +14,24 @@ use super::window::Progress;
 
 /// How far the source is: one entry a content type.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Checkpoint {
+struct Checkpoint {
     #[serde(default)]
-    pub(super) content_types: BTreeMap<String, Progress>,
-}
-
-/// Where units and checkpoints go.
-pub(super) enum Register<'a> {
-    Journal(&'a Intake),
-    #[cfg(test)]
-    Memory(&'a super::tests::Memory),
+    content_types: BTreeMap<String, Progress>,
 }
 
 /// The checkpoint, and the way to change it.
 pub(super) struct Ledger<'a> {
-    register: Register<'a>,
+    intake: &'a Intake,
     checkpoint: Mutex<Checkpoint>,
 }
 
 impl<'a> Ledger<'a> {
     /// Begins from the checkpoint that the journal holds.
-    pub(super) async fn open(register: Register<'a>) -> Result<Self> {
-        let checkpoint = match &register {
-            Register::Journal(intake) => intake.checkpoint().await?,
-            #[cfg(test)]
-            Register::Memory(memory) => memory.checkpoint(),
-        };
+    pub(super) async fn open(intake: &'a Intake) -> Result<Self> {
+        let checkpoint = intake.checkpoint().await?.unwrap_or_default();
         Ok(Self {
-            register,
-            checkpoint: Mutex::new(checkpoint.unwrap_or_default()),
+            intake,
+            checkpoint: Mutex::new(checkpoint),
         })
     }
 
@@ -64,6 +53,7 @@ impl<'a> Ledger<'a> {
         units: Vec<Unit>,
         change: impl FnOnce(&mut Progress) + Send,
     ) -> Result<usize> {
+        // Held while the journal writes: it must not get an older checkpoint after a newer one.
         let mut checkpoint = self.checkpoint.lock().await;
         let mut next = checkpoint.clone();
         change(
@@ -71,12 +61,13 @@ impl<'a> Ledger<'a> {
                 .entry(content_type.to_owned())
                 .or_default(),
         );
-        let new = match &self.register {
-            Register::Journal(intake) => intake.register(units, Some(&next)).await?,
-            #[cfg(test)]
-            Register::Memory(memory) => memory.register(units, &next),
-        };
+        let new = self.intake.register(units, Some(&next)).await?;
         *checkpoint = next;
         Ok(new)
+    }
+
+    /// Hands over units of a window that is not listed to its last page: the checkpoint stays as it is.
+    pub(super) async fn register_part(&self, units: Vec<Unit>) -> Result<usize> {
+        self.intake.register(units, None::<&Checkpoint>).await
     }
 }

@@ -22,7 +22,7 @@ use super::listing;
 use super::window::{Progress, Window};
 use crate::microsoft::errors;
 
-/// After a start request, none for the same content type before this (reference: management-activity-api.md §3.1).
+/// After a start request that was accepted, none for the same content type before this (reference: management-activity-api.md §3.1).
 const START_COOL_DOWN: TimeDelta = TimeDelta::minutes(15);
 /// Subscriptions are looked at this often while all are enabled; somebody may have stopped one.
 const SUBSCRIPTIONS_EVERY: Duration = Duration::from_hours(1);
@@ -241,8 +241,9 @@ impl Lister {
         }
         let now = self.client.now();
         let before = ledger.progress(content_type).await.start_requested;
-        // A request in the future was noted by a wrong clock.
-        if before.is_some_and(|at| at <= now && now - at < START_COOL_DOWN) {
+        // The service's clock is read in whole seconds, so the request may seem to lie ahead. One that lies far ahead
+        // was noted by a wrong clock.
+        if before.is_some_and(|at| (now - at).abs() < START_COOL_DOWN) {
             return Ok(());
         }
         // Noted first: the wait holds across a crash.
@@ -254,11 +255,9 @@ impl Lister {
                 Ok(())
             }
             Err(error) => {
-                if error.kind() != Kind::Unavailable {
-                    // Refused, so it did not start anything.
-                    let forget = |progress: &mut Progress| progress.start_requested = before;
-                    ledger.register(content_type, Vec::new(), forget).await?;
-                }
+                // It may have started all the same: the list of subscriptions is looked at before the next request.
+                let forget = |progress: &mut Progress| progress.start_requested = before;
+                ledger.register(content_type, Vec::new(), forget).await?;
                 Err(error.context("start of the subscription"))
             }
         }
@@ -352,7 +351,7 @@ impl Lister {
                 return Ok(());
             };
             if !units.is_empty() {
-                new += ledger.register(content_type, units, |_| ()).await?;
+                new += ledger.register_part(units).await?;
             }
             url = next;
         }

@@ -20,12 +20,16 @@ const KEPT: TimeDelta = TimeDelta::days(7);
 pub(super) const NOWHERE: &str = "";
 
 #[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
+#[serde(default)]
 struct Entry {
-    content_id: Option<String>,
-    content_uri: Option<String>,
-    content_created: Option<String>,
-    content_expiration: Option<String>,
+    #[serde(rename = "contentId")]
+    id: Option<String>,
+    #[serde(rename = "contentUri")]
+    uri: Option<String>,
+    #[serde(rename = "contentCreated")]
+    created: Option<String>,
+    #[serde(rename = "contentExpiration")]
+    expiration: Option<String>,
 }
 
 /// The content blobs of a page, seen at `now`. Fails if the page is not a JSON array: it was cut off, or is no page.
@@ -40,9 +44,9 @@ pub(super) fn units(
     })?;
     let unit = |raw: &RawValue| {
         let entry: Entry = serde_json::from_str(raw.get()).unwrap_or_default();
-        let uri = entry.content_uri.filter(|uri| !uri.trim().is_empty());
+        let uri = entry.uri.filter(|uri| !uri.trim().is_empty());
         let id = entry
-            .content_id
+            .id
             .filter(|id| !id.is_empty())
             .or_else(|| uri.as_deref().and_then(last_segment).map(str::to_owned));
         let locator = uri.or_else(|| id.as_deref().map(&uri_of));
@@ -50,18 +54,14 @@ pub(super) fn units(
         if locator.is_none() {
             tracing::error!(%content_type, unit = id, "the service listed content that it does not name");
         }
-        let created = entry
-            .content_created
-            .as_deref()
-            .and_then(time)
-            .unwrap_or(now);
+        let created = entry.created.as_deref().and_then(time).unwrap_or(now);
         Unit {
             id: id.into(),
             content_type: Arc::clone(content_type),
             locator: locator.unwrap_or_else(|| NOWHERE.to_owned()),
             created,
             expires: entry
-                .content_expiration
+                .expiration
                 .as_deref()
                 .and_then(time)
                 .unwrap_or(created + KEPT),

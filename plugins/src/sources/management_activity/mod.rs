@@ -27,7 +27,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use self::client::Client;
 use self::config::Settings;
-use self::ledger::{Ledger, Register};
+use self::ledger::Ledger;
 use self::list::Lister;
 use crate::microsoft::cloud::Access;
 use crate::microsoft::errors;
@@ -43,6 +43,7 @@ struct ManagementActivity {
 }
 
 /// Builds the source for the one tenant of `context`.
+#[allow(clippy::needless_pass_by_value)] // The registry's signature.
 pub(crate) fn build(context: Context) -> Result<Box<dyn Source>> {
     Ok(Box::new(ManagementActivity::new(&context)?))
 }
@@ -68,7 +69,7 @@ impl ManagementActivity {
 #[async_trait]
 impl Source for ManagementActivity {
     async fn list(&self, intake: &Intake) -> Result<Next> {
-        let ledger = Ledger::open(Register::Journal(intake)).await?;
+        let ledger = Ledger::open(intake).await?;
         self.lister.list(&ledger).await
     }
 
@@ -80,7 +81,7 @@ impl Source for ManagementActivity {
         }
         let response = self
             .client
-            .content(&unit.locator)
+            .content(unit)
             .await
             .map_err(|error| judge(unit, error, self.client.now()))?;
         body::copy(response, out).await

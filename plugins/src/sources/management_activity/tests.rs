@@ -1,28 +1,187 @@
-use std::collections::BTreeMap;
-use std::sync::Mutex;
+//! The source against a peer that speaks the protocol, with a real journal behind it.
 
-use audit_exporter_core::plugin::Unit;
+use std::collections::HashSet;
+use std::io::Write as _;
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
-use super::ledger::Checkpoint;
+use audit_exporter_core::clock::Clock;
+use audit_exporter_core::config::Tenant;
+use audit_exporter_core::engine::intake::IntakeLimits;
+use audit_exporter_core::event::AuditEvent;
+use audit_exporter_core::journal::{Closer, Journal, Limits, SinkSpec, Start};
+use audit_exporter_core::metrics::Metrics;
+use audit_exporter_core::plugin::{LaneKind, Severity};
+use base64::Engine as _;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 
-/// Units and the checkpoint, as the journal would keep them.
-#[derive(Default)]
-pub(super) struct Memory {
-    kept: Mutex<(BTreeMap<String, Unit>, Option<Checkpoint>)>,
+use super::*;
+use crate::microsoft::testing::{self, Peer, Reply, SECRET, Seen, TENANT};
+
+mod checking;
+mod fetching;
+mod listing;
+mod simulated;
+
+/// A source and the journal that it fills.
+struct Bench {
+    source: ManagementActivity,
+    intake: Intake,
+    journal: Journal,
+    options: String,
+    _closer: Closer,
+    _dir: tempfile::TempDir,
 }
 
-impl Memory {
-    pub(super) fn checkpoint(&self) -> Option<Checkpoint> {
-        self.kept.lock().unwrap().1.clone()
+impl Bench {
+    async fn new(peer: &Peer, options: &str) -> Self {
+        Self::of(testing::tenant(&peer.url, ""), options).await
     }
 
-    pub(super) fn register(&self, units: Vec<Unit>, checkpoint: &Checkpoint) -> usize {
-        let mut kept = self.kept.lock().unwrap();
-        let before = kept.0.len();
-        for unit in units {
-            kept.0.entry(unit.id.to_string()).or_insert(unit);
+    async fn of(tenant: Tenant, options: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let metrics = Metrics::new().unwrap();
+        let (journal, closer) = Journal::open(
+            dir.path(),
+            Limits::default(),
+            Clock::system(),
+            metrics.clone(),
+        )
+        .unwrap();
+        let source = source_of(tenant.clone(), options);
+        let id = Arc::clone(&tenant.id);
+        let sink = SinkSpec {
+            name: "all".into(),
+            renamed_from: None,
+            required: true,
+            start: Start::Oldest,
+            tenants: vec![Arc::clone(&id)],
+        };
+        let tenants = vec![(Arc::clone(&id), "contoso".into())];
+        journal.attach(vec![sink], tenants).await.unwrap();
+        let limits = IntakeLimits::default();
+        let intake = Intake::open(journal.clone(), metrics, limits, tenant, "audit".into())
+            .await
+            .unwrap();
+        Self {
+            source,
+            intake,
+            journal,
+            options: options.to_owned(),
+            _closer: closer,
+            _dir: dir,
         }
-        kept.1 = Some(checkpoint.clone());
-        kept.0.len() - before
     }
+
+    async fn list(&self) -> Result<Next> {
+        self.source.list(&self.intake).await
+    }
+
+    /// What a restart leaves: the journal.
+    fn restart(&mut self) {
+        self.source = source_of(self.intake.tenant().clone(), &self.options);
+    }
+
+    /// All units that wait.
+    async fn due(&self) -> Vec<Unit> {
+        let tenant = &self.intake.tenant().id;
+        let stream = self.journal.stream("audit", tenant).await.unwrap();
+        let mut units = Vec::new();
+        for kind in [LaneKind::Live, LaneKind::CatchUp] {
+            let due = self
+                .journal
+                .due(&stream, kind, HashSet::new(), 10_000)
+                .await;
+            units.extend(due.unwrap().0.into_iter().map(|due| due.unit));
+        }
+        units
+    }
+
+    /// Their ids.
+    async fn pending(&self) -> Vec<String> {
+        let mut ids: Vec<_> = self
+            .due()
+            .await
+            .iter()
+            .map(|unit| unit.id.to_string())
+            .collect();
+        ids.sort();
+        ids
+    }
+
+    async fn fetch(&self, unit: &Unit) -> Result<()> {
+        let mut out = self.intake.writer(unit);
+        self.source.fetch(unit, &mut out).await?;
+        out.finish().await
+    }
+
+    /// What the journal holds of a lane, batch by batch.
+    async fn journaled(&self, kind: LaneKind) -> Vec<Vec<AuditEvent>> {
+        let lane = self.journal.lane(&self.intake.tenant().id, kind).unwrap();
+        let (mut batches, mut after) = (Vec::new(), 0);
+        loop {
+            let read = self.journal.read(lane, after, 1000, 1 << 20).await.unwrap();
+            let Some(last) = read.last() else {
+                return batches;
+            };
+            after = last.seq;
+            batches.extend(read.iter().map(|batch| batch.events.clone()));
+        }
+    }
+}
+
+fn source(peer: &Peer, options: &str) -> ManagementActivity {
+    source_of(testing::tenant(&peer.url, ""), options)
+}
+
+fn source_of(tenant: Tenant, options: &str) -> ManagementActivity {
+    ManagementActivity::new(&testing::context(tenant, options, Clock::system())).unwrap()
+}
+
+/// A tenant: tokens, and subscriptions that are all enabled, unless `answer` says otherwise.
+async fn tenant(answer: impl Fn(&Seen) -> Option<Reply> + Send + Sync + 'static) -> Peer {
+    Peer::start(move |seen, _| {
+        answer(seen).unwrap_or_else(|| {
+            if seen.is_token_request() {
+                Reply::token("token", "3600")
+            } else if seen.target.contains("/subscriptions/list") {
+                let entry = |name| format!(r#"{{"contentType":"{name}","status":"enabled"}}"#);
+                let entries = config::CONTENT_TYPES.map(entry).join(",");
+                Reply::ok(format!("[{entries}]"))
+            } else {
+                Reply::ok("[]")
+            }
+        })
+    })
+    .await
+}
+
+/// A listing of one blob, made just now.
+fn blob(peer_host: &str, id: &str) -> String {
+    let created = Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
+    format!(
+        r#"{{"contentId":"{id}","contentUri":"http://{peer_host}/api/v1.0/{TENANT}/activity/feed/audit/{id}","contentCreated":"{created}"}}"#
+    )
+}
+
+fn host(seen: &Seen) -> &str {
+    seen.headers["host"].to_str().unwrap()
+}
+
+/// A parameter of a call, as it stands in its address.
+fn parameter(target: &str, name: &str) -> Option<String> {
+    let url = url::Url::parse(&format!("http://h{target}")).unwrap();
+    let found = url
+        .query_pairs()
+        .find(|(key, _)| key == name)?
+        .1
+        .into_owned();
+    Some(found)
+}
+
+/// How long ago a listing begins, in minutes.
+fn begins_ago(target: &str) -> i64 {
+    let from = parameter(target, "startTime").unwrap();
+    let from: chrono::NaiveDateTime = from.parse().unwrap();
+    (Utc::now() - from.and_utc()).num_minutes()
 }

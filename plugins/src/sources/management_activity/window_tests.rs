@@ -1,1 +1,184 @@
+use chrono::TimeZone;
+use proptest::prelude::*;
 
+use super::*;
+
+const OVERLAP: Duration = Duration::from_mins(30);
+const WEEK: Duration = Duration::from_hours(7 * 24);
+
+fn at(minutes: i64) -> DateTime<Utc> {
+    Utc.with_ymd_and_hms(2026, 3, 1, 0, 0, 30).unwrap() + TimeDelta::minutes(minutes)
+}
+
+fn window(from: i64, to: i64) -> Window {
+    Window {
+        from: at(from),
+        to: at(to),
+    }
+}
+
+/// Lists everything that is due at `now`, and returns the windows.
+fn list_all(progress: &mut Progress, now: DateTime<Utc>) -> Vec<Window> {
+    let plan = progress.plan(now, OVERLAP, WEEK);
+    progress.newest_listed(&plan);
+    let mut listed = vec![plan.newest];
+    while let Some(window) = progress.oldest_unlisted() {
+        listed.extend(window.clamp(now).0);
+        progress.settled(window);
+    }
+    listed
+}
+
+#[test]
+fn the_first_listing_takes_the_last_hour_and_leaves_the_week() {
+    let plan = Progress::default().plan(at(0), OVERLAP, WEEK);
+    assert_eq!(plan.newest, window(-60, 0));
+    assert_eq!(plan.rest[0], window(10 - 7 * 24 * 60, -60));
+    assert_eq!(plan.gone, None);
+}
+
+#[test]
+fn a_short_start_is_one_window() {
+    let plan = Progress::default().plan(at(0), OVERLAP, Duration::from_mins(10));
+    assert_eq!(plan.newest, window(-10, 0));
+    let plan = Progress::default().plan(at(0), OVERLAP, Duration::ZERO);
+    assert_eq!(plan.newest.to - plan.newest.from, TimeDelta::seconds(1));
+}
+
+#[test]
+fn a_poll_overlaps_the_last_and_a_restart_tiles_from_it() {
+    let mut progress = Progress::default();
+    list_all(&mut progress, at(0));
+    let plan = progress.plan(at(1), OVERLAP, WEEK);
+    assert_eq!(plan.newest, window(-30, 1));
+    let plan = progress.plan(at(48 * 60), OVERLAP, WEEK);
+    assert_eq!(plan.newest, window(47 * 60, 48 * 60));
+    assert_eq!(plan.rest[0], window(-30, 47 * 60));
+    assert_eq!(plan.gone, None);
+}
+
+#[test]
+fn a_downtime_of_more_than_a_week_is_reported_as_gone() {
+    let mut progress = Progress::default();
+    list_all(&mut progress, at(0));
+    let plan = progress.plan(at(8 * 24 * 60), OVERLAP, WEEK);
+    assert_eq!(plan.gone, Some(window(0, 24 * 60 + 5)));
+    assert_eq!(plan.rest[0].from, at(24 * 60 + 5));
+}
+
+#[test]
+fn an_unfinished_window_is_planned_again() {
+    let progress = Progress::default();
+    assert_eq!(
+        progress.plan(at(0), OVERLAP, WEEK),
+        progress.plan(at(0), OVERLAP, WEEK)
+    );
+    let mut progress = Progress::default();
+    let plan = progress.plan(at(0), OVERLAP, WEEK);
+    progress.newest_listed(&plan);
+    assert_eq!(progress.oldest_unlisted(), progress.oldest_unlisted());
+    assert!(progress.oldest_unlisted().is_some());
+}
+
+#[test]
+fn a_clock_that_was_ahead_does_not_hide_the_present() {
+    let mut progress = Progress::default();
+    list_all(&mut progress, at(1_000_000));
+    let listed = list_all(&mut progress, at(0));
+    assert_eq!(merged(listed), [window(10 - 7 * 24 * 60, 0)]);
+    // A few minutes are no reason to begin anew.
+    list_all(&mut progress, at(5));
+    assert_eq!(progress.plan(at(0), OVERLAP, WEEK).newest, window(-30, 0));
+}
+
+#[test]
+fn each_hour_is_listed_again_at_each_sweep() {
+    let mut progress = Progress::default();
+    let mut listed = Vec::new();
+    let minutes = 9 * 24 * 60;
+    for now in (0..minutes).step_by(10) {
+        let windows = list_all(&mut progress, at(now));
+        listed.extend(windows.into_iter().map(|window| (at(now), window)));
+    }
+    let hour = window(24 * 60, 25 * 60);
+    for lag in SWEEPS {
+        let due = hour.to + lag;
+        let soon = due + TimeDelta::minutes(75);
+        let swept = listed.iter().filter(|(now, _)| *now >= due && *now <= soon);
+        let swept = merged(swept.map(|(_, window)| *window).collect());
+        assert!(
+            swept
+                .iter()
+                .any(|window| window.from <= hour.from && window.to >= hour.to),
+            "not again after {lag}"
+        );
+    }
+    let requests = listed.len() as i64;
+    assert!(
+        requests < minutes / 10 + 6 * minutes / 60 + 40,
+        "{requests} requests"
+    );
+}
+
+#[test]
+fn a_checkpoint_survives_being_stored() {
+    let mut progress = Progress {
+        start_requested: Some(at(3)),
+        ..Progress::default()
+    };
+    progress.newest_listed(&progress.clone().plan(at(0), OVERLAP, WEEK));
+    let stored = serde_json::to_string(&progress).unwrap();
+    assert_eq!(serde_json::from_str::<Progress>(&stored).unwrap(), progress);
+    assert_eq!(
+        serde_json::from_str::<Progress>("{}").unwrap(),
+        Progress::default()
+    );
+}
+
+proptest! {
+    /// Whatever fails, and whenever the process is away: everything up to the watermark is listed, or still to be
+    /// listed, or reported as gone; no window is wider than 23 hours or begins before what the API lists.
+    #[test]
+    fn nothing_is_passed_over(
+        steps in prop::collection::vec((1_i64..3000, any::<bool>(), 0_usize..40), 1..60),
+        overlap in 0_u64..720,
+        start in 0_u64..15_000,
+    ) {
+        let (overlap, start) = (Duration::from_mins(overlap), Duration::from_mins(start));
+        let mut progress = Progress::default();
+        let mut dealt_with = Vec::new();
+        let mut first = None;
+        let mut now = at(0);
+        for (minutes, works, backlog_steps) in steps {
+            now += TimeDelta::seconds(minutes * 37);
+            let plan = progress.plan(now, overlap, start);
+            let mut asked = vec![plan.newest];
+            if works {
+                first.get_or_insert(plan.rest.iter().map(|window| window.from).fold(plan.newest.from, DateTime::min));
+                progress.newest_listed(&plan);
+                dealt_with.push(plan.newest);
+                dealt_with.extend(plan.gone);
+                for _ in 0..backlog_steps {
+                    let Some(window) = progress.oldest_unlisted() else { break };
+                    let (kept, gone) = window.clamp(now);
+                    asked.extend(kept);
+                    dealt_with.extend(kept.into_iter().chain(gone));
+                    progress.settled(window);
+                }
+            }
+            for window in asked {
+                prop_assert!(window.from < window.to);
+                prop_assert!(window.to - window.from <= TimeDelta::hours(23));
+                prop_assert!(window.from >= seconds(now) - LISTABLE);
+                prop_assert!(window.to <= now);
+            }
+            let Some((first, listed_to)) = first.zip(progress.listed_to) else { continue };
+            let accounted = merged(dealt_with.iter().chain(&progress.backlog).copied().collect());
+            prop_assert!(
+                accounted.iter().any(|window| window.from <= first && window.to >= listed_to),
+                "{accounted:?} does not hold {first} to {listed_to}"
+            );
+            prop_assert!(progress.backlog.len() < 30);
+        }
+    }
+}

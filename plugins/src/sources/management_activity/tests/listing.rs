@@ -1,0 +1,288 @@
+use super::*;
+
+const ONE: &str = "content_types = [\"Audit.General\"]\n";
+
+fn listings(peer: &Peer) -> Vec<String> {
+    let calls = peer.calls().into_iter();
+    calls
+        .filter(|call| call.contains("/subscriptions/content"))
+        .collect()
+}
+
+fn starts(peer: &Peer) -> usize {
+    let calls = peer.calls();
+    calls
+        .iter()
+        .filter(|call| call.contains("/subscriptions/start"))
+        .count()
+}
+
+#[tokio::test]
+async fn a_first_listing_takes_the_newest_hour_first_and_the_week_behind_it() {
+    let peer = tenant(|_| None).await;
+    let bench = Bench::new(&peer, ONE).await;
+    assert!(matches!(bench.list().await.unwrap(), Next::After(_)));
+    let ago: Vec<_> = listings(&peer)
+        .iter()
+        .map(|call| begins_ago(call))
+        .collect();
+    assert_eq!(ago[0], 60);
+    assert_eq!(ago[1], 7 * 24 * 60 - 10);
+    assert!(ago[1..].windows(2).all(|pair| pair[0] > pair[1]), "{ago:?}");
+    assert_eq!(ago.len(), 1 + 28);
+    assert!(
+        peer.calls()
+            .iter()
+            .all(|call| parameter(call, "PublisherIdentifier").is_some())
+    );
+}
+
+#[tokio::test]
+async fn the_checkpoint_moves_with_the_last_page_alone() {
+    let broken = AtomicUsize::new(1);
+    let peer = tenant(move |seen| {
+        if !seen.target.contains("/subscriptions/content") && !seen.target.contains("/next") {
+            return None;
+        }
+        let page = |id| Reply::ok(format!("[{}]", blob(host(seen), id)));
+        let next = |n| format!("http://{}/api/v1/{TENANT}/next?nextPage={n}", host(seen));
+        Some(match parameter(&seen.target, "nextPage").as_deref() {
+            None => page("a").with("NextPageUri", next(2)),
+            // A page may be empty and still not be the last.
+            Some("2") => Reply::ok("[]").with("NextPageUri", next(3)),
+            Some(_) if broken.swap(0, Ordering::SeqCst) == 1 => Reply::new(502, "<html>"),
+            Some(_) => page("b"),
+        })
+    })
+    .await;
+    let mut bench = Bench::new(&peer, &format!("{ONE}start = \"50m\"")).await;
+    assert_eq!(bench.list().await.unwrap_err().kind(), Kind::Unavailable);
+    assert_eq!(bench.pending().await, ["a"]);
+    bench.restart();
+    bench.list().await.unwrap();
+    assert_eq!(bench.pending().await, ["a", "b"]);
+    bench.restart();
+    bench.list().await.unwrap();
+    let ago: Vec<_> = listings(&peer)
+        .iter()
+        .map(|call| begins_ago(call))
+        .collect();
+    assert_eq!(ago, [50, 50, 30]);
+}
+
+#[tokio::test]
+async fn a_subscription_is_started_and_not_again_for_fifteen_minutes() {
+    let minutes = Arc::new(AtomicI64::new(0));
+    let clock = Arc::clone(&minutes);
+    let peer = tenant(move |seen| {
+        let now = Utc::now() + TimeDelta::minutes(clock.load(Ordering::SeqCst));
+        let date = now.format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        let reply = if seen.is_token_request() {
+            return None;
+        } else if seen.target.contains("/subscriptions/list") {
+            Reply::ok("[]")
+        } else if seen.target.contains("/subscriptions/start") {
+            Reply::ok(r#"{"contentType":"Audit.General","status":"enabled","webhook":null}"#)
+        } else {
+            Reply::error(400, "AF20022")
+        };
+        Some(reply.with("date", date))
+    })
+    .await;
+    let mut bench = Bench::new(&peer, ONE).await;
+    for (minute, expected) in [(0, 1), (1, 1), (14, 1), (16, 2), (30, 2), (32, 3)] {
+        minutes.store(minute, Ordering::SeqCst);
+        bench.restart();
+        bench.list().await.unwrap();
+        assert_eq!(starts(&peer), expected, "after {minute} minutes");
+    }
+}
+
+#[tokio::test]
+async fn a_subscription_that_is_enabled_already_is_a_success() {
+    let peer = tenant(|seen| match &seen.target {
+        target if target.contains("/subscriptions/list") => Some(Reply::ok("[]")),
+        target if target.contains("/start") => Some(Reply::error(400, "AF20024")),
+        _ => None,
+    })
+    .await;
+    let bench = Bench::new(&peer, ONE).await;
+    bench.list().await.unwrap();
+    bench.list().await.unwrap();
+    assert_eq!(starts(&peer), 1);
+    assert!(peer.calls()[1].ends_with(&format!(
+        "?contentType=Audit.General&PublisherIdentifier={TENANT}"
+    )));
+}
+
+#[tokio::test]
+async fn a_start_that_fails_is_asked_for_again_if_it_did_not_start() {
+    let failures = AtomicUsize::new(1);
+    let peer = tenant(move |seen| match &seen.target {
+        target if target.contains("/subscriptions/list") => Some(Reply::ok("[]")),
+        target if target.contains("/start") && failures.swap(0, Ordering::SeqCst) == 1 => {
+            Some(Reply::new(502, ""))
+        }
+        _ => None,
+    })
+    .await;
+    let bench = Bench::new(&peer, ONE).await;
+    let error = bench.list().await.unwrap_err();
+    assert!(
+        error.to_string().contains("start of the subscription"),
+        "{error}"
+    );
+    bench.list().await.unwrap();
+    assert_eq!(starts(&peer), 2);
+}
+
+#[tokio::test]
+async fn a_subscription_that_ends_is_started_again_and_holds_up_no_other() {
+    let ended = Arc::new(AtomicUsize::new(0));
+    let flag = Arc::clone(&ended);
+    let peer = tenant(move |seen| {
+        let is_exchange =
+            parameter(&seen.target, "contentType").as_deref() == Some("Audit.Exchange");
+        if !is_exchange || flag.load(Ordering::SeqCst) == 0 {
+            return None;
+        }
+        if seen.target.contains("/start") {
+            flag.store(0, Ordering::SeqCst);
+            return Some(Reply::ok("{}"));
+        }
+        Some(Reply::error(400, "AF20023"))
+    })
+    .await;
+    let bench = Bench::new(&peer, "start = \"10m\"").await;
+    bench.list().await.unwrap();
+    ended.store(1, Ordering::SeqCst);
+    bench.list().await.unwrap();
+    assert_eq!((starts(&peer), listings(&peer).len()), (1, 10));
+    bench.list().await.unwrap();
+    assert_eq!((starts(&peer), listings(&peer).len()), (1, 15));
+}
+
+#[tokio::test]
+async fn without_start_subscriptions_nothing_is_started_and_the_reason_told() {
+    let peer = tenant(|seen| {
+        seen.target
+            .contains("/subscriptions/list")
+            .then(|| Reply::ok("[]"))
+    })
+    .await;
+    let bench = Bench::new(&peer, &format!("{ONE}start_subscriptions = false")).await;
+    let error = bench.list().await.unwrap_err();
+    assert_eq!((error.kind(), error.code()), (Kind::Auth, Some("AF20022")));
+    assert_eq!(starts(&peer), 0);
+}
+
+#[tokio::test]
+async fn a_content_type_that_fails_holds_up_no_other() {
+    let peer = tenant(|seen| {
+        let content_type = parameter(&seen.target, "contentType")?;
+        (content_type == "DLP.All").then(|| Reply::error(400, "AF20020"))
+    })
+    .await;
+    let bench = Bench::new(&peer, "start = \"10m\"").await;
+    let error = bench.list().await.unwrap_err();
+    // Alone it would be `Config`, which would stop the others.
+    assert_eq!(
+        (error.kind(), error.code()),
+        (Kind::Unavailable, Some("AF20020"))
+    );
+    assert!(error.to_string().starts_with("DLP.All: AF20020"), "{error}");
+    bench.list().await.unwrap();
+    let of_dlp = |call: &&String| call.contains("DLP.All");
+    assert_eq!(listings(&peer).iter().filter(of_dlp).count(), 1);
+    assert_eq!(listings(&peer).len(), 9);
+}
+
+#[tokio::test]
+async fn trouble_of_the_whole_tenant_keeps_its_kind() {
+    for (status, body, kind, code) in [
+        (
+            403,
+            r#"{"error":{"code":"AF10001","message":"no"}}"#,
+            Kind::Auth,
+            "AF10001",
+        ),
+        (
+            400,
+            r#"{"error":{"code":"","message":"DataServiceException: Tenant x does not exist."}}"#,
+            Kind::Auth,
+            errors::AUDITING_OFF,
+        ),
+        (403, "{'error':{'code':'AF429'}}", Kind::Throttled, "AF429"),
+    ] {
+        let peer = tenant(move |seen| {
+            seen.target
+                .contains("/subscriptions/content")
+                .then(|| Reply::new(status, body))
+        })
+        .await;
+        let bench = Bench::new(&peer, "").await;
+        let error = bench.list().await.unwrap_err();
+        assert_eq!((error.kind(), error.code()), (kind, Some(code)));
+        assert!(bench.pending().await.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_stale_page_begins_the_window_anew() {
+    let stale = AtomicUsize::new(2);
+    let peer = tenant(move |seen| {
+        if seen.target.contains("nextPage") {
+            let left = stale.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+            return Some(match left {
+                Ok(_) => Reply::error(400, "AF20031"),
+                Err(_) => Reply::ok(format!("[{}]", blob(host(seen), "b"))),
+            });
+        }
+        let next = format!("http://{}/api/v1/{TENANT}/next?nextPage=x", host(seen));
+        let page = || Reply::ok(format!("[{}]", blob(host(seen), "a"))).with("NextPageUri", next);
+        seen.target.contains("/subscriptions/content").then(page)
+    })
+    .await;
+    let bench = Bench::new(&peer, &format!("{ONE}start = \"10m\"")).await;
+    bench.list().await.unwrap();
+    assert_eq!(listings(&peer).len(), 3);
+    assert_eq!(bench.pending().await, ["a", "b"]);
+}
+
+#[tokio::test]
+async fn a_window_that_is_refused_begins_later() {
+    let peer = tenant(|seen| {
+        let is_listing = seen.target.contains("/subscriptions/content");
+        (is_listing && begins_ago(&seen.target) > 7 * 24 * 60 - 40)
+            .then(|| Reply::error(400, "AF20055"))
+    })
+    .await;
+    let bench = Bench::new(&peer, ONE).await;
+    bench.list().await.unwrap();
+    let ago: Vec<_> = listings(&peer)
+        .iter()
+        .map(|call| begins_ago(call))
+        .collect();
+    let week = 7 * 24 * 60;
+    assert_eq!(ago[1..4], [week - 10, week - 35, week - 65]);
+}
+
+#[tokio::test]
+async fn a_blob_at_another_host_is_fetched_from_the_tenants_own() {
+    let thief = Peer::start(|_, _| Reply::ok("[]")).await;
+    let page = format!("[{}]", blob(thief.url.trim_start_matches("http://"), "a$b"));
+    let peer = tenant(move |seen| {
+        let is_listing = seen.target.contains("/subscriptions/content");
+        is_listing.then(|| Reply::ok(page.clone()))
+    })
+    .await;
+    let bench = Bench::new(&peer, &format!("{ONE}start = \"10m\"")).await;
+    bench.list().await.unwrap();
+    let unit = bench.due().await.remove(0);
+    assert!(unit.locator.starts_with(&thief.url));
+    bench.fetch(&unit).await.unwrap();
+    let own = format!("/api/v1.0/{TENANT}/activity/feed/audit/a$b?PublisherIdentifier={TENANT}");
+    assert_eq!(peer.calls().last(), Some(&own));
+    assert!(thief.seen().is_empty());
+    assert!(bench.pending().await.is_empty());
+}

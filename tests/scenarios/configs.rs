@@ -1,0 +1,291 @@
+//! Each file of `config/` does what its comments say.
+
+use std::process::{Command, Stdio};
+
+use audit_exporter_simulator::Simulator;
+
+use crate::program::{
+    SECRET, Setup, blobs, expected, files, hashes, lines, microsoft, raw_of, tenant, with,
+};
+
+const CONTOSO: &str = "11111111-2222-4333-8444-555555555501";
+const FABRIKAM: &str = "11111111-2222-4333-8444-555555555502";
+const TAILSPIN: &str = "11111111-2222-4333-8444-555555555503";
+const AGENCY: &str = "11111111-2222-4333-8444-555555555504";
+const APP: &str = "11111111-2222-4333-8444-5555555555a1";
+const TAILSPIN_APP: &str = "11111111-2222-4333-8444-5555555555a3";
+const AGENCY_APP: &str = "11111111-2222-4333-8444-5555555555a4";
+const GENERAL: &str = "Audit.General";
+
+async fn contoso() -> Simulator {
+    microsoft(vec![tenant(CONTOSO, APP)]).await
+}
+
+/// What was collected of a tenant, after it has been compared with the simulator's own account.
+fn collected(
+    setup: &Setup,
+    microsoft: &Simulator,
+    name: &str,
+    id: &str,
+    types: &[&str],
+) -> Vec<String> {
+    let everything = lines(&setup.path(&format!("everything/{name}.ndjson")));
+    let wanted = expected(microsoft, |tenant, content_type| {
+        tenant == id && (types.is_empty() || types.contains(&content_type))
+    });
+    assert!(hashes(&everything) == wanted, "{name} is not complete");
+    everything
+}
+
+/// Two sets of records, whatever their order.
+fn assert_same<'a>(found: &[String], wanted: impl IntoIterator<Item = &'a String>) {
+    let wanted: Vec<&String> = wanted.into_iter().collect();
+    assert!(!wanted.is_empty(), "the tenant has nothing to test with");
+    assert_eq!(found.len(), wanted.len());
+    assert!(hashes(found) == hashes(wanted), "other records");
+}
+
+/// All lines of the files below a folder whose names are days, as the configuration says.
+fn by_day(setup: &Setup, folder: &str) -> Vec<String> {
+    let folder = setup.path(folder);
+    let mut all = Vec::new();
+    for name in files(&folder) {
+        let day = name.strip_suffix(".ndjson").unwrap();
+        assert_eq!(
+            day.len(),
+            "2026-03-01".len(),
+            "{name}: more than a file a day"
+        );
+        let found = lines(&folder.join(&name));
+        for line in &found {
+            let event: serde_json::Value = serde_json::from_str(line).unwrap();
+            // What has no readable time goes to the day of its delivery.
+            assert!(
+                event["time"]
+                    .as_str()
+                    .is_none_or(|time| time.starts_with(day)),
+                "{name}: {line}"
+            );
+        }
+        all.extend(found);
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn first_try_shows_one_activity() {
+    let microsoft = contoso().await;
+    let setup = Setup::of("first-try.toml")
+        .at("contoso", &microsoft)
+        .variable("M365_CLIENT_SECRET", SECRET);
+    let shown = setup.run(blobs(&microsoft, |_, of| of == GENERAL)).await;
+    let everything = collected(&setup, &microsoft, "contoso", CONTOSO, &[GENERAL]);
+    let flows = with(&everything, "Operation", |name| {
+        name.eq_ignore_ascii_case("CreateFlow")
+    });
+    assert_same(&raw_of(&shown), flows);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn starter_kit_telemetry_has_the_launches_of_both_schemas() {
+    let microsoft = contoso().await;
+    let setup = Setup::of("starter-kit-telemetry.toml")
+        .at("contoso", &microsoft)
+        .variable("M365_CLIENT_SECRET", SECRET);
+    setup.run(blobs(&microsoft, |_, of| of == GENERAL)).await;
+    let everything = collected(&setup, &microsoft, "contoso", CONTOSO, &[GENERAL]);
+    let launches = raw_of(&by_day(&setup, "data/app-launches"));
+    assert_same(
+        &launches,
+        with(&everything, "Operation", |name| {
+            name.eq_ignore_ascii_case("LaunchPowerApp")
+        }),
+    );
+    for schema in ["\"RecordType\":45", "\"RecordType\":256"] {
+        assert!(
+            launches.iter().any(|launch| launch.contains(schema)),
+            "{schema}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn flows_digest_has_two_files_a_day() {
+    let microsoft = contoso().await;
+    let setup = Setup::of("flows-digest.toml")
+        .at("contoso", &microsoft)
+        .variable("M365_CLIENT_SECRET", SECRET);
+    setup.run(blobs(&microsoft, |_, of| of == GENERAL)).await;
+    let everything = collected(&setup, &microsoft, "contoso", CONTOSO, &[GENERAL]);
+    for (folder, operation) in [("new", "CreateFlow"), ("edited", "EditFlow")] {
+        let found = by_day(&setup, &format!("data/flows/{folder}"));
+        assert_same(
+            &raw_of(&found),
+            with(&everything, "Operation", |name| {
+                name.eq_ignore_ascii_case(operation)
+            }),
+        );
+        for line in found {
+            let flow: serde_json::Value = serde_json::from_str(&line).unwrap();
+            assert!(flow["raw"]["FlowConnectorNames"].is_string(), "{line}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn siem_archive_has_every_record_byte_for_byte() {
+    let microsoft = contoso().await;
+    let setup = Setup::of("siem-archive.toml").secret_file("secret");
+    let archive = setup.path("archive/{tenant}/{content_type}/{date}.ndjson");
+    let secret = format!("{{ file = {:?} }}", setup.path("secret"));
+    // Small files, so that the rotation shows.
+    let setup = setup
+        .at("contoso", &microsoft)
+        .with("TENANTS__CONTOSO__CLIENT_SECRET", &secret)
+        .with("SINKS__ARCHIVE__PATH", archive.to_str().unwrap())
+        .with("SINKS__ARCHIVE__ROTATE_SIZE", "8KiB");
+    let (code, said) = setup.check();
+    assert_eq!(code, Some(0), "{said}");
+    setup.run(blobs(&microsoft, |_, _| true)).await;
+    let everything = collected(&setup, &microsoft, "contoso", CONTOSO, &[]);
+    let folder = setup.path("archive/contoso");
+    let names = files(&folder);
+    assert!(
+        names.iter().any(|name| name.ends_with("-2.ndjson.gz")),
+        "{names:?}"
+    );
+    for feed in [
+        "Audit.AzureActiveDirectory",
+        "Audit.Exchange",
+        "Audit.SharePoint",
+        GENERAL,
+        "DLP.All",
+    ] {
+        assert!(
+            names.iter().any(|name| name.starts_with(feed)),
+            "{feed}: {names:?}"
+        );
+    }
+    // As anybody would read it.
+    let unpacked = Command::new("gzip")
+        .arg("-dc")
+        .args(names.iter().map(|name| folder.join(name)))
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(unpacked.status.success());
+    let archived: Vec<String> = String::from_utf8(unpacked.stdout)
+        .unwrap()
+        .lines()
+        .map(str::to_owned)
+        .collect();
+    assert_same(&archived, &everything);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_tenants_stay_in_their_folders() {
+    let microsoft = microsoft(vec![
+        tenant(CONTOSO, APP),
+        tenant(FABRIKAM, APP),
+        tenant(TAILSPIN, TAILSPIN_APP),
+    ])
+    .await;
+    let setup = Setup::of("many-tenants.toml")
+        .at("contoso", &microsoft)
+        .at("fabrikam", &microsoft)
+        .at("tailspin", &microsoft)
+        .secret_file("secrets/contoso")
+        .secret_file("secrets/tailspin");
+    let few = ["Audit.AzureActiveDirectory", GENERAL];
+    let wanted = |tenant: &str, of: &str| tenant != FABRIKAM || few.contains(&of);
+    setup.run(blobs(&microsoft, wanted)).await;
+    let contoso = collected(&setup, &microsoft, "contoso", CONTOSO, &[]);
+    let fabrikam = collected(&setup, &microsoft, "fabrikam", FABRIKAM, &few);
+    let tailspin = collected(&setup, &microsoft, "tailspin", TAILSPIN, &[]);
+
+    let archived = |name: &str| {
+        let folder = setup.path(&format!("data/customers/{name}"));
+        let mut all = Vec::new();
+        for file in files(&folder) {
+            assert!(file.ends_with(".ndjson.zst"), "{file}");
+            let unpacked =
+                zstd::decode_all(std::fs::File::open(folder.join(file)).unwrap()).unwrap();
+            all.extend(
+                String::from_utf8(unpacked)
+                    .unwrap()
+                    .lines()
+                    .map(str::to_owned),
+            );
+        }
+        all
+    };
+    assert_same(&archived("contoso"), &contoso);
+    assert_same(&archived("fabrikam"), &fabrikam);
+    assert!(!setup.path("data/customers/tailspin").exists());
+    let agency = setup.path("data/agency");
+    let own = files(&agency);
+    assert_eq!(own.len(), 5, "a plain file for each content type: {own:?}");
+    let own: Vec<String> = own
+        .iter()
+        .flat_map(|name| lines(&agency.join(name)))
+        .collect();
+    let whole: Vec<String> = own
+        .into_iter()
+        .filter(|line| line.contains("\"raw\":"))
+        .collect();
+    let valid = tailspin
+        .iter()
+        .filter(|line| serde_json::from_str::<serde_json::Value>(line).is_ok());
+    assert_same(&raw_of(&whole), valid);
+
+    assert_eq!(
+        files(&setup.path("data/analysts")),
+        ["contoso.ndjson", "fabrikam.ndjson"]
+    );
+    for (name, all) in [("contoso", &contoso), ("fabrikam", &fabrikam)] {
+        let changes = all.iter().filter(|line| {
+            let Ok(record) = serde_json::from_str::<serde_json::Value>(line) else {
+                return false;
+            };
+            let text = |key: &str| record[key].as_str().unwrap_or_default().to_lowercase();
+            text("Workload") == "microsoftflow"
+                || (text("Workload") == "azureactivedirectory"
+                    && !text("Operation").starts_with("userlog"))
+        });
+        assert_same(
+            &raw_of(&lines(&setup.path(&format!("data/analysts/{name}.ndjson")))),
+            changes,
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gcc_high_asks_for_tokens_of_its_own_cloud() {
+    let microsoft = microsoft(vec![tenant(AGENCY, AGENCY_APP)]).await;
+    let setup = Setup::of("gcc-high.toml")
+        .at("agency", &microsoft)
+        .secret_file("secrets/agency");
+    let (code, said) = setup.check();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("cloud gcc_high"), "{said}");
+    setup.run(blobs(&microsoft, |_, _| true)).await;
+    let everything = collected(&setup, &microsoft, "agency", AGENCY, &[]);
+    let folder = setup.path("data/agency");
+    let archived: Vec<String> = files(&folder)
+        .iter()
+        .flat_map(|name| lines(&folder.join(name)))
+        .collect();
+    assert_same(&archived, &everything);
+}
+
+#[test]
+fn no_configuration_is_left_untested() {
+    let tested = include_str!("configs.rs");
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    for name in files(&folder).iter().filter(|name| name.ends_with(".toml")) {
+        assert!(
+            tested.contains(&format!("Setup::of(\"{name}\")")),
+            "{name} has no test"
+        );
+    }
+}
