@@ -214,3 +214,6 @@ impl Engine {
         status
     }
 }
+
+#[cfg(test)]
+mod tests;
