@@ -2,6 +2,7 @@
 
 mod crashes;
 mod fakes;
+mod listener;
 mod sinks;
 mod sources;
 

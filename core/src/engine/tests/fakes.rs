@@ -210,9 +210,13 @@ impl World {
         self.start_with(&self.config(more)).await
     }
 
+    pub(super) async fn try_start(&self, config: &Config) -> Result<Engine> {
+        Engine::start(config, &registry(), self.clock.clone()).await
+    }
+
     pub(super) async fn start_with(&self, config: &Config) -> Engine {
         loop {
-            match Engine::start(config, &registry(), self.clock.clone()).await {
+            match self.try_start(config).await {
                 Ok(engine) => return engine,
                 Err(error) if error.to_string().contains("another audit-exporter") => {
                     tokio::task::yield_now().await;
