@@ -36,8 +36,8 @@ enum Command {
 
 pub(crate) async fn run(args: Args) -> Outcome {
     match args.command {
-        Command::Status { config, json } => status(&Config::load(&config.config)?, json),
-        Command::Forget { name, config } => forget(&Config::load(&config.config)?, &name).await,
+        Command::Status { config, json } => status(&config.load()?, json),
+        Command::Forget { name, config } => forget(&config.load()?, &name).await,
     }
 }
 
