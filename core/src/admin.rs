@@ -193,10 +193,10 @@ async fn ready(State(admin): State<Admin>) -> Response {
     if down.is_empty() {
         return "ready\n".into_response();
     }
-    let text: String = down
-        .iter()
-        .map(|component| format!("{component} does not work; see the log\n"))
-        .collect();
+    let text = format!(
+        "{} does not work; see the log\n",
+        down.join(" does not work\n")
+    );
     (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
 }
 

@@ -16,6 +16,11 @@ use crate::{
     faults::{Failure, Faults},
 };
 
+/// How long the bytes before a reset get to arrive: a reset overtakes what is on its way.
+const SETTLE: Duration = Duration::from_millis(20);
+/// How long a stalled answer keeps its client waiting.
+const STALL: Duration = Duration::from_mins(1);
+
 /// An error of the Management Activity API (reference, "Errors").
 #[derive(Debug)]
 pub(crate) struct ApiError {
@@ -73,8 +78,8 @@ pub(crate) struct Answer {
     pub(crate) body: Payload,
     /// For the counts.
     pub(crate) outcome: String,
-    /// Whether the connection breaks at the end of the body.
-    breaks: bool,
+    /// How long after the end of the body the connection breaks, if it does.
+    breaks: Option<Duration>,
 }
 
 /// A body, whole or in the making.
@@ -101,7 +106,7 @@ impl Answer {
             headers,
             body: Payload::Whole(body.into()),
             outcome: status.as_str().to_owned(),
-            breaks: false,
+            breaks: None,
         }
     }
 
@@ -169,13 +174,15 @@ impl Answer {
         if matches!(self.body, Payload::Gzip(_)) {
             headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
-        *response.body_mut() = match self.body {
-            Payload::Whole(bytes) | Payload::Gzip(bytes) if self.breaks => {
-                broken(stream::iter([bytes]))
+        *response.body_mut() = match (self.body, self.breaks) {
+            (Payload::Whole(bytes) | Payload::Gzip(bytes), Some(after)) => {
+                broken(stream::iter([bytes]), after)
             }
-            Payload::Whole(bytes) | Payload::Gzip(bytes) => Body::from(bytes),
-            Payload::Stream(receiver, limit) if self.breaks => broken(pieces(receiver).take(limit)),
-            Payload::Stream(receiver, limit) => {
+            (Payload::Whole(bytes) | Payload::Gzip(bytes), None) => Body::from(bytes),
+            (Payload::Stream(receiver, limit), Some(after)) => {
+                broken(pieces(receiver).take(limit), after)
+            }
+            (Payload::Stream(receiver, limit), None) => {
                 Body::from_stream(pieces(receiver).take(limit).map(Ok::<_, io::Error>))
             }
         };
@@ -189,13 +196,13 @@ fn pieces(receiver: mpsc::Receiver<Bytes>) -> impl Stream<Item = Bytes> + Send +
     })
 }
 
-/// A body that fails a moment after its last bytes.
-fn broken(body: impl Stream<Item = Bytes> + Send + 'static) -> Body {
-    let failure = stream::once(async {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+/// A body that fails some time after its last bytes.
+fn broken(body: impl Stream<Item = Bytes> + Send + 'static, after: Duration) -> Body {
+    let failure = stream::once(async move {
+        tokio::time::sleep(after).await;
         Err(io::Error::new(
             io::ErrorKind::ConnectionReset,
-            "reset on purpose",
+            "broken on purpose",
         ))
     });
     Body::from_stream(body.map(Ok).chain(failure))
@@ -249,7 +256,7 @@ pub(crate) fn instead(
             "text/html; charset=utf-8",
             "Not Found",
         ),
-        Failure::Reset | Failure::CutBody | Failure::CutGzip => return None,
+        Failure::Reset | Failure::Stall | Failure::CutBody | Failure::CutGzip => return None,
     })
 }
 
@@ -266,7 +273,11 @@ pub(crate) fn spoil(failure: Failure, answer: Answer, line: &Line) -> Answer {
         return answer;
     }
     match failure {
-        Failure::Reset => reset(answer, line),
+        Failure::Reset => {
+            line.reset_when_closed();
+            broken_off(answer, SETTLE).spoilt("reset")
+        }
+        Failure::Stall => broken_off(answer, STALL).spoilt("stall"),
         Failure::CutBody => cut(answer, false).spoilt("cut_body"),
         Failure::CutGzip => cut(answer, true).spoilt("cut_gzip"),
         _ => answer,
@@ -298,10 +309,9 @@ fn cut(mut answer: Answer, raw: bool) -> Answer {
     answer
 }
 
-/// Sends most of the body, then resets the connection.
-fn reset(answer: Answer, line: &Line) -> Answer {
-    let mut answer = cut(answer, true).spoilt("reset");
-    answer.breaks = true;
-    line.reset_when_closed();
+/// Sends most of the body, waits, then breaks the connection.
+fn broken_off(answer: Answer, after: Duration) -> Answer {
+    let mut answer = cut(answer, true);
+    answer.breaks = Some(after);
     answer
 }

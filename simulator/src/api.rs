@@ -15,14 +15,15 @@ use uuid::Uuid;
 
 use crate::{
     answer::{self, Answer, ApiError},
+    attempts::Verdict,
     blobs,
     chance::{Chance, mix, part},
     connection::Line,
-    faults::{AnswerFaults, Failure, Faults, Verdict},
+    faults::{AnswerFaults, Failure, Faults},
+    jwt::Claims,
     listing, names,
     state::{State, Tenant, lock},
-    subscriptions::WebhookBody,
-    token::Claims,
+    subscriptions::{Hook, WebhookBody},
     webhook,
 };
 
@@ -153,13 +154,7 @@ pub(crate) async fn answer(state: &Arc<State>, incoming: Incoming) -> Answer {
 
 /// Lets in who may ask, then decides what goes wrong.
 async fn admit(state: &Arc<State>, incoming: &Incoming, operation: Operation<'_>) -> Answer {
-    let length = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING];
-    if incoming.method == Method::POST
-        && state.config.require_content_length
-        && !length
-            .iter()
-            .any(|name| incoming.headers.contains_key(name))
-    {
+    if state.config.require_content_length && lacks_length(incoming) {
         return Answer::new(
             StatusCode::LENGTH_REQUIRED,
             "text/html",
@@ -219,6 +214,15 @@ async fn admit(state: &Arc<State>, incoming: &Incoming, operation: Operation<'_>
         .attempts
         .decide(&call.faults, faults, state.config.seed, call.key);
     execute(&call, operation, verdict, incoming).await
+}
+
+/// A POST must say how long it is; IIS insists.
+fn lacks_length(incoming: &Incoming) -> bool {
+    let length = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING];
+    let mut named = length
+        .iter()
+        .map(|name| incoming.headers.contains_key(name));
+    incoming.method == Method::POST && !named.any(|named| named)
 }
 
 async fn execute(
@@ -351,16 +355,18 @@ fn audit_off(call: &Call<'_>, operation: Operation<'_>) -> Answer {
 
 async fn start(call: &Call<'_>, body: &[u8]) -> Result<Answer, ApiError> {
     let content_type = listing::content_type(&call.query)?;
-    let webhook = match WebhookBody::parse(body)? {
-        Some(wanted) => Some(webhook::validate(call, wanted).await?),
-        None => None,
+    let hook = match WebhookBody::parse(body)? {
+        // An empty address takes the webhook away.
+        Some(wanted) if wanted.address.is_empty() => Hook::Remove,
+        Some(wanted) => Hook::Set(webhook::validate(call, wanted).await?),
+        None => Hook::Keep,
     };
     let subscriptions = &call.tenant.subscriptions;
     let started = subscriptions.start(
         &call.state.config,
         &call.claims.appid,
         content_type,
-        webhook,
+        hook,
         call.now,
     )?;
     Ok(Answer::json(StatusCode::OK, started.to_string()))

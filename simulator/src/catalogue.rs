@@ -205,7 +205,8 @@ impl Blob {
             compressed.add(&piece);
             true
         });
-        let body = Bytes::from(compressed.finish());
+        // Without the room that it grew into.
+        let body = Bytes::from(compressed.finish().into_boxed_slice());
         if cache.reserve(body.len()) {
             // A second request for the same blob may have been faster; then its body stays.
             return self.gzip.get_or_init(|| body).clone();

@@ -14,6 +14,7 @@ use crate::{
 /// faults, on a free port of the loopback interface.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[allow(clippy::struct_excessive_bools)] // independent switches, each with a name
 pub struct Config {
     /// Where to listen; loopback and a free port by default.
     pub listen: SocketAddr,
@@ -84,7 +85,7 @@ impl Default for Config {
             require_content_length: true,
             webhooks_over_http: true,
             webhook_failures: 5,
-            cache_bytes: 512 << 20,
+            cache_bytes: 1 << 30,
             prepare: false,
         }
     }
@@ -208,6 +209,9 @@ pub struct Generated {
     pub oddities: f64,
     /// Share of records larger than 256 KiB.
     pub huge_records: f64,
+    /// Share of records that no tenant was seen to send: a lone surrogate, great depth, `null` in
+    /// place of an object. All are valid JSON.
+    pub hostile_records: f64,
     /// Records that appear each second after the start.
     pub live_events_per_second: f64,
     /// For how long they do.
@@ -227,6 +231,7 @@ impl Default for Generated {
             content_types: ContentType::ALL.to_vec(),
             oddities: 1.0,
             huge_records: 0.000_02,
+            hostile_records: 0.0,
             live_events_per_second: 0.0,
             live_for_seconds: 24 * 3600,
             giant_blob_bytes: 0,
@@ -310,5 +315,38 @@ impl ExplicitBlob {
             expires: None,
             script: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_reads_from_a_file_and_misspelt_keys_are_refused() {
+        let text = r#"{
+            "seed": 7,
+            "next_page_header": "lower",
+            "over_24_hours": "partial",
+            "tenants": [
+                {"records": {"generated": {"events": 5, "content_types": ["Audit.General"]}}},
+                {"id": "22222222-2222-4222-8222-222222222222", "records": {"folder": {"path": "x"}}},
+                {"records": {"explicit": [{"content_type": "DLP.All", "records": ["{}"],
+                    "script": {"failure": "throttled_403", "times": 2}}]}}
+            ],
+            "faults": {"blobs": {"internal_error": 0.5}, "records": {"late_blob": 0.1}}
+        }"#;
+        let config: Config = serde_json::from_str(text).unwrap();
+        assert_eq!(config.seed, 7);
+        assert_eq!(config.tenants.len(), 3);
+        assert!((config.faults.blobs.internal_error - 0.5).abs() < f64::EPSILON);
+        assert!(matches!(config.tenants[1].records, Records::Folder(_)));
+        let misspelt = serde_json::from_str::<Config>(r#"{"fault": {}}"#);
+        assert!(
+            misspelt
+                .unwrap_err()
+                .to_string()
+                .contains("unknown field `fault`")
+        );
     }
 }

@@ -12,7 +12,7 @@ pub enum ContentType {
     /// Mailboxes and Exchange administration.
     #[serde(rename = "Audit.Exchange")]
     Exchange,
-    /// SharePoint and OneDrive.
+    /// `SharePoint` and `OneDrive`.
     #[serde(rename = "Audit.SharePoint")]
     SharePoint,
     /// Every other workload, Power Platform and Teams among them.

@@ -64,6 +64,7 @@ impl Control {
     }
 
     /// Lets a blob expire now.
+    #[must_use]
     pub fn expire_blob(&self, content_id: &str) -> bool {
         let blob = self.blob(content_id);
         blob.inspect(|blob| blob.expire_at(self.0.clock.now()))
@@ -71,10 +72,15 @@ impl Control {
     }
 
     /// Sets how a blob answers, or takes that back.
+    #[must_use]
     pub fn script_blob(&self, content_id: &str, script: Option<Script>) -> bool {
-        self.blob(content_id)
-            .inspect(|blob| blob.set_script(script.clone()))
-            .is_some()
+        match self.blob(content_id) {
+            Some(blob) => {
+                blob.set_script(script);
+                true
+            }
+            None => false,
+        }
     }
 
     /// The content ids of a tenant's feed, listed yet or not, in the order in which they were made.
@@ -96,6 +102,7 @@ impl Control {
     }
 
     /// Switches unified auditing on or off.
+    #[must_use]
     pub fn set_audit(&self, tenant: &str, on: bool) -> bool {
         let tenant = self.tenant(tenant);
         tenant
@@ -105,6 +112,7 @@ impl Control {
 
     /// Disables the subscriptions to a content type as an administrator of the tenant (or of the
     /// service) does. Returns how many there were.
+    #[must_use]
     pub fn disable_subscription(
         &self,
         tenant: &str,
@@ -124,6 +132,7 @@ impl Control {
 
 /// `POST /control/blobs`.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct AddBlob {
     tenant: String,
     blob: ExplicitBlob,
@@ -131,6 +140,7 @@ struct AddBlob {
 
 /// `POST /control/events`.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct AddEvents {
     tenant: String,
     #[serde(default)]

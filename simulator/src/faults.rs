@@ -6,11 +6,9 @@
 //! in a row the resource answers well, which makes every fault here temporary but for
 //! [`Faults::stuck_blobs`] and [`Faults::expired_blobs`].
 
-use std::{collections::HashMap, sync::Mutex};
-
 use serde::{Deserialize, Serialize};
 
-use crate::{chance::Chance, state::lock};
+use crate::chance::Chance;
 
 /// All faults. The default has none.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -83,6 +81,8 @@ pub struct AnswerFaults {
     pub redirect: f64,
     /// The connection is reset in mid-body.
     pub reset: f64,
+    /// The body stops half-way and the connection stays open for a minute.
+    pub stall: f64,
     /// The plain body ends early, cleanly: valid HTTP, broken JSON.
     pub cut_body: f64,
     /// The compressed body ends early, cleanly.
@@ -219,6 +219,8 @@ impl AnswerFaults {
             unauthorized: 0.03,
             redirect: 0.02,
             reset: 0.03,
+            // A client can only wait for it; ask for it where that is the test.
+            stall: 0.0,
             cut_body: 0.03,
             cut_gzip: 0.03,
             slow: 0.02,
@@ -226,7 +228,8 @@ impl AnswerFaults {
         }
     }
 
-    fn draw(&self, chance: &mut Chance) -> Option<Failure> {
+    /// Draws how an answer fails, if it does.
+    pub(crate) fn draw(&self, chance: &mut Chance) -> Option<Failure> {
         let share = chance.unit();
         let mut reached = 0.0;
         let choices = [
@@ -243,6 +246,7 @@ impl AnswerFaults {
             (self.unauthorized, Failure::Unauthorized),
             (self.redirect, Failure::Redirect),
             (self.reset, Failure::Reset),
+            (self.stall, Failure::Stall),
             (self.cut_body, Failure::CutBody),
             (self.cut_gzip, Failure::CutGzip),
         ];
@@ -280,6 +284,8 @@ pub enum Failure {
     Redirect,
     /// The connection is reset in mid-body.
     Reset,
+    /// The body stops half-way and the connection stays open for a minute.
+    Stall,
     /// The plain body ends early, cleanly.
     CutBody,
     /// The compressed body ends early, cleanly.
@@ -297,124 +303,4 @@ pub struct Script {
     /// How many answers go wrong before all go well; absent = all of them, until the blob expires.
     #[serde(default)]
     pub times: Option<u32>,
-}
-
-/// What was decided for one answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Verdict {
-    /// How it fails, if it does.
-    pub(crate) failure: Option<Failure>,
-    /// How long it waits first.
-    pub(crate) wait_millis: u64,
-}
-
-/// Remembers how often each resource was asked and how often in a row it failed.
-#[derive(Debug, Default)]
-pub(crate) struct Attempts(Mutex<HashMap<u64, Attempt>>);
-
-#[derive(Debug, Default, Clone, Copy)]
-struct Attempt {
-    asked: u32,
-    failed_in_a_row: u32,
-}
-
-impl Attempts {
-    /// Decides about the next answer of the resource that `key` names.
-    pub(crate) fn decide(
-        &self,
-        faults: &Faults,
-        answers: &AnswerFaults,
-        seed: u64,
-        key: u64,
-    ) -> Verdict {
-        if *answers == AnswerFaults::default() {
-            return Verdict::default();
-        }
-        self.next(faults, seed, key, |chance| Verdict {
-            wait_millis: if chance.hit(answers.slow) {
-                answers.slow_millis
-            } else {
-                0
-            },
-            failure: answers.draw(chance),
-        })
-    }
-
-    /// Counts one more draw for what `key` names, and says the how-manieth it is.
-    pub(crate) fn count(&self, key: u64) -> u32 {
-        let mut attempts = lock(&self.0);
-        let attempt = attempts.entry(key).or_default();
-        attempt.asked += 1;
-        attempt.asked
-    }
-
-    /// Decides with the caller's own draw, and holds to the limit of failures in a row.
-    pub(crate) fn next(
-        &self,
-        faults: &Faults,
-        seed: u64,
-        key: u64,
-        draw: impl FnOnce(&mut Chance) -> Verdict,
-    ) -> Verdict {
-        let mut attempts = lock(&self.0);
-        let attempt = attempts.entry(key).or_default();
-        attempt.asked += 1;
-        let seed = faults.seed.unwrap_or(seed);
-        let mut verdict = draw(&mut Chance::of(&[seed, key, u64::from(attempt.asked)]));
-        if faults.most_in_a_row > 0 && attempt.failed_in_a_row >= faults.most_in_a_row {
-            verdict.failure = None;
-        }
-        attempt.failed_in_a_row = match verdict.failure {
-            Some(_) => attempt.failed_in_a_row + 1,
-            None => 0,
-        };
-        verdict
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_resource_that_always_fails_answers_well_after_the_limit() {
-        let answers = AnswerFaults {
-            internal_error: 1.0,
-            ..AnswerFaults::default()
-        };
-        let faults = Faults {
-            most_in_a_row: 2,
-            ..Faults::default()
-        };
-        let attempts = Attempts::default();
-        let failures: Vec<bool> = (0..6)
-            .map(|_| attempts.decide(&faults, &answers, 1, 42).failure.is_some())
-            .collect();
-        assert_eq!(failures, [true, true, false, true, true, false]);
-    }
-
-    #[test]
-    fn draws_do_not_depend_on_what_else_is_asked() {
-        let faults = Faults::all(5);
-        let alone = Attempts::default();
-        let busy = Attempts::default();
-        for _ in 0..200 {
-            let expected = alone.decide(&faults, &faults.blobs, 1, 7);
-            busy.decide(&faults, &faults.blobs, 1, 8);
-            assert_eq!(busy.decide(&faults, &faults.blobs, 1, 7), expected);
-        }
-    }
-
-    #[test]
-    fn every_failure_comes_up_under_all_faults() {
-        let faults = Faults {
-            most_in_a_row: 0,
-            ..Faults::all(5)
-        };
-        let attempts = Attempts::default();
-        let seen: std::collections::HashSet<Failure> = (0..5_000)
-            .filter_map(|_| attempts.decide(&faults, &faults.blobs, 1, 7).failure)
-            .collect();
-        assert_eq!(seen.len(), 12);
-    }
 }

@@ -46,6 +46,7 @@
 
 mod answer;
 mod api;
+mod attempts;
 mod blobs;
 mod catalogue;
 mod chance;
@@ -55,7 +56,9 @@ mod connection;
 mod content_type;
 mod control;
 mod faults;
+mod folder;
 mod generate;
+mod jwt;
 mod ledger;
 mod listing;
 mod names;
@@ -132,14 +135,14 @@ impl Simulator {
         tasks.spawn(async move {
             log(axum::serve(lines, service)
                 .with_graceful_shutdown(ended)
-                .await)
+                .await);
         });
         let routes = server::foreign_routes(Arc::clone(&state));
         let ended = stopped(stop.clone());
         tasks.spawn(async move {
             log(axum::serve(foreign, routes)
                 .with_graceful_shutdown(ended)
-                .await)
+                .await);
         });
         let notifier = webhook::notify(Arc::clone(&state));
         tasks.spawn(async move {
@@ -185,7 +188,7 @@ impl Simulator {
     /// What has happened so far.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        stats::stats(&self.state)
+        stats::take(&self.state)
     }
 
     /// A handle for changing things.

@@ -3,12 +3,12 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, PoisonError, atomic::Ordering},
 };
 
 use axum::http::{HeaderName, StatusCode};
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
-use chrono::{DateTime, NaiveDate, NaiveDateTime, TimeDelta, Utc};
+use chrono::{DateTime, NaiveDate, NaiveDateTime, SubsecRound, TimeDelta, Utc};
 use serde_json::{Value, json};
 
 use crate::{
@@ -19,6 +19,7 @@ use crate::{
     clock::wire_time,
     config::{Config, LongWindow},
     content_type::ContentType,
+    subscriptions::View,
 };
 
 /// The continuation header (reference, "Pagination").
@@ -75,12 +76,14 @@ impl Window {
         };
         let (start, end) = match (time("startTime", "starttime")?, time("endTime", "endtime")?) {
             (None, None) => {
-                let start = now - TimeDelta::hours(24);
+                // To the second, as the next page repeats it, and with this second.
+                let end = now.trunc_subsecs(0) + TimeDelta::seconds(1);
+                let start = end - TimeDelta::hours(24);
                 let text = |time: DateTime<Utc>| time.format("%Y-%m-%dT%H:%M:%S").to_string();
                 return Ok(Self {
                     start,
-                    end: now,
-                    texts: (text(start), text(now)),
+                    end,
+                    texts: (text(start), text(end)),
                 });
             }
             (Some(start), Some(end)) => (start, end),
@@ -93,9 +96,11 @@ impl Window {
         };
         let length = window.end - window.start;
         let day = TimeDelta::hours(24);
+        // The next page of the implied window is exactly a day, and good.
+        let is_first = !query.contains_key("nextpage");
         if length <= TimeDelta::zero()
             || window.start < now - TimeDelta::days(7)
-            || (length == day && config.reject_exactly_24_hours)
+            || (length == day && is_first && config.reject_exactly_24_hours)
         {
             return Err(bad_window());
         }
@@ -199,38 +204,18 @@ pub(crate) fn content(call: &Call<'_>) -> Result<Answer, ApiError> {
         },
     };
     let faults = &call.faults.pages;
-    let empty = !page.was_empty && faults.empty > 0.0 && call.draw("empty page").hit(faults.empty);
-    let (blobs, next) = if empty {
-        (
-            Vec::new(),
-            Some(NextPage {
-                was_empty: true,
-                ..page
-            }),
-        )
-    } else {
-        let feed = call
-            .tenant
-            .feed
-            .read()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        let size = call.state.config.page_size.max(1);
-        let shown = |blob: &Blob| view.shows(blob, call.now);
-        let (blobs, last) = feed.page(
-            content_type,
-            (window.start, window.end),
-            page.after,
-            size,
-            shown,
-        );
-        (
-            blobs,
-            last.map(|last| NextPage {
-                after: Some(last),
-                was_empty: false,
-            }),
-        )
-    };
+    let (blobs, next) =
+        if !page.was_empty && faults.empty > 0.0 && call.draw("empty page").hit(faults.empty) {
+            (
+                Vec::new(),
+                Some(NextPage {
+                    was_empty: true,
+                    ..page
+                }),
+            )
+        } else {
+            blobs(call, content_type, &window, page.after, &view)
+        };
     let mut chance = call.draw("repeated entry");
     let rows: Vec<Value> = blobs
         .iter()
@@ -246,6 +231,29 @@ pub(crate) fn content(call: &Call<'_>) -> Result<Answer, ApiError> {
         answer = answer.with(NEXT_PAGE, &url);
     }
     Ok(answer)
+}
+
+/// The blobs of a page, and where the next one starts.
+fn blobs(
+    call: &Call<'_>,
+    content_type: ContentType,
+    window: &Window,
+    after: Option<Cursor>,
+    view: &View,
+) -> (Vec<Arc<Blob>>, Option<NextPage>) {
+    let feed = call
+        .tenant
+        .feed
+        .read()
+        .unwrap_or_else(PoisonError::into_inner);
+    let size = call.state.config.page_size.max(1);
+    let shown = |blob: &Blob| view.shows(blob, call.now);
+    let (blobs, last) = feed.page(content_type, (window.start, window.end), after, size, shown);
+    let next = last.map(|last| NextPage {
+        after: Some(last),
+        was_empty: false,
+    });
+    (blobs, next)
 }
 
 /// What a listing says of a blob.

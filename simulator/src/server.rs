@@ -138,7 +138,7 @@ async fn ledger(Shared(state): Shared<Arc<State>>) -> Response<Body> {
 }
 
 async fn statistics(Shared(state): Shared<Arc<State>>) -> Response<Body> {
-    let body = json!(stats::stats(&state)).to_string();
+    let body = json!(stats::take(&state)).to_string();
     send(&state, Answer::json(StatusCode::OK, body))
 }
 

@@ -2,10 +2,8 @@
 //! clock, the faults, and the counts.
 
 use std::{
-    collections::{HashMap, VecDeque},
-    fs,
+    collections::VecDeque,
     io::{self, ErrorKind},
-    path::Path,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -14,21 +12,21 @@ use std::{
 
 use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
-use serde::Deserialize;
 use uuid::Uuid;
 
 use crate::{
+    attempts::Attempts,
     catalogue::{Blob, Cache, Content, Feed},
     chance::{mix, part},
     clock::Clock,
-    config::{AppConfig, Config, ExplicitBlob, Folder, Generated, Records, TenantConfig},
-    content_type::ContentType,
-    faults::{Attempts, Faults},
+    config::{AppConfig, Config, ExplicitBlob, Generated, Records, TenantConfig},
+    faults::Faults,
+    folder,
     generate::directory::Directory,
+    jwt::Signer,
     recipe::{Recipe, content_id},
     stats::Counts,
     subscriptions::Subscriptions,
-    token::Signer,
     webhook::Notification,
 };
 
@@ -174,8 +172,9 @@ impl Tenant {
         apps.extend(tenant.other_apps.iter().cloned());
         let subscriptions = Subscriptions::default();
         if tenant.subscribed {
-            apps.iter()
-                .for_each(|app| subscriptions.enable_all(&app.client_id));
+            for app in &apps {
+                subscriptions.enable_all(&app.client_id);
+            }
         }
         let made = Self {
             directory: Arc::new(Directory::new(config.seed, &id.to_string(), &tenant.domain)),
@@ -215,7 +214,7 @@ impl Tenant {
                     self.recipe((config.seed, 0), generated.clone(), &config.faults, anchor);
                 bake(&Arc::new(recipe), life)
             }
-            Records::Folder(folder) => given(read_folder(folder, anchor)?, anchor),
+            Records::Folder(folder) => given(folder::read(folder, anchor)?, anchor),
             Records::Explicit(blobs) => given(blobs.clone(), anchor - TimeDelta::hours(1)),
         })
     }
@@ -253,6 +252,12 @@ impl Tenant {
             .unwrap_or_else(PoisonError::into_inner)
             .find(id)
             .cloned()
+    }
+
+    /// The blobs that were added after the first `known`.
+    pub(crate) fn blobs_after(&self, known: usize) -> Vec<Arc<Blob>> {
+        let feed = self.feed.read().unwrap_or_else(PoisonError::into_inner);
+        feed.all()[known..].to_vec()
     }
 
     /// Every blob there is or will be.
@@ -325,74 +330,6 @@ fn bake(recipe: &Arc<Recipe>, life: TimeDelta) -> Vec<Arc<Blob>> {
         }
     }
     blobs
-}
-
-/// What is needed to put a record into its feed.
-#[derive(Deserialize)]
-struct Placed {
-    #[serde(rename = "RecordType", default)]
-    record_type: serde_json::Value,
-    #[serde(rename = "Workload", default)]
-    workload: serde_json::Value,
-}
-
-fn feed_of(record: &str) -> ContentType {
-    serde_json::from_str::<Placed>(record).map_or(ContentType::General, |placed| {
-        let number = placed.record_type.as_i64();
-        let number = number.or_else(|| placed.record_type.as_str()?.parse().ok());
-        ContentType::of_record(number, placed.workload.as_str().unwrap_or_default())
-    })
-}
-
-fn read_folder(folder: &Folder, anchor: DateTime<Utc>) -> io::Result<Vec<ExplicitBlob>> {
-    let mut records: HashMap<ContentType, Vec<String>> = HashMap::new();
-    for path in files_below(&folder.path)? {
-        for line in fs::read_to_string(&path)?
-            .lines()
-            .filter(|line| !line.trim().is_empty())
-        {
-            records
-                .entry(feed_of(line))
-                .or_default()
-                .push(line.to_owned());
-        }
-    }
-    let size = folder.records_per_blob.max(1);
-    let mut blobs: Vec<ExplicitBlob> = ContentType::ALL
-        .into_iter()
-        .flat_map(|it| {
-            let records = records.remove(&it).unwrap_or_default();
-            records
-                .chunks(size)
-                .map(|chunk| ExplicitBlob::new(it, chunk.to_vec()))
-                .collect::<Vec<_>>()
-        })
-        .collect();
-    let step = folder.days * 86_400_000.0 / (blobs.len() + 1) as f64;
-    for (place, blob) in blobs.iter_mut().rev().enumerate() {
-        blob.created = Some(anchor - TimeDelta::milliseconds((step * (place + 1) as f64) as i64));
-    }
-    Ok(blobs)
-}
-
-fn files_below(folder: &Path) -> io::Result<Vec<std::path::PathBuf>> {
-    let mut files = Vec::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder)? {
-            let path = entry?.path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path
-                .extension()
-                .is_some_and(|extension| extension == "ndjson")
-            {
-                files.push(path);
-            }
-        }
-    }
-    files.sort();
-    Ok(files)
 }
 
 /// Compresses every blob that fits into the cache, on all processors.

@@ -78,10 +78,10 @@ impl Stats {
 }
 
 /// Takes stock.
-pub(crate) fn stats(state: &State) -> Stats {
+pub(crate) fn take(state: &State) -> Stats {
     let counts = &state.counts;
     let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    let mut stats = Stats {
+    let mut so_far = Stats {
         requests: lock(&counts.requests).clone(),
         bytes: read(&counts.bytes),
         tokens_issued: read(&counts.tokens_issued),
@@ -92,12 +92,12 @@ pub(crate) fn stats(state: &State) -> Stats {
         ..Stats::default()
     };
     for blob in state.tenants.iter().flat_map(crate::state::Tenant::blobs) {
-        stats.blobs += 1;
-        stats.blobs_listed += u64::from(blob.listed.load(Ordering::Relaxed) > 0);
+        so_far.blobs += 1;
+        so_far.blobs_listed += u64::from(blob.listed.load(Ordering::Relaxed) > 0);
         let served = blob.served.load(Ordering::Relaxed);
         if served > 0 {
-            *stats.blobs_served.entry(served).or_default() += 1;
+            *so_far.blobs_served.entry(served).or_default() += 1;
         }
     }
-    stats
+    so_far
 }

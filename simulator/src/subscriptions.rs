@@ -63,6 +63,17 @@ impl View {
     }
 }
 
+/// What a start does to the webhook.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Hook {
+    /// Nothing: a start without a body leaves it as it is.
+    Keep,
+    /// Takes it away.
+    Remove,
+    /// Puts this one in its place.
+    Set(Webhook),
+}
+
 /// What a start asks for.
 #[derive(Debug, Default, Deserialize)]
 struct StartBody {
@@ -133,13 +144,13 @@ impl Subscriptions {
         }
     }
 
-    /// Starts a subscription, or changes its webhook.
+    /// Starts a subscription, or changes its webhook: to another, to none, or not at all.
     pub(crate) fn start(
         &self,
         config: &Config,
         app: &str,
         content_type: ContentType,
-        webhook: Option<Webhook>,
+        hook: Hook,
         now: DateTime<Utc>,
     ) -> Result<Value, ApiError> {
         let mut all = lock(&self.0);
@@ -161,11 +172,12 @@ impl Subscriptions {
                 "Too many requests. Method=StartSubscription",
             ));
         }
-        let unchanged = match (&webhook, &subscription.webhook) {
-            (None, _) => true,
-            (Some(wanted), Some(present)) => wanted == present,
-            (Some(_), None) => false,
+        let wanted = match hook {
+            Hook::Keep => subscription.webhook.clone(),
+            Hook::Remove => None,
+            Hook::Set(webhook) => Some(webhook),
         };
+        let unchanged = wanted == subscription.webhook;
         if subscription.status == Status::Enabled && unchanged {
             return Err(ApiError::new(
                 "AF20024",
@@ -177,9 +189,7 @@ impl Subscriptions {
         }
         subscription.status = Status::Enabled;
         subscription.last_start = Some(now);
-        if webhook.is_some() {
-            subscription.webhook = webhook;
-        }
+        subscription.webhook = wanted;
         Ok(
             json!({"contentType": content_type.name(), "status": "enabled", "webhook": subscription.webhook}),
         )

@@ -95,9 +95,11 @@ async fn post(address: &str, headers: &[(&str, &str)], body: &str) -> io::Result
         url.path()
     );
     for (name, value) in headers {
-        request.push_str(&format!("{name}: {value}\r\n"));
+        let line = format!("{name}: {value}\r\n");
+        request.push_str(&line);
     }
-    request.push_str(&format!("Content-Length: {}\r\n\r\n{body}", body.len()));
+    let end = format!("Content-Length: {}\r\n\r\n{body}", body.len());
+    request.push_str(&end);
     let exchange = async {
         let mut stream = TcpStream::connect((host, port)).await?;
         stream.write_all(request.as_bytes()).await?;
@@ -123,38 +125,56 @@ struct Queue {
     failures: u32,
 }
 
+/// The blobs of a tenant that no webhook was told of yet.
+struct Horizon {
+    known: usize,
+    waiting: Vec<Arc<Blob>>,
+}
+
+impl Horizon {
+    /// Blobs that have appeared since the last call.
+    fn risen(&mut self, tenant: &Tenant, now: DateTime<Utc>) -> Vec<Arc<Blob>> {
+        let new = tenant.blobs_after(self.known);
+        self.known += new.len();
+        self.waiting.extend(new);
+        let (risen, waiting) = self
+            .waiting
+            .drain(..)
+            .partition(|blob| blob.visible_at <= now);
+        self.waiting = waiting;
+        risen
+    }
+}
+
 /// Tells the webhooks of every blob that appears, until the simulator stops.
 pub(crate) async fn notify(state: Arc<State>) {
     let mut queues: HashMap<(Uuid, String, ContentType), Queue> = HashMap::new();
-    let mut last = state.clock.now();
+    let mut horizons: Vec<Horizon> = Vec::new();
+    for tenant in &state.tenants {
+        let mut horizon = Horizon {
+            known: 0,
+            waiting: Vec::new(),
+        };
+        // What is there at the start is old.
+        horizon.risen(tenant, state.clock.now());
+        horizons.push(horizon);
+    }
     let mut ticks = tokio::time::interval(Duration::from_millis(200));
     loop {
         ticks.tick().await;
         let now = state.clock.now();
-        for tenant in &state.tenants {
-            let webhooks = tenant.subscriptions.webhooks(now);
-            if webhooks.is_empty() {
-                continue;
-            }
-            let fresh: Vec<Arc<Blob>> = tenant
-                .blobs()
-                .into_iter()
-                .filter(|blob| blob.visible_at > last && blob.visible_at <= now)
-                .collect();
-            for (app, content_type, webhook) in webhooks {
-                let queue = queues
-                    .entry((tenant.id, app.clone(), content_type))
-                    .or_default();
-                queue.blobs.extend(
-                    fresh
-                        .iter()
-                        .filter(|blob| blob.content_type == content_type)
-                        .cloned(),
-                );
+        for (tenant, horizon) in state.tenants.iter().zip(&mut horizons) {
+            let fresh = horizon.risen(tenant, now);
+            for (app, content_type, webhook) in tenant.subscriptions.webhooks(now) {
+                let key = (tenant.id, app.clone(), content_type);
+                let queue = queues.entry(key).or_default();
+                let theirs = fresh
+                    .iter()
+                    .filter(|blob| blob.content_type == content_type);
+                queue.blobs.extend(theirs.cloned());
                 deliver(&state, tenant, (&app, content_type, &webhook), queue, now).await;
             }
         }
-        last = now;
     }
 }
 

@@ -137,9 +137,11 @@ impl Config {
         environment: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self> {
         let label = path.display().to_string();
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| Error::config(format!("{label}: cannot be read")).with_cause(error))?;
-        Self::build(&label, path, &text, environment)
+        let unreadable = || Error::config(format!("{label}: cannot be read"));
+        let text = std::fs::read_to_string(path).map_err(|error| unreadable().with_cause(error))?;
+        // Absolute, so that what is shown later means the same wherever it is read.
+        let path = std::path::absolute(path).map_err(|error| unreadable().with_cause(error))?;
+        Self::build(&label, &path, &text, environment)
     }
 
     /// The configuration of TOML text alone, as if it were `config.toml` in `dir`.

@@ -15,7 +15,7 @@ const CHUNK_IDS: usize = 160;
 /// One run. Its ids never change.
 #[derive(Debug)]
 pub(crate) struct Run {
-    run: i64,
+    number: i64,
     written_at: i64,
     descriptor: Vec<u8>,
     fingerprints: Vec<u8>,
@@ -41,7 +41,7 @@ impl Run {
             "INSERT INTO id_runs (day, written_at, descriptor, fingerprints) VALUES (?1, ?2, ?3, ?4)",
             params![day, written_at, descriptor, fingerprints],
         ))?;
-        let run = conn.last_insert_rowid();
+        let number = conn.last_insert_rowid();
         let mut insert = sql(
             conn.prepare_cached("INSERT INTO id_chunks (run, first, ids) VALUES (?1, ?2, ?3)")
         )?;
@@ -58,11 +58,11 @@ impl Run {
                 bytes.extend_from_slice(&identity.to_be_bytes());
                 bytes.extend_from_slice(&value.to_be_bytes());
             }
-            sql(insert.execute(params![run, lead(chunk[0].0), bytes]))?;
+            sql(insert.execute(params![number, lead(chunk[0].0), bytes]))?;
             rest = tail;
         }
         Ok(Self {
-            run,
+            number,
             written_at,
             descriptor,
             fingerprints,
@@ -81,7 +81,7 @@ impl Run {
                 "SELECT ids FROM id_chunks WHERE run = ?1 AND first <= ?2 ORDER BY first DESC LIMIT 1",
             )
             .and_then(|mut find| {
-                find.query_row(params![self.run, lead(identity)], |row| row.get(0)).optional()
+                find.query_row(params![self.number, lead(identity)], |row| row.get(0)).optional()
             }))?;
         Ok(parse_ids(&ids.unwrap_or_default())
             .filter(|(known, _)| *known == identity)
@@ -103,7 +103,7 @@ pub(super) fn load(conn: &Connection) -> Result<BTreeMap<i32, Vec<Run>>> {
     let mut rows = sql(select.query([]))?;
     while let Some(row) = sql(rows.next())? {
         runs.entry(sql(row.get(0))?).or_default().push(Run {
-            run: sql(row.get(1))?,
+            number: sql(row.get(1))?,
             written_at: sql(row.get(2))?,
             descriptor: sql(row.get(3))?,
             fingerprints: sql(row.get(4))?,
@@ -127,7 +127,7 @@ fn key(identity: u128) -> u64 {
     identity as u64
 }
 
-/// The leading bits of an identity, in an order that SQLite's signed integers keep.
+/// The leading bits of an identity, in an order that `SQLite`'s signed integers keep.
 fn lead(identity: u128) -> i64 {
     ((identity >> 64) as u64 ^ (1 << 63)) as i64
 }

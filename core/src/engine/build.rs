@@ -182,6 +182,8 @@ impl<'a> Parts<'a> {
     /// Every sink.
     pub(super) fn sinks(&self) -> Result<Vec<BuiltSink<'a>>> {
         let http = http::client()?;
+        #[allow(clippy::redundant_closure_for_method_calls)]
+        // the method alone has one lifetime too few
         let filters = self.with_builder(|builder| builder.filters())?;
         let build = |sink: &'a config::Sink| {
             let chain = sink.filters.iter().filter_map(|name| filters.get(name));

@@ -200,6 +200,7 @@ impl UnitWriter {
     pub fn write(&mut self, body: &[u8]) -> Result<()> {
         self.grow(body.len())?;
         self.cutter.write(body);
+        fail::fail_point!("intake::cut");
         Ok(())
     }
 

@@ -70,9 +70,10 @@ impl Engine {
         };
         let sources = parts.sources()?;
         let sinks = parts.sinks()?;
-        let listener = match config.admin.enabled {
-            true => Some(admin::bind(config.admin.listen).await?),
-            false => None,
+        let listener = if config.admin.enabled {
+            Some(admin::bind(config.admin.listen).await?)
+        } else {
+            None
         };
         let tenants = config
             .tenants

@@ -7,13 +7,13 @@ use rand::RngExt;
 use crate::error::{Error, Kind};
 
 /// Shortest and longest wait after an outage.
-const UNAVAILABLE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(300));
+const UNAVAILABLE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(5));
 /// Throttling: starts as soon, but must be able to wait out an hour of it.
-const THROTTLED: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(600));
+const THROTTLED: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(10));
 /// Refused credentials and configuration that only a person can mend; somebody may be mending it now.
-const REFUSED: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(3600));
+const REFUSED: (Duration, Duration) = (Duration::from_secs(5), Duration::from_hours(1));
 /// No peer may keep us waiting longer than this, whatever it asks for.
-const LONGEST: Duration = Duration::from_secs(6 * 3600);
+const LONGEST: Duration = Duration::from_hours(6);
 
 /// The wait before try number `attempt` (from 1) after `error`: the peer's wish, or exponential back-off with jitter.
 pub(crate) fn wait(error: &Error, attempt: u32) -> Duration {

@@ -73,20 +73,20 @@ impl Worker {
                     return Ok(());
                 }
                 tokio::select! {
-                    changed = changes.changed() => if changed.is_err() { return Ok(()) },
+                    woken = changes.changed() => if woken.is_err() { return Ok(()) },
                     () = self.drain.cancelled() => {}
                 }
                 continue;
             };
             turn += 1;
             last_lane = lane;
-            let batches = self
+            let found = self
                 .persist("reading the journal", || {
                     self.journal
                         .read(lane, cursor, self.batch_events, self.batch_bytes)
                 })
                 .await?;
-            if let Some(work) = self.prepare(lane, &batches) {
+            if let Some(work) = self.prepare(lane, &found) {
                 self.deal_with(work).await?;
             } else {
                 // Freed or detached meanwhile; the cursor will tell.

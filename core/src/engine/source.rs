@@ -49,6 +49,10 @@ impl Gate {
         });
     }
 
+    fn is_closed(&self) -> bool {
+        *self.0.borrow() > Instant::now()
+    }
+
     async fn wait(&self) {
         loop {
             let until = *self.0.borrow();
@@ -175,7 +179,7 @@ impl Runner {
     /// Starts fetches up to the tenant's limit: live units first, but never only live ones while a backlog waits.
     /// Returns when to look again.
     async fn fill(&self, fetches: &mut Fetches) -> Result<Duration> {
-        let mut next_due = Duration::from_secs(60);
+        let mut next_due = Duration::from_mins(1);
         for (kind, queue) in [
             (LaneKind::Live, &mut fetches.live),
             (LaneKind::CatchUp, &mut fetches.catch_up),
@@ -253,25 +257,25 @@ impl Runner {
             }
             Err(error) => error,
         };
-        fetches.streak += 1;
+        // What fails while the source waits already belongs to the same round of failures.
+        fetches.streak += u32::from(!gate.is_closed());
         let doing = format!("fetching {} failed", due.unit.id);
         self.note(&doing, &error, due.attempts + 1);
-        let gone = matches!(error.kind(), Kind::Lost | Kind::Rejected)
-            || (error.kind() == Kind::Unavailable && self.clock.now() >= due.unit.expires);
+        let expired = error.kind() == Kind::Unavailable && self.clock.now() >= due.unit.expires;
         let (journal, stream) = (self.intake.journal(), self.intake.stream());
-        let wait = retry::wait(&error, due.attempts + 1);
-        let recorded = if gone {
+        let recorded = if expired || matches!(error.kind(), Kind::Lost | Kind::Rejected) {
             self.metrics.units_lost.with_label_values(&labels).inc();
             tracing::error!(
                 source = name, tenant, content_type = %due.unit.content_type, blob = %due.unit.id,
                 "content is lost: {error}"
             );
             journal.lose(stream, &due.unit, error.to_string()).await
-        } else if matches!(error.kind(), Kind::Throttled | Kind::Auth | Kind::Config) {
+        } else if error.kind() == Kind::Throttled {
             // Not this unit's fault: it keeps its place.
             gate.pause(retry::wait(&error, fetches.streak));
             Ok(())
         } else {
+            // Its own fault until many fail in a row: one bad unit holds up no other.
             self.metrics
                 .retries
                 .with_label_values(&[component, name, tenant])
@@ -279,6 +283,7 @@ impl Runner {
             if fetches.streak >= STREAK {
                 gate.pause(retry::wait(&error, fetches.streak - STREAK + 1));
             }
+            let wait = retry::wait(&error, due.attempts + 1);
             journal
                 .put_off(stream, &due.unit, wait, error.to_string())
                 .await

@@ -150,7 +150,7 @@ fn judge(state: &State, tenant: &str, max_bytes: u64) -> Room {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::journal::state::{LaneState, SinkState};
+    use crate::journal::state::LaneState;
     use crate::plugin::LaneKind;
 
     fn state(bytes: &[u64], required: bool) -> State {
@@ -169,10 +169,7 @@ mod tests {
                 bytes: *bytes,
             };
             state.lanes.insert(lane, known);
-            let sink = state
-                .sinks
-                .entry("s".into())
-                .or_insert_with(SinkState::default);
+            let sink = state.sinks.entry("s".into()).or_default();
             sink.cursors.insert(lane, 1);
             sink.required = required;
         }

@@ -10,7 +10,7 @@
 //!
 //! One thread writes (`writer`): whatever waits together shares one transaction and one fsync. Sinks that have caught
 //! up get batches from memory and never read them back. Reads hold no transaction across a delivery, which would keep
-//! SQLite's log from being checkpointed.
+//! `SQLite`'s log from being checkpointed.
 
 mod body;
 mod commit;
@@ -47,7 +47,7 @@ pub use status::{SinkStatus, Status, TenantStatus};
 pub use store::Store;
 pub use units::{Due, Stream};
 
-use state::{LaneState, Shared, SinkState, State};
+use state::{LaneState, Shared, State};
 use writer::Writer;
 
 /// A lane's number in its journal.
@@ -69,7 +69,7 @@ impl Default for Limits {
         Self {
             max_bytes: 10 << 30,
             handover_bytes: 8 << 20,
-            orphan_grace: std::time::Duration::from_secs(7 * 86_400),
+            orphan_grace: std::time::Duration::from_hours(7 * 24),
         }
     }
 }
@@ -315,7 +315,7 @@ fn load_state(conn: &Connection) -> Result<State> {
         state
             .sinks
             .entry(sql(row.get::<_, String>(0))?.into())
-            .or_insert_with(SinkState::default)
+            .or_default()
             .cursors
             .insert(sql(row.get(1))?, sql(row.get::<_, i64>(2))? as u64);
     }
@@ -337,7 +337,7 @@ fn stored_kind(kind: LaneKind) -> i64 {
     }
 }
 
-/// Turns SQLite's errors into ours: a full or failing disk may pass, a damaged file will not.
+/// Turns `SQLite`'s errors into ours: a full or failing disk may pass, a damaged file will not.
 pub(crate) fn sql<T>(result: rusqlite::Result<T>) -> Result<T> {
     use rusqlite::ErrorCode;
     result.map_err(|error| match error.sqlite_error_code() {

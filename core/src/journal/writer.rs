@@ -16,6 +16,9 @@ const QUEUE: usize = 32;
 /// Jobs in one transaction: enough to share the fsync, few enough to keep its latency and size small.
 const GROUP: usize = 64;
 
+/// Changes the state in memory.
+type Change = Box<dyn FnOnce(&mut State) + Send>;
+
 /// An open transaction, as a job sees it.
 pub(super) struct Tx<'a> {
     pub(super) conn: &'a Connection,
@@ -23,7 +26,7 @@ pub(super) struct Tx<'a> {
     pub(super) fingerprinter: Fingerprinter,
     pub(super) compressor: &'a mut zstd::bulk::Compressor<'static>,
     pub(super) now_ms: i64,
-    after: Vec<Box<dyn FnOnce(&mut State) + Send>>,
+    after: Vec<Change>,
 }
 
 impl Tx<'_> {
@@ -134,7 +137,10 @@ impl Thread {
             error.to_string()
         });
         for answer in answers {
-            answer(fate.as_ref().map(|()| ()).map_err(String::as_str));
+            answer(match &fate {
+                Ok(()) => Ok(()),
+                Err(why) => Err(why),
+            });
         }
     }
 

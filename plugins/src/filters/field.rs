@@ -63,8 +63,8 @@ struct Field(Condition);
 
 /// Builds a `field` filter.
 pub(crate) fn build(context: Context) -> Result<Box<dyn Filter>> {
-    let config = context.options.parse()?;
-    let condition = Compiler(&context.options).table("", config)?;
+    let Context { options, .. } = context;
+    let condition = Compiler(&options).table("", options.parse()?)?;
     Ok(Box::new(Field(condition)))
 }
 

@@ -31,19 +31,15 @@ struct Operation {
 
 /// Builds an `operation` filter.
 pub(crate) fn build(context: Context) -> Result<Box<dyn Filter>> {
-    let config: Config = context.options.parse()?;
+    let Context { options, .. } = context;
+    let config: Config = options.parse()?;
     if config.include.is_none() && config.exclude.is_none() {
-        return Err(context
-            .options
-            .invalid("include", "`include`, `exclude` or both", "neither"));
+        return Err(options.invalid("include", "`include`, `exclude` or both", "neither"));
     }
     let names = |key: &str, list: Option<Values<String>>| {
         list.map(|Values(list)| {
-            Names::new(list.iter().map(String::as_str)).ok_or_else(|| {
-                context
-                    .options
-                    .invalid(key, "names of operations", "an empty list or name")
-            })
+            Names::new(list.iter().map(String::as_str))
+                .ok_or_else(|| options.invalid(key, "names of operations", "an empty list or name"))
         })
         .transpose()
     };

@@ -93,7 +93,8 @@ impl Api {
 
     /// Makes a call and returns the answer if it is a success; its body is still to be read.
     ///
-    /// A token that is refused, or that lacks a permission it may have been granted since, is replaced once.
+    /// A token that is refused, or that lacks a permission it may have been granted since, is replaced once, and the
+    /// call made once more.
     pub(crate) async fn send(
         &self,
         operation: &'static str,
@@ -130,9 +131,9 @@ impl Api {
             if !renewable || replaced {
                 return Err(error);
             }
-            match self.tokens.replace(&token).await? {
-                Some(fresh) => token = fresh,
-                None => return Err(error),
+            // Without a replacement the token is new: the refusal may be a whim, so the call is made once more.
+            if let Some(fresh) = self.tokens.replace(&token).await? {
+                token = fresh;
             }
             replaced = true;
         }

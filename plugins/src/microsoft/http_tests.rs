@@ -122,8 +122,23 @@ async fn a_service_that_refuses_every_token_gets_two() {
                 .unwrap_err();
             assert_eq!(error.kind(), Kind::Auth);
         }
-        assert_eq!(peer.token_requests(), 2);
+        assert_eq!((peer.token_requests(), peer.calls().len()), (2, 6));
     }
+}
+
+#[tokio::test]
+async fn a_whim_of_the_service_does_not_cost_a_token_each() {
+    let calls = std::sync::atomic::AtomicUsize::new(0);
+    let peer = with_tokens(move |_| match calls.fetch_add(1, Ordering::SeqCst) % 2 {
+        0 => Reply::new(401, ""),
+        _ => Reply::ok("[]"),
+    })
+    .await;
+    let api = api(&peer);
+    for _ in 0..3 {
+        api.send("list", Call::Get, url(&peer, "/x")).await.unwrap();
+    }
+    assert_eq!(peer.token_requests(), 2);
 }
 
 #[tokio::test]

@@ -159,7 +159,7 @@ impl Tokens {
                 }
                 self.meter.request("token", refusal.kind.as_str());
                 let error = refusal.to_error();
-                let holds = refusal.retry_after.unwrap_or_default().max(REFUSAL_HOLDS);
+                let holds = refusal.retry_after.unwrap_or(REFUSAL_HOLDS);
                 *asking = Some((Instant::now() + holds, refusal));
                 Err(error)
             }

@@ -39,8 +39,9 @@ struct Lines {
 
 /// Builds a `stdout` sink.
 pub(crate) fn build(context: Context) -> Result<Box<dyn Sink>> {
-    let config: Config = context.options.parse()?;
-    Ok(Box::new(Stdout::new(config.format, Box::new(io::stdout()))))
+    let Context { options, .. } = context;
+    let Config { format } = options.parse()?;
+    Ok(Box::new(Stdout::new(format, Box::new(io::stdout()))))
 }
 
 impl Stdout {

@@ -150,7 +150,7 @@ pub(crate) struct Flow {
     pub(crate) connectors: String,
 }
 
-/// A SharePoint site.
+/// A `SharePoint` site.
 pub(crate) struct Site {
     pub(crate) path: &'static str,
     pub(crate) id: u128,

@@ -17,9 +17,9 @@ const APPLICATIONS: [&str; 5] = [
 /// Writes one of them.
 pub(super) fn write(draft: &mut Draft<'_>, object: &mut Object<'_>) {
     if draft.chance.hit(0.7) {
-        sign_in(draft, object)
+        sign_in(draft, object);
     } else {
-        change(draft, object)
+        change(draft, object);
     }
 }
 
@@ -113,28 +113,7 @@ fn change(draft: &mut Draft<'_>, object: &mut Object<'_>) {
         );
         list.named("extendedAuditEventCategory", "User");
     });
-    let old = draft.chance.below(10_000);
-    object.array("ModifiedProperties", |list| {
-        modified(
-            list,
-            "StrongAuthenticationMethod",
-            "[]",
-            &format!("[{{\"MethodType\":6,\"Default\":true,\"Code\":{old}}}]"),
-        );
-        modified(
-            list,
-            "DisplayName",
-            "[\r\n  \"old\"\r\n]",
-            &format!("[\r\n  \"{}\"\r\n]", target.display_name),
-        );
-        modified(
-            list,
-            "Included Updated Properties",
-            "",
-            "StrongAuthenticationMethod, DisplayName",
-        );
-        modified(list, "TargetId.UserType", "", "Member");
-    });
+    modifications(draft, object, &target.display_name);
     object.array("Actor", |list| {
         identity(list, &user.principal_name, 5);
         identity(list, &user.puid, 3);
@@ -155,6 +134,32 @@ fn change(draft: &mut Draft<'_>, object: &mut Object<'_>) {
         identity(list, &target.puid, 3);
     });
     object.text("TargetContextId", &draft.scene.tenant);
+}
+
+/// Properties whose values are JSON in text.
+fn modifications(draft: &mut Draft<'_>, object: &mut Object<'_>, name: &str) {
+    let old = draft.chance.below(10_000);
+    object.array("ModifiedProperties", |list| {
+        modified(
+            list,
+            "StrongAuthenticationMethod",
+            "[]",
+            &format!("[{{\"MethodType\":6,\"Default\":true,\"Code\":{old}}}]"),
+        );
+        modified(
+            list,
+            "DisplayName",
+            "[\r\n  \"old\"\r\n]",
+            &format!("[\r\n  \"{name}\"\r\n]"),
+        );
+        modified(
+            list,
+            "Included Updated Properties",
+            "",
+            "StrongAuthenticationMethod, DisplayName",
+        );
+        modified(list, "TargetId.UserType", "", "Member");
+    });
 }
 
 fn identity(list: &mut Array<'_>, id: &str, kind: i64) {

@@ -81,15 +81,15 @@ fn server(draft: &mut Draft<'_>, object: &mut Object<'_>) {
     );
 }
 
-/// What all mailbox records have in common.
-fn mailbox(draft: &mut Draft<'_>, object: &mut Object<'_>) {
+/// What all mailbox records have in common. `ExternalAccess` is text in some aggregated ones.
+fn mailbox(draft: &mut Draft<'_>, object: &mut Object<'_>, text_share: f64) {
     let user = draft.user;
     object.text("AppId", OFFICE);
     object.text("ClientAppId", OFFICE);
     object.text("ClientIPAddress", &user.address);
     object.text("ClientInfoString", CLIENT);
     draft.any_guid(object, "ClientRequestId");
-    if draft.chance.hit(0.3) {
+    if draft.chance.hit(text_share) {
         object.text("ExternalAccess", "False");
     } else {
         object.flag("ExternalAccess", false);
@@ -127,7 +127,7 @@ fn item(draft: &mut Draft<'_>, object: &mut Object<'_>) {
             object_id: None,
         },
     );
-    mailbox(draft, object);
+    mailbox(draft, object, 0.0);
     let (id, folder) = (item_id(draft), item_id(draft));
     let subject = *draft.chance.pick(&SUBJECTS);
     let size = draft.chance.below(90_000);
@@ -188,7 +188,7 @@ fn aggregated(draft: &mut Draft<'_>, object: &mut Object<'_>) {
         context.text("IssuedAtTime", &issued);
         context.text("UniqueTokenId", &token[..22]);
     });
-    mailbox(draft, object);
+    mailbox(draft, object, 0.3);
     object.array("OperationProperties", |list| {
         list.named("MailAccessType", "Bind");
         list.named("IsThrottled", "False");

@@ -7,6 +7,7 @@
 pub(crate) mod directory;
 mod entra;
 mod exchange;
+mod hostile;
 pub(crate) mod json;
 mod odd;
 mod power_platform;
@@ -23,6 +24,7 @@ use crate::{
     content_type::ContentType,
     generate::{
         directory::{Directory, User},
+        hostile::Hostile,
         json::{Object, guid_text},
         odd::Odd,
     },
@@ -36,6 +38,7 @@ pub(crate) struct Scene {
     pub(crate) directory: Arc<Directory>,
     pub(crate) oddities: f64,
     pub(crate) huge_records: f64,
+    pub(crate) hostile_records: f64,
 }
 
 /// Which record to make.
@@ -79,7 +82,9 @@ impl Scene {
         let mut chance = Chance::of(&[self.seed, part(&self.tenant), wanted.number]);
         let odd = Odd::draw(&mut chance, self.oddities);
         let huge = chance.hit(self.huge_records);
+        let hostile = Hostile::draw(&mut chance, self.hostile_records);
         let escape_slashes = chance.hit(0.6);
+        let start = out.len();
         let draft = &mut Draft {
             scene: self,
             created: wanted.blob_created - delay(&mut chance),
@@ -102,20 +107,25 @@ impl Scene {
             ContentType::SharePoint => sharepoint::write(draft, &mut object),
             ContentType::Dlp => protection::write(draft, &mut object),
             ContentType::General if draft.chance.hit(0.62) => {
-                power_platform::write(draft, &mut object)
+                power_platform::write(draft, &mut object);
             }
             ContentType::General => teams::write(draft, &mut object),
         }
-        draft.finish(
-            &mut object,
-            if huge { 300 << 10 } else { wanted.filler_bytes },
-        );
-        object.close();
-        Meta {
-            identified: odd != Odd::MissingTime
-                && draft.id.as_deref().is_some_and(|id| !id.is_empty()),
-            id: draft.id.take().filter(|id| !id.is_empty()),
+        let filler_bytes = if huge { 300 << 10 } else { wanted.filler_bytes };
+        draft.finish(&mut object, filler_bytes);
+        if let Some(hostile) = hostile {
+            hostile.add(&mut object);
         }
+        object.close();
+        let id = draft.id.take().filter(|id| !id.is_empty());
+        let mut meta = Meta {
+            identified: odd != Odd::MissingTime && id.is_some(),
+            id,
+        };
+        if let Some(hostile) = hostile {
+            hostile.finish(out, start, &mut meta);
+        }
+        meta
     }
 }
 

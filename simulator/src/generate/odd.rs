@@ -28,7 +28,7 @@ pub(crate) enum Odd {
     VersionAsText,
     RepeatedKey,
     NullAddress,
-    OddKeys,
+    StrangeKeys,
     EmptyUser,
 }
 
@@ -49,7 +49,7 @@ const FREQUENCIES: [(Odd, u64); 17] = [
     (Odd::VersionAsText, 10),
     (Odd::RepeatedKey, 30),
     (Odd::NullAddress, 30),
-    (Odd::OddKeys, 30),
+    (Odd::StrangeKeys, 30),
     (Odd::EmptyUser, 15),
 ];
 
@@ -83,10 +83,9 @@ impl Draft<'_> {
             Odd::MissingTime => return,
             Odd::TimeWithZone => text.push('Z'),
             Odd::TimeWithFraction => {
-                text.push_str(&format!(
-                    ".{:07}Z",
-                    self.created.timestamp_subsec_nanos() / 100
-                ));
+                let ticks = self.created.timestamp_subsec_nanos() / 100;
+                let fraction = format!(".{ticks:07}Z");
+                text.push_str(&fraction);
             }
             _ => {}
         }
@@ -216,7 +215,7 @@ impl Draft<'_> {
 
     /// The members that some records have at their end.
     pub(crate) fn finish(&mut self, object: &mut Object<'_>, filler_bytes: usize) {
-        if self.odd == Odd::OddKeys {
+        if self.odd == Odd::StrangeKeys {
             object.text("Actor@odata.type", "#Collection(Edm.String)");
             object.text("some key. with spaces", " padded ");
             object.number("Ticks", 638_000_000_000_000_000 + self.created.timestamp());

@@ -1,4 +1,4 @@
-//! Data loss prevention: SharePoint (11) and Exchange (13) (audit schema, "DLP"). The detected
+//! Data loss prevention: `SharePoint` (11) and Exchange (13) (audit schema, "DLP"). The detected
 //! values are made up; real ones are secrets.
 
 use crate::generate::{
@@ -67,7 +67,7 @@ fn policy(draft: &mut Draft<'_>, object: &mut Object<'_>) {
                     it.object("ConditionsMatched", |matched| {
                         matched.array("DocumentProperties", |_| {});
                         matched.array("OtherConditions", |list| {
-                            list.named("SensitiveInformation", "Financial")
+                            list.named("SensitiveInformation", "Financial");
                         });
                         matched.array("SensitiveInformation", |list| {
                             list.object(|found| information(found, hits, first));

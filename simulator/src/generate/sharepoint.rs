@@ -1,5 +1,5 @@
-//! SharePoint and OneDrive: files (6), sharing (14), pages and searches (4) (audit schema,
-//! "SharePoint / OneDrive").
+//! `SharePoint` and `OneDrive`: files (6), sharing (14), pages and searches (4) (audit schema,
+//! "`SharePoint` / `OneDrive`").
 
 use crate::generate::{
     Draft, Head,
@@ -102,14 +102,7 @@ fn file(draft: &mut Draft<'_>, object: &mut Object<'_>) {
         object.flag("IsManagedDevice", false);
         object.text("Platform", "WinDesktop");
     }
-    draft.any_guid(object, "CorrelationId");
-    object.text("EventSource", "SharePoint");
-    object.text("ItemType", "File");
-    object.guid("ListId", site.list);
-    draft.any_guid(object, "ListItemUniqueId");
-    object.guid("Site", site.id);
-    object.text("UserAgent", AGENT);
-    object.guid("WebId", site.web);
+    place(draft, object, site);
     drift(draft, object);
     object.number(
         "FileSizeBytes",
@@ -119,6 +112,18 @@ fn file(draft: &mut Draft<'_>, object: &mut Object<'_>) {
     object.text("SiteUrl", &document.site_url);
     object.text("SourceFileName", &document.name);
     object.text("SourceRelativeUrl", document.folder);
+}
+
+/// Where the document is.
+fn place(draft: &mut Draft<'_>, object: &mut Object<'_>, site: &Site) {
+    draft.any_guid(object, "CorrelationId");
+    object.text("EventSource", "SharePoint");
+    object.text("ItemType", "File");
+    object.guid("ListId", site.list);
+    draft.any_guid(object, "ListItemUniqueId");
+    object.guid("Site", site.id);
+    object.text("UserAgent", AGENT);
+    object.guid("WebId", site.web);
 }
 
 /// `AppAccessContext` comes first, as on the wire.
@@ -175,15 +180,8 @@ fn sharing(draft: &mut Draft<'_>, object: &mut Object<'_>) {
         },
     );
     object.text("AuthenticationType", "FormsCookieAuth");
-    draft.any_guid(object, "CorrelationId");
-    object.text("EventSource", "SharePoint");
     object.flag("IsManagedDevice", false);
-    object.text("ItemType", "File");
-    object.guid("ListId", site.list);
-    draft.any_guid(object, "ListItemUniqueId");
-    object.guid("Site", site.id);
-    object.text("UserAgent", AGENT);
-    object.guid("WebId", site.web);
+    place(draft, object, site);
     object.text(
         "EventData",
         "<Type>Edit</Type><MembersCanShareApplied>False</MembersCanShareApplied>",

@@ -56,16 +56,7 @@ fn chat(draft: &mut Draft<'_>, object: &mut Object<'_>) {
             "GroupChat"
         },
     );
-    object.array("ExtraProperties", |list| {
-        let mut extra = |key: &str, value: &str| list.pair(("Key", "Value"), key, value);
-        extra("TimeZone", "Europe/Berlin");
-        extra("OsName", "windows");
-        extra("OsVersion", "10");
-        extra("Country", "de");
-        extra("ClientName", "skypeteams");
-        extra("ClientVersion", "27/1.0.0.2024052415");
-        extra("ClientUtcOffsetSeconds", "7200");
-    });
+    client(object);
     object.array("Members", |list| {
         for other in others {
             list.object(|member| {
@@ -80,6 +71,25 @@ fn chat(draft: &mut Draft<'_>, object: &mut Object<'_>) {
         "MessageId",
         &(1_700_000_000_000 + draft.chance.below(90_000_000_000)).to_string(),
     );
+    participants(draft, object);
+    object.text("ItemName", &thread);
+    object.text("ResourceTenantId", &draft.scene.tenant);
+}
+
+fn client(object: &mut Object<'_>) {
+    object.array("ExtraProperties", |list| {
+        let mut extra = |key: &str, value: &str| list.pair(("Key", "Value"), key, value);
+        extra("TimeZone", "Europe/Berlin");
+        extra("OsName", "windows");
+        extra("OsVersion", "10");
+        extra("Country", "de");
+        extra("ClientName", "skypeteams");
+        extra("ClientVersion", "27/1.0.0.2024052415");
+        extra("ClientUtcOffsetSeconds", "7200");
+    });
+}
+
+fn participants(draft: &Draft<'_>, object: &mut Object<'_>) {
     object.object("ParticipantInfo", |info| {
         for key in [
             "HasForeignTenantUsers",
@@ -90,15 +100,13 @@ fn chat(draft: &mut Draft<'_>, object: &mut Object<'_>) {
             info.flag(key, false);
         }
         info.array("ParticipatingDomains", |list| {
-            list.text(&draft.scene.domain)
+            list.text(&draft.scene.domain);
         });
         info.array("ParticipatingSIPDomains", |_| {});
         info.array("ParticipatingTenantIds", |list| {
-            list.text(&draft.scene.tenant)
+            list.text(&draft.scene.tenant);
         });
     });
-    object.text("ItemName", &thread);
-    object.text("ResourceTenantId", &draft.scene.tenant);
 }
 
 fn team(draft: &mut Draft<'_>, object: &mut Object<'_>) {
@@ -158,7 +166,7 @@ fn copilot(draft: &mut Draft<'_>, object: &mut Object<'_>) {
     let (thread, message) = (draft.chance.wide(), draft.chance.wide());
     object.object("CopilotEventData", |data| {
         data.array("AISystemPlugin", |list| {
-            list.pair(("Id", "Name"), "BingWebSearch", "BingWebSearch")
+            list.pair(("Id", "Name"), "BingWebSearch", "BingWebSearch");
         });
         data.array("AccessedResources", |list| {
             list.object(|it| {
@@ -177,7 +185,7 @@ fn copilot(draft: &mut Draft<'_>, object: &mut Object<'_>) {
                 ("Id", "Type"),
                 "https://teams.microsoft.com/l/meetup-join/19%3ameeting",
                 "TeamsMeeting",
-            )
+            );
         });
         data.array("MessageIds", |_| {});
         data.array("Messages", |list| {
@@ -239,7 +247,7 @@ fn form(draft: &mut Draft<'_>, object: &mut Object<'_>) {
     object.json_text("ActivityParameters", |inner| {
         inner.text("FormId", "v4j5cvGGr0GRqy180BHbR");
         inner.json_text("Details", |nested| {
-            nested.text("Question", "How \"good\" was it? 👍")
+            nested.text("Question", "How \"good\" was it? 👍");
         });
     });
     object.text("FormName", "Feedback");

@@ -5,6 +5,7 @@ use audit_exporter_simulator::{
 };
 use reqwest::{Client, Response, StatusCode, redirect::Policy};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 /// A simulator with a client, and a token for its first tenant.
 pub(crate) struct Stage {
@@ -191,4 +192,12 @@ pub(crate) fn code((status, body): &(StatusCode, Value)) -> (u16, String) {
             .unwrap_or_default()
             .to_owned(),
     )
+}
+
+/// SHA-256 in hexadecimal, as in the ledger.
+pub(crate) fn hash(bytes: &[u8]) -> String {
+    let digest = Sha256::digest(bytes);
+    digest
+        .iter()
+        .fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }

@@ -7,9 +7,8 @@ use audit_exporter_simulator::{
 };
 use chrono::{TimeDelta, Utc};
 use serde_json::value::RawValue;
-use sha2::{Digest, Sha256};
 
-use crate::client::{Stage, blobs, config, generated, record, tenant};
+use crate::client::{Stage, blobs, config, generated, hash, record, tenant};
 
 /// Hashes of the records of every blob that is listed over seven days, as served.
 async fn served(stage: &Stage) -> BTreeMap<String, Vec<String>> {
@@ -40,13 +39,6 @@ async fn served(stage: &Stage) -> BTreeMap<String, Vec<String>> {
     bodies
 }
 
-fn hash(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
-}
-
 fn expected(stage: &Stage) -> BTreeMap<String, Vec<String>> {
     let mut bodies: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for entry in stage.simulator.ledger() {
@@ -63,6 +55,25 @@ async fn every_generated_record_is_served_as_the_ledger_says() {
     let expected = expected(&stage);
     assert_eq!(expected.values().map(Vec::len).sum::<usize>(), 2_000);
     assert_eq!(served(&stage).await, expected);
+}
+
+#[tokio::test]
+async fn hostile_records_are_valid_json_and_served_as_the_ledger_says() {
+    let hostile = Generated {
+        events: 400,
+        hostile_records: 0.5,
+        ..Generated::default()
+    };
+    let stage = Stage::new(config(tenant(Records::Generated(hostile)))).await;
+    assert_eq!(served(&stage).await, expected(&stage));
+    assert!(
+        stage
+            .simulator
+            .ledger()
+            .filter(|it| it.id.is_none())
+            .count()
+            > 50
+    );
 }
 
 #[tokio::test]

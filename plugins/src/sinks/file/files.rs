@@ -4,7 +4,7 @@
 //! [`Files::confirm`] has been called. Until then the files are *unsettled*, and the next delivery first goes back:
 //! the same way that a restart goes back to the last receipt.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,7 +28,7 @@ const KEPT_NUMBERS: usize = 4096;
 pub(super) struct Files {
     router: Router,
     store: Store,
-    max_open_files: usize,
+    max_open: usize,
     /// For files that no event asks for any more; others are closed at their tenant's age.
     max_age: Duration,
     ledger: Ledger,
@@ -54,10 +54,10 @@ pub(super) struct Delivery<'a> {
 
 impl Files {
     pub(super) fn new(router: Router, store: Store) -> Self {
-        let max_open_files = router.settings().map(|settings| settings.max_open_files);
+        let max_open = router.settings().map(|settings| settings.max_open_files);
         let max_age = router.settings().map(|settings| settings.rotate_age);
         Self {
-            max_open_files: max_open_files.max().unwrap_or(1),
+            max_open: max_open.max().unwrap_or(1),
             max_age: max_age.max().unwrap_or(Duration::MAX),
             router,
             store,
@@ -190,6 +190,7 @@ impl Files {
             match OpenFile::create(name.clone(), delivery.now) {
                 Ok(file) => break file,
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                    name.number += 1;
                     self.ledger.withdraw();
                     self.save_ledger(delivery.runtime)?;
                 }
@@ -198,7 +199,9 @@ impl Files {
         };
         drop(lock);
         if self.numbers.len() >= KEPT_NUMBERS {
-            self.numbers.clear();
+            // The last receipt's names must not be used again, wherever their files are.
+            let last: HashSet<_> = self.confirmed.files.iter().map(|f| f.name.slot()).collect();
+            self.numbers.retain(|slot, _| last.contains(slot));
         }
         self.numbers.insert(slot, name.number);
         fail_point("sink::file::rotate").map_err(failed("write", &file.path))?;
@@ -207,7 +210,7 @@ impl Files {
 
     /// Closes the least recently used file if there are too many. A closed file is final.
     fn make_room(&mut self) -> Result<()> {
-        while self.open.len() >= self.max_open_files {
+        while self.open.len() >= self.max_open {
             let oldest = self.open.iter().min_by_key(|(_, file)| file.used);
             let Some(slot) = oldest.map(|(slot, _)| slot.clone()) else {
                 break;

@@ -54,6 +54,8 @@ impl Name {
 pub(super) struct Confirmed {
     pub(super) name: Name,
     pub(super) length: u64,
+    /// Tells the file from another that took its place.
+    pub(super) inode: u64,
     pub(super) opened: DateTime<Utc>,
 }
 

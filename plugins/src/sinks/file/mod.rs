@@ -25,6 +25,7 @@ mod route;
 mod template;
 #[cfg(test)]
 mod tests;
+mod value;
 
 use std::sync::Arc;
 

@@ -27,6 +27,7 @@ pub(super) struct OpenFile {
     /// When it was last used, in the sink's count of uses.
     pub(super) used: u64,
     file: File,
+    inode: u64,
     length: u64,
     unsynced: bool,
 }
@@ -45,6 +46,7 @@ impl OpenFile {
             path,
             opened: now,
             used: 0,
+            inode: file.metadata()?.ino(),
             file,
             length: 0,
             unsynced: true,
@@ -54,23 +56,32 @@ impl OpenFile {
     /// Opens a file of a receipt and cuts off what came after it. `None`, loudly, if the file is not what it was.
     pub(super) fn reopen(confirmed: &Confirmed) -> Result<Option<Self>> {
         let path = confirmed.name.path();
-        let opened = OpenOptions::new()
-            .write(true)
-            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
-            .open(&path);
-        let file = match opened {
-            Ok(file) => file,
+        let found = match fs::symlink_metadata(&path) {
+            Ok(found) => found,
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 report(&path, confirmed.length, "the file is gone");
                 return Ok(None);
             }
-            Err(error) => return Err(failed("open", &path)(error)),
+            Err(error) => return Err(failed("look at", &path)(error)),
         };
-        let found = file.metadata().map_err(failed("look at", &path))?;
         if !found.is_file() || found.len() < confirmed.length {
-            report(&path, confirmed.length, "the file is shorter");
+            report(
+                &path,
+                confirmed.length,
+                "it is shorter, or no file any more",
+            );
             return Ok(None);
         }
+        if found.len() > confirmed.length && found.ino() != confirmed.inode {
+            // What another file holds beyond our length is not ours to cut.
+            report(&path, confirmed.length, "another file has taken its place");
+            return Ok(None);
+        }
+        let file = OpenOptions::new()
+            .write(true)
+            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
+            .open(&path)
+            .map_err(failed("open", &path))?;
         if found.len() > confirmed.length {
             file.set_len(confirmed.length)
                 .and_then(|()| file.sync_all())
@@ -82,6 +93,7 @@ impl OpenFile {
             opened: confirmed.opened,
             used: 0,
             file,
+            inode: found.ino(),
             length: confirmed.length,
             unsynced: false,
         }))
@@ -92,6 +104,7 @@ impl OpenFile {
         Confirmed {
             name: self.name.clone(),
             length: self.length,
+            inode: self.inode,
             opened: self.opened,
         }
     }

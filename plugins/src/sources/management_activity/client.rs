@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use audit_exporter_core::plugin::Context;
+use audit_exporter_core::plugin::{Context, Unit};
 use audit_exporter_core::{Error, Result};
 use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -152,12 +152,20 @@ impl Client {
     }
 
     /// Operation 5: opens a content blob. Its body is still to be read.
-    pub(super) async fn content(&self, uri: &str) -> Result<Response> {
-        let url = self.handed_out(uri)?;
+    ///
+    /// An address at another host does not get the token: the tenant's own API is asked for the blob by its id.
+    pub(super) async fn content(&self, unit: &Unit) -> Result<Response> {
+        let url = match self.handed_out(&unit.locator) {
+            Ok(url) => url,
+            Err(error) => {
+                tracing::debug!(unit = %unit.id, %error, "the blob is fetched by its id");
+                self.handed_out(&self.content_uri(&unit.id))?
+            }
+        };
         self.api.send("fetch", Call::GetCompressed, url).await
     }
 
-    /// Where a blob is whose listing names only its id.
+    /// Where a blob is by its id.
     pub(super) fn content_uri(&self, id: &str) -> String {
         format!("{}audit/{id}", self.root())
     }

@@ -22,7 +22,7 @@ use super::listing;
 use super::window::{Progress, Window};
 use crate::microsoft::errors;
 
-/// After a start request, none for the same content type before this (reference: management-activity-api.md §3.1).
+/// After a start request that was accepted, none for the same content type before this (reference: management-activity-api.md §3.1).
 const START_COOL_DOWN: TimeDelta = TimeDelta::minutes(15);
 /// Subscriptions are looked at this often while all are enabled; somebody may have stopped one.
 const SUBSCRIPTIONS_EVERY: Duration = Duration::from_hours(1);
@@ -255,11 +255,9 @@ impl Lister {
                 Ok(())
             }
             Err(error) => {
-                if error.kind() != Kind::Unavailable {
-                    // Refused, so it did not start anything.
-                    let forget = |progress: &mut Progress| progress.start_requested = before;
-                    ledger.register(content_type, Vec::new(), forget).await?;
-                }
+                // It may have started all the same: the list of subscriptions is looked at before the next request.
+                let forget = |progress: &mut Progress| progress.start_requested = before;
+                ledger.register(content_type, Vec::new(), forget).await?;
                 Err(error.context("start of the subscription"))
             }
         }

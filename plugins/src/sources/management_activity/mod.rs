@@ -81,7 +81,7 @@ impl Source for ManagementActivity {
         }
         let response = self
             .client
-            .content(&unit.locator)
+            .content(unit)
             .await
             .map_err(|error| judge(unit, error, self.client.now()))?;
         body::copy(response, out).await

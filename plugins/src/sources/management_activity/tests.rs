@@ -5,7 +5,9 @@ use std::io::Write as _;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 
 use audit_exporter_core::clock::Clock;
+use audit_exporter_core::config::Tenant;
 use audit_exporter_core::engine::intake::IntakeLimits;
+use audit_exporter_core::event::AuditEvent;
 use audit_exporter_core::journal::{Closer, Journal, Limits, SinkSpec, Start};
 use audit_exporter_core::metrics::Metrics;
 use audit_exporter_core::plugin::{LaneKind, Severity};
@@ -19,6 +21,7 @@ use crate::microsoft::testing::{self, Peer, Reply, SECRET, Seen, TENANT};
 mod checking;
 mod fetching;
 mod listing;
+mod simulated;
 
 /// A source and the journal that it fills.
 struct Bench {
@@ -32,6 +35,10 @@ struct Bench {
 
 impl Bench {
     async fn new(peer: &Peer, options: &str) -> Self {
+        Self::of(testing::tenant(&peer.url, ""), options).await
+    }
+
+    async fn of(tenant: Tenant, options: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let metrics = Metrics::new().unwrap();
         let (journal, closer) = Journal::open(
@@ -41,22 +48,23 @@ impl Bench {
             metrics.clone(),
         )
         .unwrap();
-        let tenant = testing::tenant(&peer.url, "");
+        let source = source_of(tenant.clone(), options);
+        let id = Arc::clone(&tenant.id);
         let sink = SinkSpec {
             name: "all".into(),
             renamed_from: None,
             required: true,
             start: Start::Oldest,
-            tenants: vec![TENANT.into()],
+            tenants: vec![Arc::clone(&id)],
         };
-        let tenants = vec![(TENANT.into(), "contoso".into())];
+        let tenants = vec![(Arc::clone(&id), "contoso".into())];
         journal.attach(vec![sink], tenants).await.unwrap();
         let limits = IntakeLimits::default();
         let intake = Intake::open(journal.clone(), metrics, limits, tenant, "audit".into())
             .await
             .unwrap();
         Self {
-            source: source(peer, options),
+            source,
             intake,
             journal,
             options: options.to_owned(),
@@ -70,26 +78,33 @@ impl Bench {
     }
 
     /// What a restart leaves: the journal.
-    fn restart(&mut self, peer: &Peer) {
-        self.source = source(peer, &self.options);
+    fn restart(&mut self) {
+        self.source = source_of(self.intake.tenant().clone(), &self.options);
     }
 
-    /// The ids of all units that wait.
-    async fn pending(&self) -> Vec<String> {
-        let stream = self.journal.stream("audit", TENANT).await.unwrap();
-        let mut ids = Vec::new();
+    /// All units that wait.
+    async fn due(&self) -> Vec<Unit> {
+        let tenant = &self.intake.tenant().id;
+        let stream = self.journal.stream("audit", tenant).await.unwrap();
+        let mut units = Vec::new();
         for kind in [LaneKind::Live, LaneKind::CatchUp] {
             let due = self
                 .journal
                 .due(&stream, kind, HashSet::new(), 10_000)
                 .await;
-            ids.extend(
-                due.unwrap()
-                    .0
-                    .into_iter()
-                    .map(|due| due.unit.id.to_string()),
-            );
+            units.extend(due.unwrap().0.into_iter().map(|due| due.unit));
         }
+        units
+    }
+
+    /// Their ids.
+    async fn pending(&self) -> Vec<String> {
+        let mut ids: Vec<_> = self
+            .due()
+            .await
+            .iter()
+            .map(|unit| unit.id.to_string())
+            .collect();
         ids.sort();
         ids
     }
@@ -100,24 +115,26 @@ impl Bench {
         out.finish().await
     }
 
-    /// The number of batches and of events in the live lane.
-    async fn journaled(&self) -> (usize, usize) {
-        let lane = self.journal.lane(TENANT, LaneKind::Live).unwrap();
-        let (mut batches, mut events, mut after) = (0, 0, 0);
+    /// What the journal holds of a lane, batch by batch.
+    async fn journaled(&self, kind: LaneKind) -> Vec<Vec<AuditEvent>> {
+        let lane = self.journal.lane(&self.intake.tenant().id, kind).unwrap();
+        let (mut batches, mut after) = (Vec::new(), 0);
         loop {
             let read = self.journal.read(lane, after, 1000, 1 << 20).await.unwrap();
             let Some(last) = read.last() else {
-                return (batches, events);
+                return batches;
             };
             after = last.seq;
-            batches += read.len();
-            events += read.iter().map(|batch| batch.events.len()).sum::<usize>();
+            batches.extend(read.iter().map(|batch| batch.events.clone()));
         }
     }
 }
 
 fn source(peer: &Peer, options: &str) -> ManagementActivity {
-    let tenant = testing::tenant(&peer.url, "");
+    source_of(testing::tenant(&peer.url, ""), options)
+}
+
+fn source_of(tenant: Tenant, options: &str) -> ManagementActivity {
     ManagementActivity::new(&testing::context(tenant, options, Clock::system())).unwrap()
 }
 

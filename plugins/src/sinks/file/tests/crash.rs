@@ -159,6 +159,31 @@ async fn a_file_that_is_moved_or_changed_under_the_sink_is_not_continued() {
 }
 
 #[tokio::test]
+async fn another_file_in_the_place_of_one_of_ours_is_not_cut() {
+    for link in [false, true] {
+        let mut bench = Bench::new(FILE, "").await;
+        bench.deliver(&events(0..1)).await;
+        let (path, theirs) = (
+            bench.folder.path().join(FILE),
+            bench.folder.path().join("theirs"),
+        );
+        let data = [record(0, DAY, 0), record(1, DAY, 5000), String::new()].join("\n");
+        fs::write(&theirs, &data).unwrap();
+        fs::remove_file(&path).unwrap();
+        if link {
+            std::os::unix::fs::symlink(&theirs, &path).unwrap();
+        } else {
+            fs::rename(&theirs, &path).unwrap();
+        }
+        bench.crash().await;
+        assert_eq!(fs::read_to_string(&path).unwrap(), data);
+        bench.deliver(&events(2..3)).await;
+        assert_eq!(bench.ids_in("a-2.ndjson"), [2]);
+        assert_eq!(fs::read_to_string(&path).unwrap(), data);
+    }
+}
+
+#[tokio::test]
 async fn a_delivery_that_is_dropped_half_way_is_taken_back() {
     let mut bench = Bench::new("{date}.ndjson", "rotate_size = \"2kB\"").await;
     for step in 0..30 {

@@ -1,6 +1,6 @@
 use super::*;
 
-pub(super) fn unit(locator: &str) -> Unit {
+fn unit(locator: &str) -> Unit {
     Unit {
         id: "blob".into(),
         content_type: "Audit.General".into(),
@@ -41,7 +41,8 @@ async fn fetched(coding: Option<&'static str>, body: Vec<u8>) -> (Result<()>, (u
         .fetch(&unit(&format!("{}/audit/1$2$x", peer.url)))
         .await;
     assert!(peer.calls()[0].starts_with("/audit/1$2$x?PublisherIdentifier="));
-    (outcome, bench.journaled().await)
+    let batches = bench.journaled(LaneKind::Live).await;
+    (outcome, (batches.len(), batches.iter().map(Vec::len).sum()))
 }
 
 #[tokio::test]

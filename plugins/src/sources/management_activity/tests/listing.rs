@@ -58,10 +58,10 @@ async fn the_checkpoint_moves_with_the_last_page_alone() {
     let mut bench = Bench::new(&peer, &format!("{ONE}start = \"50m\"")).await;
     assert_eq!(bench.list().await.unwrap_err().kind(), Kind::Unavailable);
     assert_eq!(bench.pending().await, ["a"]);
-    bench.restart(&peer);
+    bench.restart();
     bench.list().await.unwrap();
     assert_eq!(bench.pending().await, ["a", "b"]);
-    bench.restart(&peer);
+    bench.restart();
     bench.list().await.unwrap();
     let ago: Vec<_> = listings(&peer)
         .iter()
@@ -92,7 +92,7 @@ async fn a_subscription_is_started_and_not_again_for_fifteen_minutes() {
     let mut bench = Bench::new(&peer, ONE).await;
     for (minute, expected) in [(0, 1), (1, 1), (14, 1), (16, 2), (30, 2), (32, 3)] {
         minutes.store(minute, Ordering::SeqCst);
-        bench.restart(&peer);
+        bench.restart();
         bench.list().await.unwrap();
         assert_eq!(starts(&peer), expected, "after {minute} minutes");
     }
@@ -113,6 +113,27 @@ async fn a_subscription_that_is_enabled_already_is_a_success() {
     assert!(peer.calls()[1].ends_with(&format!(
         "?contentType=Audit.General&PublisherIdentifier={TENANT}"
     )));
+}
+
+#[tokio::test]
+async fn a_start_that_fails_is_asked_for_again_if_it_did_not_start() {
+    let failures = AtomicUsize::new(1);
+    let peer = tenant(move |seen| match &seen.target {
+        target if target.contains("/subscriptions/list") => Some(Reply::ok("[]")),
+        target if target.contains("/start") && failures.swap(0, Ordering::SeqCst) == 1 => {
+            Some(Reply::new(502, ""))
+        }
+        _ => None,
+    })
+    .await;
+    let bench = Bench::new(&peer, ONE).await;
+    let error = bench.list().await.unwrap_err();
+    assert!(
+        error.to_string().contains("start of the subscription"),
+        "{error}"
+    );
+    bench.list().await.unwrap();
+    assert_eq!(starts(&peer), 2);
 }
 
 #[tokio::test]
@@ -247,19 +268,21 @@ async fn a_window_that_is_refused_begins_later() {
 }
 
 #[tokio::test]
-async fn a_blob_of_another_host_is_listed_and_never_given_the_token() {
-    let peer = tenant(|seen| {
-        let page = format!("[{}]", blob("evil.example", "a"));
-        seen.target
-            .contains("/subscriptions/content")
-            .then(|| Reply::ok(page))
+async fn a_blob_at_another_host_is_fetched_from_the_tenants_own() {
+    let thief = Peer::start(|_, _| Reply::ok("[]")).await;
+    let page = format!("[{}]", blob(thief.url.trim_start_matches("http://"), "a$b"));
+    let peer = tenant(move |seen| {
+        let is_listing = seen.target.contains("/subscriptions/content");
+        is_listing.then(|| Reply::ok(page.clone()))
     })
     .await;
     let bench = Bench::new(&peer, &format!("{ONE}start = \"10m\"")).await;
     bench.list().await.unwrap();
-    assert_eq!(bench.pending().await, ["a"]);
-    let unit = fetching::unit("http://evil.example/audit/a");
-    let error = bench.fetch(&unit).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::Unavailable);
-    assert!(error.to_string().contains("evil.example"), "{error}");
+    let unit = bench.due().await.remove(0);
+    assert!(unit.locator.starts_with(&thief.url));
+    bench.fetch(&unit).await.unwrap();
+    let own = format!("/api/v1.0/{TENANT}/activity/feed/audit/a$b?PublisherIdentifier={TENANT}");
+    assert_eq!(peer.calls().last(), Some(&own));
+    assert!(thief.seen().is_empty());
+    assert!(bench.pending().await.is_empty());
 }

@@ -1,0 +1,256 @@
+//! Against the simulator, which knows the protocol and nothing of this source.
+
+use std::collections::BTreeMap;
+
+use audit_exporter_simulator::{
+    Config, ContentType, Faults, Generated, HeaderCase, Records, Simulator, TenantConfig,
+    TokenFaults,
+};
+use sha2::{Digest as _, Sha256};
+
+use super::*;
+
+/// The simulator's one tenant, as the configuration has it.
+fn tenant_of(simulator: &Simulator) -> Tenant {
+    let simulated = TenantConfig::default();
+    let text = format!(
+        "client_id = \"{}\"\nclient_secret = \"{}\"\nauthority = \"{url}\"\nmanagement_api = \"{url}\"\n\
+         requests_per_minute = 100000",
+        simulated.client_id,
+        simulated.client_secret,
+        url = simulator.url()
+    );
+    Tenant {
+        name: "contoso".into(),
+        id: simulated.id.into(),
+        tags: Vec::new(),
+        options: audit_exporter_core::config::Options::from_toml("tenants.contoso", &text),
+    }
+}
+
+async fn simulate(config: Config) -> (Simulator, Bench) {
+    let simulator = Simulator::start(config).await.unwrap();
+    let bench = Bench::of(tenant_of(&simulator), "").await;
+    (simulator, bench)
+}
+
+fn events(count: u64) -> Vec<TenantConfig> {
+    let records = Records::Generated(Generated {
+        events: count,
+        ..Generated::default()
+    });
+    vec![TenantConfig {
+        records,
+        ..TenantConfig::default()
+    }]
+}
+
+/// Lists and fetches until nothing waits, each time as a process that has just started; failures are tried again at
+/// once. Returns the kinds that were met.
+async fn collect(bench: &mut Bench) -> BTreeMap<&'static str, usize> {
+    let mut kinds = BTreeMap::new();
+    let mut note = |error: &Error| *kinds.entry(error.kind().as_str()).or_default() += 1;
+    let mut listed = false;
+    for _ in 0..1000 {
+        bench.restart();
+        match bench.list().await {
+            Ok(next) => listed |= next != Next::Now,
+            Err(error) => note(&error),
+        }
+        for unit in bench.due().await {
+            if let Err(error) = bench.fetch(&unit).await {
+                note(&error);
+            }
+        }
+        if listed && bench.due().await.is_empty() {
+            return kinds;
+        }
+    }
+    panic!("not done after 1000 rounds: {kinds:?}");
+}
+
+/// Every record that the tenant shows is in the journal, as often as it is there without repetitions, and no other.
+async fn assert_whole(bench: &Bench, simulator: &Simulator) {
+    let mut counts = BTreeMap::<String, (usize, usize)>::new();
+    for kind in [LaneKind::Live, LaneKind::CatchUp] {
+        for event in bench.journaled(kind).await.into_iter().flatten() {
+            let digest = Sha256::digest(event.raw());
+            counts.entry(hex(&digest)).or_default().0 += 1;
+        }
+    }
+    for entry in simulator.ledger().filter(|entry| entry.repeats.is_none()) {
+        counts.entry(entry.sha256).or_default().1 += 1;
+    }
+    let count = |wrong: &dyn Fn(usize, usize) -> bool| {
+        counts
+            .values()
+            .filter(|(held, shown)| wrong(*held, *shown))
+            .count()
+    };
+    let (missing, repeated) = (
+        count(&|held, shown| held < shown),
+        count(&|held, shown| held > shown),
+    );
+    assert_eq!(
+        (missing, repeated),
+        (0, 0),
+        "missing and repeated, of {}",
+        counts.len()
+    );
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let digit = |nibble: u8| char::from_digit(nibble.into(), 16).unwrap();
+    bytes
+        .iter()
+        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
+        .collect()
+}
+
+#[tokio::test]
+async fn a_tenant_is_collected_whole_over_many_pages() {
+    for next_page_header in [HeaderCase::Documented, HeaderCase::Title, HeaderCase::Lower] {
+        let (simulator, mut bench) = simulate(Config {
+            tenants: events(600),
+            page_size: 2,
+            next_page_header,
+            reject_exactly_24_hours: true,
+            ..Config::default()
+        })
+        .await;
+        assert_eq!(collect(&mut bench).await, BTreeMap::new());
+        assert_whole(&bench, &simulator).await;
+        let stats = simulator.stats();
+        assert_eq!((stats.without_publisher, stats.tokens_issued), (0, 1));
+        assert!(
+            stats.blobs_served.keys().all(|times| *times == 1),
+            "{:?}",
+            stats.blobs_served
+        );
+    }
+}
+
+#[tokio::test]
+async fn every_fault_at_once_loses_nothing_and_leaks_no_token() {
+    for seed in 1..3 {
+        let faults = Faults::all(seed);
+        let (simulator, mut bench) = simulate(Config {
+            tenants: events(600),
+            page_size: 3,
+            faults: Faults {
+                tokens: TokenFaults::default(),
+                records: audit_exporter_simulator::RecordFaults {
+                    late_blob: 0.0,
+                    ..faults.records.clone()
+                },
+                ..faults
+            },
+            ..Config::default()
+        })
+        .await;
+        let kinds = collect(&mut bench).await;
+        assert!(
+            kinds.contains_key("throttled") && kinds.contains_key("unavailable"),
+            "{kinds:?}"
+        );
+        assert!(
+            kinds
+                .keys()
+                .all(|kind| ["throttled", "unavailable", "auth"].contains(kind)),
+            "{kinds:?}"
+        );
+        assert_whole(&bench, &simulator).await;
+        let stats = simulator.stats();
+        assert_eq!(
+            (
+                stats.foreign_requests,
+                stats.foreign_tokens,
+                stats.without_publisher
+            ),
+            (0, 0, 0)
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_token_that_is_refused_early_is_renewed() {
+    let (simulator, bench) = simulate(Config {
+        tenants: events(100),
+        faults: Faults {
+            tokens: TokenFaults {
+                refused_after_seconds: Some(60),
+                ..TokenFaults::default()
+            },
+            ..Faults::default()
+        },
+        ..Config::default()
+    })
+    .await;
+    bench.list().await.unwrap();
+    simulator.control().advance(TimeDelta::seconds(120));
+    bench.list().await.unwrap();
+    assert_eq!(simulator.stats().tokens_issued, 2);
+}
+
+#[tokio::test]
+async fn a_subscription_that_an_administrator_disables_is_started_again() {
+    let (simulator, mut bench) = simulate(Config {
+        tenants: events(100),
+        ..Config::default()
+    })
+    .await;
+    collect(&mut bench).await;
+    let tenant = TenantConfig::default().id;
+    let control = simulator.control();
+    control.disable_subscription(&tenant, ContentType::General, false);
+    // Within the cool-down of the first start nothing is asked; the other content types go on.
+    bench.list().await.unwrap();
+    assert_eq!(simulator.stats().count("start", "200"), 5);
+    control.advance(TimeDelta::minutes(16));
+    bench.list().await.unwrap();
+    bench.list().await.unwrap();
+    assert_eq!(simulator.stats().count("start", "200"), 6);
+    collect(&mut bench).await;
+    assert_whole(&bench, &simulator).await;
+}
+
+#[tokio::test]
+async fn auditing_that_is_off_is_told() {
+    let (simulator, bench) = simulate(Config::default()).await;
+    simulator
+        .control()
+        .set_audit(&TenantConfig::default().id, false);
+    let error = bench.list().await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.code()),
+        (Kind::Auth, Some(errors::AUDITING_OFF))
+    );
+}
+
+#[tokio::test]
+async fn a_blob_that_expires_before_it_is_fetched_is_lost_and_no_other() {
+    let (simulator, bench) = simulate(Config {
+        tenants: events(100),
+        ..Config::default()
+    })
+    .await;
+    bench.list().await.unwrap();
+    let units = bench.due().await;
+    assert!(simulator.control().expire_blob(&units[0].id));
+    let error = bench.fetch(&units[0]).await.unwrap_err();
+    assert_eq!((error.kind(), error.code()), (Kind::Lost, Some("AF20051")));
+    for unit in &units[1..] {
+        bench.fetch(unit).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_check_changes_nothing() {
+    let (simulator, bench) = simulate(Config::default()).await;
+    let found = bench.source.check().await;
+    let warnings = found
+        .iter()
+        .filter(|finding| finding.severity == Severity::Warning);
+    assert_eq!(warnings.count(), 5, "{found:?}");
+    assert_eq!(simulator.stats().count("start", "200"), 0);
+}
