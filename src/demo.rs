@@ -200,9 +200,8 @@ async fn until_settled(engine: &Engine, progress: &Progress) -> Result<()> {
             return Ok(());
         }
         // That a listing has ended is no change of the journal, so look again soon in any case.
-        match tokio::time::timeout(LOOK_AGAIN, changes.changed()).await {
-            Ok(Err(_)) => return Ok(()),
-            Ok(Ok(())) | Err(_) => {}
+        if let Ok(Err(_)) = tokio::time::timeout(LOOK_AGAIN, changes.changed()).await {
+            return Ok(());
         }
     }
 }
@@ -299,7 +298,9 @@ impl Proof {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |value: u8| char::from_digit(u32::from(value), 16);
+    let digits = |byte: &u8| [digit(byte >> 4), digit(byte & 15)];
+    bytes.iter().flat_map(digits).flatten().collect()
 }
 
 fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
@@ -309,9 +310,9 @@ fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
         for entry in std::fs::read_dir(folder)? {
             let path = entry?.path();
             if path.is_dir() {
-                folders.push(path)
+                folders.push(path);
             } else {
-                files.push(path)
+                files.push(path);
             }
         }
     }

@@ -82,6 +82,7 @@ impl ConfigArgs {
 
 /// Runs the command line of this process with the plugins in `registry`.
 #[must_use]
+#[allow(clippy::needless_pass_by_value)] // Whoever calls it has no further use for the registry.
 pub fn main(registry: Registry) -> ExitCode {
     #[cfg(feature = "failpoints")]
     failpoints::arm();

@@ -18,7 +18,7 @@ const REFRESH: Duration = Duration::from_secs(1);
 pub(crate) struct Args {
     #[command(flatten)]
     config: ConfigArgs,
-    /// The form of the log, which goes to standard error; how much of it, RUST_LOG says (error, warn, info, debug)
+    /// The form of the log, which goes to standard error; how much of it, `RUST_LOG` says (error, warn, info, debug)
     #[arg(long, value_enum, default_value = "auto")]
     log: LogFormat,
     /// Seconds that sinks get to deliver what is journaled when the program is asked to stop
@@ -43,11 +43,10 @@ pub(crate) async fn run(args: Args, registry: &Registry) -> Outcome {
             orphan.sink
         );
     }
-    match engine.admin() {
-        Some(address) => {
-            tracing::info!(%address, "collecting; metrics at http://{address}/metrics")
-        }
-        None => tracing::info!("collecting"),
+    if let Some(address) = engine.admin() {
+        tracing::info!(%address, "collecting; metrics at http://{address}/metrics");
+    } else {
+        tracing::info!("collecting");
     }
     tokio::select! {
         () = asked_to_stop() => {}

@@ -135,9 +135,12 @@ fn writable(path: &std::path::Path) -> std::io::Result<()> {
     // What a relative path begins from has an empty name.
     let existing = path
         .ancestors()
-        .map(|folder| match folder.as_os_str().is_empty() {
-            true => std::path::Path::new("."),
-            false => folder,
+        .map(|folder| {
+            if folder.as_os_str().is_empty() {
+                std::path::Path::new(".")
+            } else {
+                folder
+            }
         })
         .find(|folder| folder.exists())
         .unwrap_or(path);
