@@ -5,4 +5,5 @@
 
 mod configs;
 mod custom_sink;
+mod docs;
 mod program;
