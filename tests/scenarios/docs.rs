@@ -30,10 +30,16 @@ fn prose(text: &str) -> String {
 fn anchors(text: &str) -> BTreeSet<String> {
     let heading = |line: &str| {
         let title = line.trim_start_matches('#').trim().to_lowercase();
-        let kept = title.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+        let kept = title
+            .chars()
+            .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
         kept.map(|c| if c == ' ' { '-' } else { c }).collect()
     };
-    prose(text).lines().filter(|line| line.starts_with('#')).map(heading).collect()
+    prose(text)
+        .lines()
+        .filter(|line| line.starts_with('#'))
+        .map(heading)
+        .collect()
 }
 
 #[test]
@@ -41,7 +47,11 @@ fn links_lead_somewhere() {
     for document in documents() {
         let all = text(&document);
         let prose = prose(&all);
-        for link in prose.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+        for link in prose
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next())
+        {
             if link.starts_with("http") {
                 continue;
             }
@@ -64,8 +74,17 @@ fn links_lead_somewhere() {
 #[test]
 fn every_metric_is_documented_and_no_other() {
     let rows = text(&root().join("docs/operations.md"));
-    let section = rows.split("\n## Metrics").nth(1).unwrap().split("\n## ").next().unwrap().to_owned();
-    let first_cells = section.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
+    let section = rows
+        .split("\n## Metrics")
+        .nth(1)
+        .unwrap()
+        .split("\n## ")
+        .next()
+        .unwrap()
+        .to_owned();
+    let first_cells = section
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
     let documented: BTreeSet<String> = first_cells
         .flat_map(|cell| cell.split(", "))
         .map(|name| name.trim_matches('`').to_owned())
@@ -74,7 +93,9 @@ fn every_metric_is_documented_and_no_other() {
     assert_eq!(documented, declared);
     let alerts = text(&root().join("config/prometheus-alerts.yml"));
     let used = alerts.split("audit_exporter_").skip(1).map(|rest| {
-        let end = rest.find(|c: char| !(c.is_ascii_lowercase() || c == '_')).unwrap_or(rest.len());
+        let end = rest
+            .find(|c: char| !(c.is_ascii_lowercase() || c == '_'))
+            .unwrap_or(rest.len());
         rest[..end].to_owned()
     });
     for name in used {
@@ -87,11 +108,20 @@ fn declared_metrics() -> BTreeSet<String> {
     let rendered = Metrics::new().unwrap().render().unwrap();
     assert!(rendered.contains("audit_exporter_build_info"));
     let code = text(&root().join("core/src/metrics.rs"));
-    let build = code.split("fn build()").nth(1).unwrap().split("\n    }\n").next().unwrap().to_owned();
+    let build = code
+        .split("fn build()")
+        .nth(1)
+        .unwrap()
+        .split("\n    }\n")
+        .next()
+        .unwrap()
+        .to_owned();
     let is_name = |word: &&str| word.bytes().all(|c| c.is_ascii_lowercase() || c == b'_');
     let quoted: Vec<&str> = build.split('"').skip(1).step_by(2).collect();
     // A help text, which has spaces, follows each name; labels stand after it.
-    let names = quoted.windows(2).filter(|pair| is_name(&pair[0]) && pair[1].contains(' '));
+    let names = quoted
+        .windows(2)
+        .filter(|pair| is_name(&pair[0]) && pair[1].contains(' '));
     names.map(|pair| pair[0].to_owned()).collect()
 }
 
@@ -111,6 +141,12 @@ fn the_code_in_writing_a_plugin_is_the_examples() {
 #[test]
 fn the_configuration_in_the_readme_is_one() {
     let readme = text(&root().join("README.md"));
-    let block = readme.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let block = readme
+        .split("```toml\n")
+        .nth(1)
+        .unwrap()
+        .split("```")
+        .next()
+        .unwrap();
     audit_exporter_core::config::Config::from_toml(block, root()).unwrap();
 }
