@@ -1,6 +1,7 @@
 //! What a source hands its finds and its bytes to.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -49,6 +50,8 @@ struct Inner {
     metrics: Metrics,
     limits: IntakeLimits,
     registered: Notify,
+    /// Units that were new when they were registered.
+    found: AtomicU64,
 }
 
 impl Intake {
@@ -77,6 +80,7 @@ impl Intake {
             metrics,
             limits,
             registered,
+            found: AtomicU64::new(0),
         })))
     }
 
@@ -130,9 +134,15 @@ impl Intake {
         }
         let new = new.values().sum();
         if new > 0 {
+            inner.found.fetch_add(new as u64, Ordering::Relaxed);
             inner.registered.notify_one();
         }
         Ok(new)
+    }
+
+    /// How many new units the source has registered since the start.
+    pub(super) fn found(&self) -> u64 {
+        self.0.found.load(Ordering::Relaxed)
     }
 
     /// Waits until new units are registered.
