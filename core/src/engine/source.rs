@@ -144,6 +144,7 @@ impl Runner {
         let mut attempt = 0;
         loop {
             gate.wait().await;
+            let found = self.intake.found();
             let listed = AssertUnwindSafe(self.source.list(&self.intake)).catch_unwind();
             let listed = listed
                 .await
@@ -170,7 +171,11 @@ impl Runner {
                 }
                 Err(error) => error,
             };
-            attempt += 1;
+            // What finds something before it fails is not down: a long list with a fault here and there goes on at once.
+            attempt = match self.intake.found() > found {
+                true => 1,
+                false => attempt + 1,
+            };
             up.set(0);
             self.note("listing failed", &error, attempt);
             self.metrics
