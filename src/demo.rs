@@ -269,7 +269,7 @@ impl Proof {
         };
         say(format!("\n{verdict} after {:.1} s", took.as_secs_f64()));
         say(format!(
-            "  {} records served in {} content blobs, {} of them repeats by design",
+            "  {} records served in {} content blobs, {} of them repeats that must not arrive",
             number(self.occurrences as u64),
             number(figures.fetched),
             number((self.occurrences - self.expected) as u64)

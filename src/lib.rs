@@ -32,7 +32,7 @@ mod exit {
 const FIRST_STEPS: &str = "\
 First steps:
   audit-exporter demo                  see it work; needs nothing
-  audit-exporter check --config FILE   what your own tenant still needs; changes nothing
+  audit-exporter check --config FILE   what your own tenant still needs
   audit-exporter run --config FILE     collect and deliver
 
 Exit codes: 0 it worked, 1 it failed, 2 wrong arguments, 78 the configuration, a credential or a permission is wrong.

@@ -3,6 +3,8 @@
 // A test may stop at what it does not expect.
 #![allow(clippy::unwrap_used)]
 
+mod command_line;
 mod configs;
 mod custom_sink;
+mod docs;
 mod program;

@@ -59,7 +59,7 @@ pub struct Limits {
     pub intake_memory: Size,
     /// The records of one batch in the journal.
     pub batch_size: Size,
-    /// One record. A larger one is counted as lost, not read into memory.
+    /// One record. A larger one goes to the dead letters in parts, not into memory.
     pub record_size: Size,
     /// One inflated body.
     pub blob_size: Size,
