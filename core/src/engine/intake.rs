@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 
+use super::memory::{Held, Memory};
 use crate::config::Tenant;
 use crate::error::{Error, Result};
 use crate::event::cut::{Cutter, Limits as CutLimits, Piece};
@@ -25,7 +26,7 @@ const ROOM_PATIENCE: Duration = Duration::from_secs(20);
 pub(super) const JOURNAL_FULL: &str = "journal_full";
 
 /// Bounds of what one fetch may hold and produce.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct IntakeLimits {
     /// Raw bytes after which a batch is committed.
     pub batch_bytes: usize,
@@ -33,14 +34,18 @@ pub struct IntakeLimits {
     pub record_bytes: usize,
     /// Inflated bytes beyond which a unit is given up.
     pub unit_bytes: u64,
+    /// What all fetches together may hold.
+    pub memory: Memory,
 }
 
 impl Default for IntakeLimits {
     fn default() -> Self {
+        let (batch_bytes, record_bytes) = (1 << 20, 16 << 20);
         Self {
-            batch_bytes: 1 << 20,
-            record_bytes: 16 << 20,
+            batch_bytes,
+            record_bytes,
             unit_bytes: 4 << 30,
+            memory: Memory::new(32 << 20, batch_bytes, record_bytes),
         }
     }
 }
@@ -205,6 +210,7 @@ impl Intake {
             body: false,
             records: Vec::new(),
             record_bytes: 0,
+            held: Held::default(),
         }
     }
 }
@@ -230,6 +236,7 @@ pub struct UnitWriter {
     /// Whole records that did not come as part of an array, and their bytes.
     records: Vec<Piece>,
     record_bytes: usize,
+    held: Held,
 }
 
 impl UnitWriter {
@@ -242,12 +249,18 @@ impl UnitWriter {
         Ok(())
     }
 
-    /// Commits what is complete, if that is enough for a batch. Waits while the journal is full.
+    /// Commits what is complete, if that is enough for a batch. Waits while the journal is full, and for memory.
     pub async fn settle(&mut self) -> Result<()> {
-        if self.cutter.pending_bytes() + self.record_bytes >= self.intake.0.limits.batch_bytes {
+        if self.pending_bytes() >= self.intake.0.limits.batch_bytes {
             self.commit(false).await?;
         }
-        Ok(())
+        let bytes = self.pending_bytes();
+        let memory = &self.intake.0.limits.memory;
+        memory.fit(&mut self.held, bytes).await
+    }
+
+    fn pending_bytes(&self) -> usize {
+        self.cutter.pending_bytes() + self.record_bytes
     }
 
     /// Says that the array is complete; fails, so that the unit is fetched again, if it broke off before its end.
@@ -340,7 +353,8 @@ impl UnitWriter {
         let inner = &self.intake.0;
         let received = commit.events.len() as u64;
         let bytes: usize = commit.events.iter().map(|event| event.raw().len()).sum();
-        let room = inner.journal.room(&inner.tenant.id, bytes);
+        let oversize: usize = commit.oversize.iter().map(|piece| piece.part.len()).sum();
+        let room = inner.journal.room(&inner.tenant.id, bytes + oversize);
         let _room = tokio::time::timeout(ROOM_PATIENCE, room)
             .await
             .map_err(|_| Error::throttled("the journal is full").with_code(JOURNAL_FULL))??;

@@ -5,6 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use futures::FutureExt;
 use tokio::sync::Semaphore;
 use tokio::task::{Id, JoinSet};
@@ -26,13 +27,17 @@ const LOOK_AGAIN: Duration = Duration::from_mins(1);
 /// Units that failed, without a success between, after which the whole source backs off.
 const STREAK: usize = 8;
 
+/// A unit is given up only so long after its expiry. The peer itself says when it is gone; this is for one that never
+/// answers, and leaves room for a clock of ours that is wrong.
+const EXPIRY_GRACE: TimeDelta = TimeDelta::days(2);
+
 /// One source of one tenant, ready to run.
 pub(super) struct Runner {
     pub(super) source: Arc<dyn Source>,
     pub(super) intake: Intake,
     pub(super) metrics: Metrics,
     pub(super) clock: Clock,
-    /// Fetches that may run in the whole process, bounding the memory of bodies.
+    /// Fetches that may run in the whole process, bounding connections.
     pub(super) slots: Arc<Semaphore>,
     /// Fetches of this tenant that may run at once.
     pub(super) parallel: usize,
@@ -174,10 +179,8 @@ impl Runner {
                 Err(error) => error,
             };
             // What finds something before it fails is not down: a long list with a fault here and there goes on at once.
-            attempt = match self.intake.found() > found {
-                true => 1,
-                false => attempt + 1,
-            };
+            let went_on = self.intake.found() > found;
+            attempt = if went_on { 1 } else { attempt + 1 };
             up.set(0);
             self.note("listing failed", &error, attempt);
             self.metrics
@@ -188,13 +191,8 @@ impl Runner {
             if matches!(error.kind(), Kind::Throttled | Kind::Auth | Kind::Config) {
                 gate.pause(&error);
             }
-            if error.kind() == Kind::Bug {
-                tracing::error!(
-                    source = name,
-                    tenant,
-                    "{error}: this source stops listing; please report it"
-                );
-                return;
+            if error.kind() == Kind::Bug && attempt == 1 {
+                tracing::error!(source = name, tenant, "{error}; please report it");
             }
             tokio::time::sleep(wait).await;
         }
@@ -229,7 +227,7 @@ impl Runner {
                         self.settle(&mut fetches, due, result, gate).await;
                     }
                 }
-                () = self.intake.registered() => fetches.look_now(),
+                () = self.intake.registered() => fetches.look_after(Duration::ZERO),
                 () = tokio::time::sleep(next_due) => {}
             }
         }
@@ -321,17 +319,17 @@ impl Runner {
                 self.metrics.units_fetched.with_label_values(&labels).inc();
                 return;
             }
-            // It keeps its place, and nothing is fetched before there is room.
-            Err(error) if error.code() == Some(JOURNAL_FULL) => return,
             Err(error) => error,
         };
+        if error.code() == Some(JOURNAL_FULL) {
+            // It keeps its place, and nothing is fetched before there is room.
+            fetches.look_after(Duration::ZERO);
+            return;
+        }
         let doing = format!("fetching {} failed", due.unit.id);
         self.note(&doing, &error, due.attempts + 1);
-        let refused = matches!(error.kind(), Kind::Throttled | Kind::Auth | Kind::Config);
-        let gone = matches!(error.kind(), Kind::Lost | Kind::Rejected)
-            || (!refused && self.clock.now() >= due.unit.expires);
         let (journal, stream) = (self.intake.journal(), self.intake.stream());
-        let recorded = if gone {
+        let recorded = if self.is_gone(&due, &error) {
             self.metrics.units_lost.with_label_values(&labels).inc();
             tracing::error!(
                 source = name, tenant, content_type = %due.unit.content_type, blob = %due.unit.id,
@@ -341,6 +339,7 @@ impl Runner {
         } else if error.kind() == Kind::Throttled {
             // Not this unit's fault: it keeps its place.
             gate.pause(&error);
+            fetches.look_after(Duration::ZERO);
             Ok(())
         } else {
             self.metrics
@@ -355,6 +354,7 @@ impl Runner {
                 gate.pause(&error);
             }
             let wait = retry::wait(&error, due.attempts + 1);
+            fetches.look_after(wait);
             journal
                 .put_off(stream, &due.unit, wait, error.to_string())
                 .await
@@ -362,6 +362,15 @@ impl Runner {
         if let Err(error) = recorded {
             self.note("a failed fetch cannot be recorded", &error, 1);
             gate.pause(&error);
+        }
+    }
+
+    /// Whether a unit will never be had: the peer says so, or it has failed until well after its expiry.
+    fn is_gone(&self, due: &Due, error: &Error) -> bool {
+        match error.kind() {
+            Kind::Lost | Kind::Rejected => true,
+            Kind::Throttled | Kind::Auth | Kind::Config => false,
+            Kind::Unavailable | Kind::Bug => self.clock.now() >= due.unit.expires + EXPIRY_GRACE,
         }
     }
 }
@@ -398,9 +407,11 @@ impl Fetches {
         }
     }
 
-    /// Something may have become due: asks the journal at the next opportunity.
-    fn look_now(&mut self) {
-        self.live.next = Instant::now();
-        self.catch_up.next = self.live.next;
+    /// Something will be due after `wait`: asks the journal then.
+    fn look_after(&mut self, wait: Duration) {
+        let then = Instant::now() + wait;
+        for line in [&mut self.live, &mut self.catch_up] {
+            line.next = line.next.min(then);
+        }
     }
 }

@@ -144,6 +144,17 @@ impl Journal {
         &self.shared.id
     }
 
+    /// Whether nothing can be written any more, because the writer has panicked.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.writer.is_gone()
+    }
+
+    /// Returns when nothing can be written any more.
+    pub(crate) async fn gone(&self) {
+        self.writer.gone().await;
+    }
+
     /// Wakes at every commit and every cursor that moves.
     #[must_use]
     pub fn changes(&self) -> tokio::sync::watch::Receiver<u64> {

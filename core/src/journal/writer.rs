@@ -81,6 +81,16 @@ impl Writer {
         Ok((Self { jobs }, thread))
     }
 
+    /// Whether the thread has ended, which it does by itself only after a panic.
+    pub(super) fn is_gone(&self) -> bool {
+        self.jobs.is_closed()
+    }
+
+    /// Returns when the thread has ended.
+    pub(super) async fn gone(&self) {
+        self.jobs.closed().await;
+    }
+
     /// Runs `job` in the next transaction and returns its result once that has been committed and synced.
     pub(super) async fn run<T: Send + 'static>(
         &self,
