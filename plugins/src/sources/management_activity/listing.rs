@@ -16,6 +16,9 @@ const LIVE: TimeDelta = TimeDelta::hours(1);
 /// How long content can be fetched if its listing does not say.
 const KEPT: TimeDelta = TimeDelta::days(7);
 
+/// A time further away from the present is a mistake, and is treated as missing. Content is kept for days.
+const PLAUSIBLE: TimeDelta = TimeDelta::days(366);
+
 /// The locator of an entry that names neither an id nor an address.
 pub(super) const NOWHERE: &str = "";
 
@@ -54,7 +57,9 @@ pub(super) fn units(
         if locator.is_none() {
             tracing::error!(%content_type, unit = id, "the service listed content that it does not name");
         }
-        let created = entry.created.as_deref().and_then(time).unwrap_or(now);
+        let time = |text: &String| time(text, now);
+        let created = entry.created.as_ref().and_then(time).unwrap_or(now);
+        let kept = || created.checked_add_signed(KEPT).unwrap_or(created);
         Unit {
             id: id.into(),
             content_type: Arc::clone(content_type),
@@ -62,10 +67,10 @@ pub(super) fn units(
             created,
             expires: entry
                 .expiration
-                .as_deref()
+                .as_ref()
                 .and_then(time)
-                .unwrap_or(created + KEPT),
-            lane: if created > now - LIVE {
+                .unwrap_or_else(kept),
+            lane: if now.signed_duration_since(created) < LIVE {
                 LaneKind::Live
             } else {
                 LaneKind::CatchUp
@@ -89,13 +94,14 @@ fn nameless(content_type: &str, entry: &str) -> String {
     format!("nameless-{content_type}-{:016x}", hasher.finish())
 }
 
-/// RFC 3339, or the same without a zone, which then is UTC.
-fn time(text: &str) -> Option<DateTime<Utc>> {
+/// RFC 3339, or the same without a zone, which then is UTC. Nothing that is not near `now`.
+fn time(text: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     let text = text.trim();
     DateTime::parse_from_rfc3339(text)
         .map(|time| time.to_utc())
         .or_else(|_| text.parse::<NaiveDateTime>().map(|time| time.and_utc()))
         .ok()
+        .filter(|time| time.signed_duration_since(now).abs() <= PLAUSIBLE)
 }
 
 #[cfg(test)]
