@@ -2,13 +2,12 @@
 //!
 //! An entry that is not understood is not passed over: it becomes a unit too, which is then counted as lost by name.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use audit_exporter_core::plugin::{LaneKind, Unit};
 use audit_exporter_core::{Error, Result};
 use chrono::{DateTime, NaiveDateTime, TimeDelta, Utc};
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
 /// Content is live while it is younger than this.
@@ -22,17 +21,27 @@ const PLAUSIBLE: TimeDelta = TimeDelta::days(366);
 /// The locator of an entry that names neither an id nor an address.
 pub(super) const NOWHERE: &str = "";
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
+/// What is of use of an entry. Each field is read by itself: one that is not a text takes no other with it.
+#[derive(Default)]
 struct Entry {
-    #[serde(rename = "contentId")]
     id: Option<String>,
-    #[serde(rename = "contentUri")]
     uri: Option<String>,
-    #[serde(rename = "contentCreated")]
     created: Option<String>,
-    #[serde(rename = "contentExpiration")]
     expiration: Option<String>,
+}
+
+impl Entry {
+    fn read(raw: &RawValue) -> Self {
+        let fields: HashMap<String, &RawValue> =
+            serde_json::from_str(raw.get()).unwrap_or_default();
+        let text = |name: &str| serde_json::from_str(fields.get(name)?.get()).ok();
+        Self {
+            id: text("contentId"),
+            uri: text("contentUri"),
+            created: text("contentCreated"),
+            expiration: text("contentExpiration"),
+        }
+    }
 }
 
 /// The content blobs of a page, seen at `now`. Fails if the page is not a JSON array: it was cut off, or is no page.
@@ -46,11 +55,11 @@ pub(super) fn units(
         Error::unavailable("the page is not a list of content").with_cause(error)
     })?;
     let unit = |raw: &RawValue| {
-        let entry: Entry = serde_json::from_str(raw.get()).unwrap_or_default();
+        let entry = Entry::read(raw);
         let uri = entry.uri.filter(|uri| !uri.trim().is_empty());
         let id = entry
             .id
-            .filter(|id| !id.is_empty())
+            .filter(|id| !id.trim().is_empty())
             .or_else(|| uri.as_deref().and_then(last_segment).map(str::to_owned));
         let locator = uri.or_else(|| id.as_deref().map(&uri_of));
         let id = id.unwrap_or_else(|| nameless(content_type, raw.get()));
@@ -87,11 +96,13 @@ fn last_segment(uri: &str) -> Option<&str> {
         .filter(|segment| !segment.is_empty())
 }
 
-/// The same entry gets the same name in each listing.
+/// The same entry gets the same name in each listing, by this version or another: FNV-1a, because the standard
+/// library's hasher may change with any release.
 fn nameless(content_type: &str, entry: &str) -> String {
-    let mut hasher = DefaultHasher::new();
-    entry.hash(&mut hasher);
-    format!("nameless-{content_type}-{:016x}", hasher.finish())
+    let hash = entry.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("nameless-{content_type}-{hash:016x}")
 }
 
 /// RFC 3339, or the same without a zone, which then is UTC. Nothing that is not near `now`.

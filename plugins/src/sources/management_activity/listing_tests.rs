@@ -43,6 +43,31 @@ fn an_entry_with_gaps_is_still_a_unit() {
 }
 
 #[test]
+fn one_bad_field_of_an_entry_does_not_lose_the_content() {
+    let uri = "https://h/audit/a$b";
+    for bad in [
+        r#""contentId":7,"contentCreated":"2026-01-09T11:30:00Z""#,
+        r#""contentId":{"a":1},"contentCreated":"2026-01-09T11:30:00Z""#,
+        r#""contentId":"a$b","contentCreated":1767958200"#,
+        r#""contentId":"a$b","contentExpiration":["2026"]"#,
+        r#""contentId":"a$b","contentType":null,"contentExpiration":false"#,
+        r#""contentId":"a$b","contentId":"a$b""#,
+        r#""contentId":"\ud800""#,
+    ] {
+        let units = read(&format!(r#"[{{{bad},"contentUri":"{uri}"}}]"#)).unwrap();
+        assert_eq!((&*units[0].id, &*units[0].locator), ("a$b", uri), "{bad}");
+    }
+    let units = read(r#"[{"contentId":"c","contentUri":{"href":"x"}}]"#).unwrap();
+    assert_eq!((&*units[0].id, &*units[0].locator), ("c", "made:c"));
+}
+
+#[test]
+fn a_nameless_entry_keeps_its_name_from_release_to_release() {
+    let units = read(r#"[{"other":1}]"#).unwrap();
+    assert_eq!(&*units[0].id, "nameless-Audit.General-e5fda91a2d3f5098");
+}
+
+#[test]
 fn what_is_not_a_list_is_refused() {
     assert!(read("[]").unwrap().is_empty());
     for page in ["", "{}", "<html>", "[{\"contentId\":\"a\"}", "[1] x"] {
