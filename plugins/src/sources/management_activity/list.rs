@@ -318,10 +318,8 @@ impl Lister {
             self.settings.start,
         );
         let done = |progress: &mut Progress| progress.newest_listed(&plan);
-        self.walk(content_type, ledger, plan.newest, &done).await?;
-        if let Some(gone) = plan.gone {
-            report_gone(content_type, gone);
-        }
+        self.walk(content_type, ledger, plan.newest, plan.gone, &done)
+            .await?;
         loop {
             let Some(window) = ledger.progress(content_type).await.oldest_unlisted() else {
                 return Ok(false);
@@ -330,33 +328,33 @@ impl Lister {
                 return Ok(true);
             }
             let done = |progress: &mut Progress| progress.settled(window);
-            self.walk(content_type, ledger, window, &done).await?;
+            self.walk(content_type, ledger, window, None, &done).await?;
         }
     }
 
-    /// Lists a window to its last page, as much of it as the API still lists.
+    /// Lists a window to its last page, as much of it as the API still lists. The rest, and what was `missed` before
+    /// it, goes on record together with the checkpoint that passes it.
     async fn walk(
         &self,
         content_type: &'static str,
         ledger: &Ledger<'_>,
         window: Window,
+        missed: Option<Window>,
         done: &(impl Fn(&mut Progress) + Send + Sync),
     ) -> Result<()> {
         let mut restarts = 0;
         let mut margin = TimeDelta::zero();
         loop {
             let (kept, gone) = window.clamp(self.client.now() + margin);
+            let gone: Vec<_> = missed.into_iter().chain(gone).collect();
             let walked = match kept {
-                Some(kept) => self.pages(content_type, ledger, kept, done).await,
+                Some(kept) => self.pages(content_type, ledger, kept, gone, done).await,
                 None => ledger
-                    .register(content_type, Vec::new(), done)
+                    .register_with_gaps(content_type, Vec::new(), gone, done)
                     .await
                     .map(drop),
             };
             let Err(error) = walked else {
-                if let Some(gone) = gone {
-                    report_gone(content_type, gone);
-                }
                 return Ok(());
             };
             let code = error.code().unwrap_or_default();
@@ -377,6 +375,7 @@ impl Lister {
         content_type: &'static str,
         ledger: &Ledger<'_>,
         window: Window,
+        gone: Vec<Window>,
         done: &(impl Fn(&mut Progress) + Send + Sync),
     ) -> Result<()> {
         let name: Arc<str> = content_type.into();
@@ -388,7 +387,9 @@ impl Lister {
             let units = listing::units(&page.body, &name, self.client.now(), uri_of)?;
             found += units.len();
             let Some(next) = page.next else {
-                new += ledger.register(content_type, units, done).await?;
+                new += ledger
+                    .register_with_gaps(content_type, units, gone, done)
+                    .await?;
                 tracing::debug!(content_type, from = %window.from, to = %window.to, found, new, "listed");
                 return Ok(());
             };
@@ -407,15 +408,6 @@ fn is_unsubscribed(error: &Error) -> bool {
         error.code(),
         Some(errors::NO_SUBSCRIPTION | errors::SUBSCRIPTION_DISABLED)
     )
-}
-
-fn report_gone(content_type: &str, gone: Window) {
-    tracing::error!(
-        content_type,
-        from = %gone.from,
-        to = %gone.to,
-        "content of this time cannot be listed any more: it is older than seven days; use a backfill"
-    );
 }
 
 fn severity(kind: Kind) -> u8 {

@@ -301,6 +301,47 @@ async fn a_window_that_is_refused_begins_later() {
         .collect();
     let week = 7 * 24 * 60;
     assert_eq!(ago[1..4], [week - 10, week - 35, week - 65]);
+    // What it skipped is on record.
+    let gaps = bench.journal.status().await.unwrap().gaps;
+    assert_eq!(gaps.len(), 1, "{gaps:?}");
+    assert_eq!((gaps[0].to_ms - gaps[0].from_ms) / 60_000, 55);
+}
+
+#[tokio::test]
+async fn a_downtime_of_more_than_a_week_is_on_record_and_counted() {
+    let minutes = Arc::new(AtomicI64::new(0));
+    let clock = Arc::clone(&minutes);
+    let peer = tenant(move |seen| {
+        let now = Utc::now() + TimeDelta::minutes(clock.load(Ordering::SeqCst));
+        let date = now.format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        let body = if seen.target.contains("/subscriptions/list") {
+            r#"[{"contentType":"Audit.General","status":"enabled"}]"#
+        } else {
+            "[]"
+        };
+        (!seen.is_token_request()).then(|| Reply::ok(body).with("date", date))
+    })
+    .await;
+    let mut bench = Bench::new(&peer, &format!("{ONE}start = \"10m\"")).await;
+    bench.list().await.unwrap();
+    assert!(bench.journal.status().await.unwrap().gaps.is_empty());
+    minutes.store(8 * 24 * 60, Ordering::SeqCst);
+    for _ in 0..2 {
+        bench.restart();
+        bench.list().await.unwrap();
+    }
+    let gaps = bench.journal.status().await.unwrap().gaps;
+    assert_eq!(gaps.len(), 1, "{gaps:?}");
+    assert_eq!(
+        (&*gaps[0].source, &*gaps[0].content_type),
+        ("audit", "Audit.General")
+    );
+    let length = gaps[0].to_ms - gaps[0].from_ms;
+    // `Date` has no fractions of a second.
+    assert_eq!((length + 2_000) / 60_000, 24 * 60 + 5);
+    assert!(gaps[0].reason.contains("use a backfill"));
+    let counted = bench.metrics.listing_gap.with_label_values(&["contoso", "audit", "Audit.General"]);
+    assert_eq!(counted.get(), length as u64 / 1000);
 }
 
 #[tokio::test]
