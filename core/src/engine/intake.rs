@@ -16,7 +16,7 @@ use crate::event::cut::{Cutter, Limits as CutLimits, Piece};
 use crate::event::{AuditEvent, Origin};
 use crate::journal::{Commit, Journal, LaneId, OversizePart, Stream};
 use crate::metrics::Metrics;
-use crate::plugin::{LaneKind, Unit};
+use crate::plugin::{Gap, LaneKind, Unit};
 
 /// How long a fetch waits for room before it is broken off. Longer, and the peer would close its connection; and it
 /// would keep other tenants' fetches from their share of memory.
@@ -126,6 +126,17 @@ impl Intake {
         units: Vec<Unit>,
         checkpoint: Option<&T>,
     ) -> Result<usize> {
+        self.register_with_gaps(units, Vec::new(), checkpoint).await
+    }
+
+    /// The same, with the times that the checkpoint passes without their having been listed: they are on record, and
+    /// counted.
+    pub async fn register_with_gaps<T: Serialize + Sync>(
+        &self,
+        units: Vec<Unit>,
+        gaps: Vec<Gap>,
+        checkpoint: Option<&T>,
+    ) -> Result<usize> {
         let inner = &self.0;
         let checkpoint = checkpoint
             .map(serde_json::to_string)
@@ -135,8 +146,17 @@ impl Intake {
             })?;
         let new = inner
             .journal
-            .register(&inner.stream, units, checkpoint)
+            .register_with_gaps(&inner.stream, units, gaps.clone(), checkpoint)
             .await?;
+        for gap in &gaps {
+            let labels = [&*inner.tenant.name, &*inner.source, &*gap.content_type];
+            let seconds = (gap.to - gap.from).num_seconds();
+            inner
+                .metrics
+                .listing_gap
+                .with_label_values(&labels)
+                .inc_by(u64::try_from(seconds).unwrap_or_default());
+        }
         for (content_type, count) in &new {
             let labels = [&*inner.tenant.name, &*inner.source, &**content_type];
             inner

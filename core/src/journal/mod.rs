@@ -44,7 +44,7 @@ pub use cursors::{Advance, Orphan, SinkSpec, Start, Tally};
 pub use dead_letters::{DeadLetter, OversizePart};
 pub use limits::Room;
 pub use read::{Position, Stored};
-pub use status::{SinkStatus, Status, TenantStatus};
+pub use status::{GapStatus, SinkStatus, Status, TenantStatus};
 pub use store::Store;
 pub use units::{Due, Stream};
 
