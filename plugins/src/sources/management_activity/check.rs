@@ -8,6 +8,7 @@ use super::client::{Client, Subscription};
 use super::config::Settings;
 use super::window::Window;
 use crate::microsoft::claims::Claims;
+use crate::microsoft::http::NOTABLE_SKEW;
 use crate::microsoft::is_guid;
 
 /// The permission without which nothing can be read.
@@ -16,8 +17,6 @@ const READ: &str = "ActivityFeed.Read";
 const READ_DLP: &str = "ActivityFeed.ReadDlp";
 /// The content type that it is for.
 const DLP: &str = "DLP.All";
-/// A clock that is off by more is worth a word.
-const NOTABLE_SKEW: TimeDelta = TimeDelta::minutes(5);
 
 /// Tries everything that collecting needs, from the outside in; stops where the next step would only fail too.
 pub(super) async fn check(client: &Client, settings: &Settings) -> Vec<Finding> {
@@ -38,14 +37,23 @@ pub(super) async fn check(client: &Client, settings: &Settings) -> Vec<Finding> 
         }
         Err(error) => findings.push(Finding::problem(format!("{host}: {error}"))),
     }
-    let skew = client.api().skew();
-    if skew.abs() > NOTABLE_SKEW {
-        let minutes = skew.num_minutes();
-        findings.push(Finding::warning(format!(
-            "this machine's clock is {minutes} min behind that of {host}; set it, or tokens may be refused"
-        )));
-    }
+    findings.extend(clock(client.api().skew(), host));
     findings
+}
+
+/// Whether this machine's clock is off, if the service's is ahead of it by `skew`.
+fn clock(skew: TimeDelta, host: &str) -> Option<Finding> {
+    let minutes = skew.num_minutes().abs();
+    let side = if skew > TimeDelta::zero() {
+        "behind"
+    } else {
+        "ahead of"
+    };
+    (skew.abs() > NOTABLE_SKEW).then(|| {
+        Finding::warning(format!(
+            "this machine's clock is {minutes} min {side} that of {host}; set it, or tokens may be refused"
+        ))
+    })
 }
 
 /// Mistakes that show before anything is asked.
@@ -166,4 +174,17 @@ async fn content(client: &Client, settings: &Settings, found: &[Subscription]) -
             }
         },
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_ahead_is_not_called_behind() {
+        let told = |minutes| clock(TimeDelta::minutes(minutes), "h").map(|finding| finding.message);
+        assert_eq!((told(5), told(-5)), (None, None));
+        assert!(told(7).unwrap().contains("is 7 min behind that of h;"));
+        assert!(told(-7).unwrap().contains("is 7 min ahead of that of h;"));
+    }
 }
