@@ -10,6 +10,7 @@ use super::window::Window;
 use crate::microsoft::claims::Claims;
 use crate::microsoft::http::NOTABLE_SKEW;
 use crate::microsoft::is_guid;
+use crate::microsoft::text::first_sentence;
 
 /// The permission without which nothing can be read.
 const READ: &str = "ActivityFeed.Read";
@@ -93,7 +94,8 @@ fn permissions(client: &Client, settings: &Settings, claims: Option<&Claims>) ->
         .filter(|tid| !tid.eq_ignore_ascii_case(&access.tenant))
     {
         findings.push(Finding::problem(format!(
-            "the token is for tenant {tid}, not for {}; check the tenant's id",
+            "the token is for tenant {}, not for {}; check the tenant's id",
+            first_sentence(tid),
             access.tenant
         )));
     }
@@ -102,12 +104,13 @@ fn permissions(client: &Client, settings: &Settings, claims: Option<&Claims>) ->
         && !is_guid(aud)
     {
         findings.push(Finding::warning(format!(
-            "the token is for {aud}, not for {}; check cloud and audience",
+            "the token is for {}, not for {}; check cloud and audience",
+            first_sentence(aud),
             access.audience
         )));
     }
     if claims.has_role(READ) {
-        let roles = claims.roles.join(", ");
+        let roles = first_sentence(&claims.roles.join(", "));
         findings.push(Finding::ok(format!(
             "{} issued a token for tenant {} (cloud {}) with {roles}",
             access.authority.authority(),
