@@ -231,7 +231,11 @@ async fn one_wrong_date_header_does_not_move_the_time() {
         let hours = hours.trim_start_matches("/bad/").parse().unwrap();
         let date = Utc::now() + TimeDelta::hours(hours);
         let date = date.format("%a, %d %b %Y %H:%M:%S GMT").to_string();
-        let status = if seen.target.starts_with("/ok") { 200 } else { 502 };
+        let status = if seen.target.starts_with("/ok") {
+            200
+        } else {
+            502
+        };
         Reply::new(status, "<html>").with("date", date)
     })
     .await;

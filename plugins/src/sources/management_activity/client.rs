@@ -147,7 +147,9 @@ impl Client {
     pub(super) async fn page(&self, url: Url) -> Result<Page> {
         let answer = self.api.send("list", Call::Get, url.clone()).await?;
         let next = match answer.headers().get("nextpageuri") {
-            Some(value) => Some(self.handed_out(value.to_str().unwrap_or_default())?),
+            // A proxy may have emptied what was absent. Text that is no address is another matter: it is refused.
+            Some(value) if value.as_bytes().trim_ascii().is_empty() => None,
+            Some(value) => Some(self.handed_out(value.to_str().unwrap_or("\u{fffd}"))?),
             None => None,
         };
         if next.as_ref() == Some(&url) {

@@ -14,6 +14,7 @@ use chrono::TimeDelta;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::client::Client;
 use super::config::Settings;
@@ -96,28 +97,34 @@ impl Lister {
         let began = Instant::now();
         let until = began + self.settings.poll_interval;
         self.see_subscriptions().await?;
+        let throttled = &CancellationToken::new();
         let mut listings: FuturesUnordered<_> = self
             .due(began)
             .map(|content_type| async move {
-                (
-                    content_type,
-                    self.list_type(content_type, ledger, until).await,
-                )
+                let listing = self.list_type(content_type, ledger, until, throttled);
+                (content_type, listing.await)
             })
             .collect();
         let (mut listed, mut more, mut failures) = (0, false, Vec::new());
+        let mut refusal = None;
         while let Some((content_type, outcome)) = listings.next().await {
             match outcome {
+                // Broken off.
+                Ok(_) if throttled.is_cancelled() => {}
                 Ok(backlog) => {
                     listed += 1;
                     more |= backlog;
                     self.recovered(content_type);
                 }
                 Err(error) if error.kind() == Kind::Throttled => {
-                    return Err(error.context(content_type));
+                    throttled.cancel();
+                    refusal.get_or_insert_with(|| error.context(content_type));
                 }
                 Err(error) => failures.push((content_type, error)),
             }
+        }
+        if let Some(refusal) = refusal {
+            return Err(refusal);
         }
         if listed > 0 {
             for (content_type, error) in failures.drain(..) {
@@ -240,19 +247,25 @@ impl Lister {
         Ok(())
     }
 
-    /// Lists one content type. Returns whether a backlog is left.
+    /// Lists one content type. Returns whether a backlog is left. Stops when the tenant is `throttled`; but a start
+    /// that is under way ends first, or its note in the checkpoint would stand for one that was never sent.
     async fn list_type(
         &self,
         content_type: &'static str,
         ledger: &Ledger<'_>,
         until: Instant,
+        throttled: &CancellationToken,
     ) -> Result<bool> {
         let mut started = false;
         if !self.standing(content_type).enabled {
             started = self.start(content_type, ledger).await?;
         }
         loop {
-            let error = match self.list_windows(content_type, ledger, until).await {
+            let listing = self.list_windows(content_type, ledger, until);
+            let Some(listed) = throttled.run_until_cancelled(listing).await else {
+                return Ok(true);
+            };
+            let error = match listed {
                 Ok(more) => {
                     self.with_standing(content_type, |standing| standing.enabled = true);
                     return Ok(more);

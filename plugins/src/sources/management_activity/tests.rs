@@ -62,9 +62,15 @@ impl Bench {
         let tenants = vec![(Arc::clone(&id), "contoso".into())];
         journal.attach(vec![sink], tenants).await.unwrap();
         let limits = IntakeLimits::default();
-        let intake = Intake::open(journal.clone(), metrics.clone(), limits, tenant, "audit".into())
-            .await
-            .unwrap();
+        let intake = Intake::open(
+            journal.clone(),
+            metrics.clone(),
+            limits,
+            tenant,
+            "audit".into(),
+        )
+        .await
+        .unwrap();
         Self {
             source,
             intake,

@@ -265,6 +265,32 @@ async fn a_content_type_that_fails_holds_up_no_other() {
 }
 
 #[tokio::test]
+async fn a_throttled_content_type_does_not_cancel_the_start_of_another() {
+    let peer = tenant(|seen| {
+        if seen.target.contains("/subscriptions/list") {
+            return Some(Reply::ok(
+                r#"[{"contentType":"Audit.General","status":"enabled"}]"#,
+            ));
+        }
+        let is_general = parameter(&seen.target, "contentType").as_deref() == Some("Audit.General");
+        is_general.then(|| Reply::error(403, "AF429"))
+    })
+    .await;
+    // So slow that the start is noted, and waits for its turn, while the other content type is refused.
+    let tenant = testing::tenant(&peer.url, "requests_per_minute = 39");
+    let options = "content_types = [\"Audit.General\", \"DLP.All\"]\nstart = \"10m\"";
+    let bench = Bench::of(tenant, options).await;
+    let error = bench.list().await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Throttled);
+    let calls = peer.calls();
+    let place = |wanted: &str| calls.iter().position(|call| call.contains(wanted));
+    let (refused, start) = (place("Audit.General").unwrap(), place("/start").unwrap());
+    assert!(refused < start, "{calls:?}");
+    // Nothing else is asked of a tenant that is throttled.
+    assert_eq!(calls.len(), 3, "{calls:?}");
+}
+
+#[tokio::test]
 async fn trouble_of_the_whole_tenant_keeps_its_kind() {
     for (status, body, kind, code) in [
         (
@@ -371,7 +397,11 @@ async fn a_downtime_of_more_than_a_week_is_on_record_and_counted() {
     // `Date` has no fractions of a second.
     assert_eq!((length + 2_000) / 60_000, 24 * 60 + 5);
     assert!(gaps[0].reason.contains("use a backfill"));
-    let counted = bench.metrics.listing_gap.with_label_values(&["contoso", "audit", "Audit.General"]);
+    let counted =
+        bench
+            .metrics
+            .listing_gap
+            .with_label_values(&["contoso", "audit", "Audit.General"]);
     assert_eq!(counted.get(), length as u64 / 1000);
 }
 
