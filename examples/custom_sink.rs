@@ -84,6 +84,7 @@ struct AppUsage {
 }
 
 /// Builds the sink. Everything that can be wrong with its options is an error here, before anything starts.
+#[allow(clippy::needless_pass_by_value)] // The registry's signature.
 fn build(context: Context) -> Result<Box<dyn Sink>> {
     let config: Config = context.options.parse()?;
     Ok(Box::new(AppUsage {

@@ -1,6 +1,5 @@
 //! `check`: tries the configuration and says what is missing.
 
-use audit_exporter_core::config::Config;
 use audit_exporter_core::engine::check::check;
 use audit_exporter_core::plugin::{Registry, Severity};
 
@@ -8,34 +7,37 @@ use crate::terminal::{LogFormat, log, paint, say};
 use crate::{ConfigArgs, Outcome, exit};
 
 pub(crate) async fn run(args: &ConfigArgs, registry: &Registry) -> Outcome {
-    let config = Config::load(&args.config)?;
+    let config = args.load()?;
     // What matters is in the findings; the log would say it twice.
-    let progress = log(LogFormat::Text, "off");
+    let progress = log(LogFormat::Text, "off", true);
     progress.show("asking Microsoft and the destinations …".to_owned());
     let sections = check(&config, registry).await;
     progress.clear();
     let sections = sections?;
-    let mut worst = Severity::Ok;
+    let (mut warnings, mut problems) = (0, 0);
     for section in &sections {
         say(paint("1", &section.part));
         for finding in &section.findings {
             let mark = match finding.severity {
                 Severity::Ok => paint("32", "ok      "),
-                Severity::Warning => paint("33", "warning "),
-                Severity::Problem => paint("31", "PROBLEM "),
+                Severity::Warning => {
+                    warnings += 1;
+                    paint("33", "warning ")
+                }
+                Severity::Problem => {
+                    problems += 1;
+                    paint("31", "PROBLEM ")
+                }
             };
             say(format!("  {mark} {}", finding.message));
         }
-        worst = worst.max(section.severity());
     }
-    match worst {
-        Severity::Ok => say("everything is in order"),
-        Severity::Warning => say("it will work; see the warnings"),
-        Severity::Problem => say("it will not work as it is; see the problems"),
-    }
-    Ok(if worst == Severity::Problem {
-        exit::CONFIG
-    } else {
-        exit::OK
-    })
+    say(match (problems, warnings) {
+        (0, 0) => "Everything is in order.".to_owned(),
+        (0, 1) => "It will work; there is a warning.".to_owned(),
+        (0, _) => format!("It will work; there are {warnings} warnings."),
+        (1, _) => "It will not work as it is: there is a problem.".to_owned(),
+        _ => format!("It will not work as it is: there are {problems} problems."),
+    });
+    Ok(if problems > 0 { exit::CONFIG } else { exit::OK })
 }

@@ -1,13 +1,13 @@
 //! `demo`: the whole pipeline on a simulated tenant, in this process, and the proof that nothing is missing.
 
 use std::collections::HashMap;
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use audit_exporter_core::clock::Clock;
 use audit_exporter_core::config::Config;
 use audit_exporter_core::engine::Engine;
+use audit_exporter_core::journal::Status;
 use audit_exporter_core::plugin::Registry;
 use audit_exporter_core::{Error, Result};
 use audit_exporter_simulator as simulator;
@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use simulator::{AnswerFaults, Faults, Generated, RecordFaults, Records, Simulator, TenantConfig};
 
 use crate::run::Figures;
-use crate::terminal::{LogFormat, Progress, log, paint, say};
+use crate::terminal::{LogFormat, Progress, log, number, paint, say};
 use crate::{Outcome, asked_to_stop, exit};
 
 #[derive(Debug, clap::Args)]
@@ -38,7 +38,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, registry: &Registry) -> Outcome {
-    let progress = log(LogFormat::Auto, "error");
+    let progress = log(LogFormat::Auto, "error", true);
     let folder = folder(args.folder.as_deref())?;
     let simulated = TenantConfig {
         records: Records::Generated(Generated {
@@ -59,9 +59,9 @@ pub(crate) async fn run(args: Args, registry: &Registry) -> Outcome {
     let text = configuration(&simulated, simulator.url(), args.listen);
     std::fs::write(folder.join("config.toml"), &text)?;
     say(format!(
-        "A simulated tenant has {} events of the last week, as Microsoft serves them: repeated, out of order, \
-         with outages.",
-        args.events
+        "A simulated tenant has {} events of the last week. They are collected as Microsoft serves them: repeated, \
+         out of order, with outages.",
+        number(args.events)
     ));
 
     let started = std::time::Instant::now();
@@ -76,7 +76,7 @@ pub(crate) async fn run(args: Args, registry: &Registry) -> Outcome {
     };
     let took = started.elapsed();
     if complete && args.stay {
-        progress.show("all is delivered; Ctrl-C ends the demo".to_owned());
+        progress.clear();
         say(format!(
             "All is delivered after {:.1} s; Ctrl-C ends the demo.",
             took.as_secs_f64()
@@ -89,22 +89,16 @@ pub(crate) async fn run(args: Args, registry: &Registry) -> Outcome {
     simulator.stop().await;
     if !complete {
         say(
-            "Broken off. What was delivered so far is in the folder below; nothing of it would be lost.",
+            "\nBroken off. What was delivered so far is in the folder below; a run would go on from there.",
         );
     }
     proof.tell(&status, took);
-    say(format!("\nLook at it:  {}", folder.display()));
+    let folder = folder.display();
     say(format!(
-        "  every event, byte for byte   {}/events/",
-        folder.display()
-    ));
-    say(format!(
-        "  flows and app launches only  {}/power-platform/",
-        folder.display()
-    ));
-    say(format!(
-        "  the configuration            {}/config.toml",
-        folder.display()
+        "\nLook at it:\n  {folder}/events/           every event, byte for byte\n  \
+         {folder}/power-platform/   flows and app launches only, normalized\n  \
+         {folder}/config.toml       the configuration\n\n\
+         Your own tenant: config/first-try.toml is a start, and `audit-exporter check --config FILE` says what it needs."
     ));
     Ok(if complete && !proof.holds() {
         exit::FAILED
@@ -191,6 +185,9 @@ filters = ["power-platform"]
     )
 }
 
+/// How long the demo waits for a sign before it looks for itself.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+
 /// Waits until everything that is listed is fetched and delivered.
 async fn until_settled(engine: &Engine, progress: &Progress) -> Result<()> {
     let mut changes = engine.changes();
@@ -202,7 +199,8 @@ async fn until_settled(engine: &Engine, progress: &Progress) -> Result<()> {
         if engine.listed() && figures.waiting == 0 && figures.pending == 0 {
             return Ok(());
         }
-        if changes.changed().await.is_err() {
+        // That a listing has ended is no change of the journal, so look again soon in any case.
+        if let Ok(Err(_)) = tokio::time::timeout(LOOK_AGAIN, changes.changed()).await {
             return Ok(());
         }
     }
@@ -262,44 +260,47 @@ impl Proof {
         self.missing + self.twice + self.foreign == 0
     }
 
-    fn tell(&self, status: &audit_exporter_core::journal::Status, took: Duration) {
+    fn tell(&self, status: &Status, took: Duration) {
         let figures = Figures::of(status);
         let verdict = if self.holds() {
-            paint("32", "complete")
+            paint("32", "Complete")
         } else {
             paint("31", "NOT COMPLETE")
         };
-        let mut text = format!(
-            "\n{verdict} after {:.1} s\n  {} records served, {} of them repeats by design\n  \
-             {} expected, {} in the files: {} missing, {} twice, {} foreign (by SHA-256 of every record)\n",
-            took.as_secs_f64(),
-            self.occurrences,
-            self.occurrences - self.expected,
-            self.expected,
-            self.found,
+        say(format!("\n{verdict} after {:.1} s", took.as_secs_f64()));
+        say(format!(
+            "  {} records served in {} content blobs, {} of them repeats by design",
+            number(self.occurrences as u64),
+            number(figures.fetched),
+            number((self.occurrences - self.expected) as u64)
+        ));
+        say(format!(
+            "  {} expected, {} in the files: {} missing, {} twice, {} foreign (by SHA-256 of every record)",
+            number(self.expected as u64),
+            number(self.found as u64),
             self.missing,
             self.twice,
             self.foreign
-        );
+        ));
         for sink in &status.sinks {
-            // Writing to a String cannot fail.
-            drop(write!(
-                text,
-                "  sink {}: {} delivered, {} filtered, {} dead letters\n",
-                sink.sink, sink.delivered, sink.filtered, sink.dead
+            say(format!(
+                "  sink {}: {} delivered, {} filtered, {} dead letters",
+                sink.sink,
+                number(sink.delivered),
+                number(sink.filtered),
+                number(sink.dead)
             ));
         }
-        drop(write!(
-            text,
-            "  {} content blobs fetched, {} lost",
-            figures.fetched, figures.lost
-        ));
-        say(text);
+        if figures.lost > 0 {
+            say(format!("  {} content blobs LOST", number(figures.lost)));
+        }
     }
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let digit = |value: u8| char::from_digit(u32::from(value), 16);
+    let digits = |byte: &u8| [digit(byte >> 4), digit(byte & 15)];
+    bytes.iter().flat_map(digits).flatten().collect()
 }
 
 fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
@@ -309,9 +310,9 @@ fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
         for entry in std::fs::read_dir(folder)? {
             let path = entry?.path();
             if path.is_dir() {
-                folders.push(path)
+                folders.push(path);
             } else {
-                files.push(path)
+                files.push(path);
             }
         }
     }

@@ -13,6 +13,7 @@ mod terminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use audit_exporter_core::config::Config;
 use audit_exporter_core::plugin::Registry;
 use audit_exporter_core::{Error, Kind};
 use clap::{Parser, Subcommand};
@@ -27,9 +28,19 @@ mod exit {
     pub(crate) const CONFIG: u8 = 78;
 }
 
+/// What a person who asks for help may want to do first.
+const FIRST_STEPS: &str = "\
+First steps:
+  audit-exporter demo                  see it work; needs nothing
+  audit-exporter check --config FILE   what your own tenant still needs; changes nothing
+  audit-exporter run --config FILE     collect and deliver
+
+Exit codes: 0 it worked, 1 it failed, 2 wrong arguments, 78 the configuration, a credential or a permission is wrong.
+The README, config/ and docs/ of the repository tell the rest.";
+
 /// Streams Microsoft 365 unified audit events to where they are needed: complete, once, and accounted for.
 #[derive(Debug, Parser)]
-#[command(name = "audit-exporter", version, max_term_width = 100)]
+#[command(name = "audit-exporter", version, max_term_width = 100, after_help = FIRST_STEPS)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -41,23 +52,37 @@ enum Command {
     Run(run::Args),
     /// Try the configuration: options, credentials, permissions, destinations. Changes nothing
     Check(ConfigArgs),
-    /// See it work on a simulated tenant, without any configuration
+    /// See it work on a simulated tenant, and prove that nothing is missing. Needs no configuration
     Demo(demo::Args),
     /// Serve a simulated Microsoft 365 on loopback
     Simulate(simulate::Args),
-    /// Look after the sinks
+    /// Show how far the sinks are, and let go of those that are gone
     Sinks(sinks::Args),
 }
 
 #[derive(Debug, clap::Args)]
 struct ConfigArgs {
     /// The configuration file
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", env = "AUDIT_EXPORTER_CONFIG")]
     config: PathBuf,
+}
+
+impl ConfigArgs {
+    /// Reads the file and the environment.
+    fn load(&self) -> audit_exporter_core::Result<Config> {
+        if self.config.exists() {
+            return Config::load(&self.config);
+        }
+        Err(Error::config(format!(
+            "there is no file {}; the repository's config/ has some to start from, and `audit-exporter demo` needs none",
+            self.config.display()
+        )))
+    }
 }
 
 /// Runs the command line of this process with the plugins in `registry`.
 #[must_use]
+#[allow(clippy::needless_pass_by_value)] // Whoever calls it has no further use for the registry.
 pub fn main(registry: Registry) -> ExitCode {
     #[cfg(feature = "failpoints")]
     failpoints::arm();

@@ -1,26 +1,24 @@
 //! `run`: collects and delivers until stopped.
 
-use std::path::PathBuf;
+use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use audit_exporter_core::clock::Clock;
-use audit_exporter_core::config::Config;
 use audit_exporter_core::engine::Engine;
 use audit_exporter_core::journal::Status;
 use audit_exporter_core::plugin::Registry;
 
-use crate::terminal::{self, LogFormat, Progress};
-use crate::{Outcome, asked_to_stop, exit};
+use crate::terminal::{self, LogFormat, Progress, number};
+use crate::{ConfigArgs, Outcome, asked_to_stop, exit};
 
 /// How often the progress line is made anew.
 const REFRESH: Duration = Duration::from_secs(1);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// The configuration file
-    #[arg(short, long, value_name = "FILE")]
-    config: PathBuf,
-    /// The form of the log
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// The form of the log, which goes to standard error; how much of it, `RUST_LOG` says (error, warn, info, debug)
     #[arg(long, value_enum, default_value = "auto")]
     log: LogFormat,
     /// Seconds that sinks get to deliver what is journaled when the program is asked to stop
@@ -29,8 +27,11 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, registry: &Registry) -> Outcome {
-    let config = Config::load(&args.config)?;
-    let progress = terminal::log(args.log, "info");
+    let config = args.config.load()?;
+    // Events and a progress line on one terminal would write over each other.
+    let shows_events = config.sinks.iter().any(|sink| sink.kind == "stdout");
+    let progress = !(shows_events && std::io::stdout().is_terminal());
+    let progress = terminal::log(args.log, "info", progress);
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -42,11 +43,10 @@ pub(crate) async fn run(args: Args, registry: &Registry) -> Outcome {
             orphan.sink
         );
     }
-    match engine.admin() {
-        Some(address) => {
-            tracing::info!(%address, "collecting; metrics at http://{address}/metrics")
-        }
-        None => tracing::info!("collecting"),
+    if let Some(address) = engine.admin() {
+        tracing::info!(%address, "collecting; metrics at http://{address}/metrics");
+    } else {
+        tracing::info!("collecting");
     }
     tokio::select! {
         () = asked_to_stop() => {}
@@ -126,12 +126,15 @@ impl Figures {
     /// The progress line.
     pub(crate) fn line(&self) -> String {
         let mut line = format!(
-            "content {}/{} fetched · events {} delivered · {} pending",
-            self.fetched, self.listed, self.delivered, self.pending
+            "{} of {} content blobs fetched · {} deliveries of events, {} pending",
+            number(self.fetched),
+            number(self.listed),
+            number(self.delivered),
+            number(self.pending)
         );
         for (count, word) in [(self.dead, "dead letters"), (self.lost, "blobs LOST")] {
             if count > 0 {
-                line.push_str(&format!(" · {count} {word}"));
+                line = format!("{line} · {} {word}", number(count));
             }
         }
         line

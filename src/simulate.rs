@@ -45,7 +45,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args) -> Outcome {
-    let _progress = log(LogFormat::Auto, "info");
+    let _progress = log(LogFormat::Auto, "warn", false);
     let config = args.configuration()?;
     let tenants = config.tenants.clone();
     let simulator = Simulator::start(config)

@@ -36,8 +36,8 @@ enum Command {
 
 pub(crate) async fn run(args: Args) -> Outcome {
     match args.command {
-        Command::Status { config, json } => status(&Config::load(&config.config)?, json),
-        Command::Forget { name, config } => forget(&Config::load(&config.config)?, &name).await,
+        Command::Status { config, json } => status(&config.load()?, json),
+        Command::Forget { name, config } => forget(&config.load()?, &name).await,
     }
 }
 
@@ -80,16 +80,17 @@ fn status(config: &Config, json: bool) -> Outcome {
             sink.skipped,
             sink.pending,
         ];
-        let [a, b, c, d, e, f] = counts.map(|count| count.to_string());
+        let [journaled, delivered, filtered, dead, skipped, pending] =
+            counts.map(|count| count.to_string());
         rows.push([
             sink.sink.clone(),
             name(&sink.tenant),
-            a,
-            b,
-            c,
-            d,
-            e,
-            f,
+            journaled,
+            delivered,
+            filtered,
+            dead,
+            skipped,
+            pending,
             remark.to_owned(),
         ]);
     }
@@ -126,6 +127,8 @@ async fn forget(config: &Config, name: &str) -> Outcome {
             "sink {name} is in the configuration; remove it there first"
         )));
     }
+    // A journal that is not there would be made.
+    Status::read(&config.journal.path)?;
     let here = Journal::open(
         &config.journal.path,
         Limits::default(),
@@ -149,15 +152,25 @@ async fn forget(config: &Config, name: &str) -> Outcome {
                 .send()
                 .await
                 .map_err(|error| locked.with_cause(error.without_url()))?;
-            let status = answer.status();
-            let text = answer.text().await.unwrap_or_default();
-            if !status.is_success() && status.as_u16() != 404 {
-                return Err(Error::config(format!(
-                    "the running process refuses: {}",
-                    text.trim()
-                )));
+            match answer.status().as_u16() {
+                200 => true,
+                404 => false,
+                401 => {
+                    return Err(Error::config(
+                        "the running process does not know the token in the journal's folder",
+                    ));
+                }
+                409 => {
+                    return Err(Error::config(format!(
+                        "sink {name} is in the running configuration; remove it there, and start the program anew"
+                    )));
+                }
+                status => {
+                    return Err(Error::unavailable(format!(
+                        "the running process answers HTTP {status}; its log says why"
+                    )));
+                }
             }
-            status.is_success()
         }
     };
     if !known {

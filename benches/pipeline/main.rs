@@ -121,8 +121,8 @@ fn floor(peer: &Peer, truth: &Truth, folder: &Path) -> Outcome<Usage> {
     let mut command = Command::new(std::env::current_exe()?);
     command.arg("--floor").arg(&order);
     let mut usage = process::start(&mut command, peer.process_id())?.wait()?;
-    complete("the floor", &[out.clone()], truth.occurrences)?;
-    usage.measure(&[out.clone()], truth.occurrences)?;
+    complete("the floor", std::slice::from_ref(&out), truth.occurrences)?;
+    usage.measure(std::slice::from_ref(&out), truth.occurrences)?;
     std::fs::remove_file(out)?;
     Ok(usage)
 }

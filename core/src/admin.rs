@@ -16,6 +16,8 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use tokio::net::TcpListener;
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
@@ -29,6 +31,8 @@ const ADDRESS_FILE: &str = "control.address";
 
 #[derive(Clone)]
 struct Admin {
+    /// One scrape at a time: gauges are taken from the journal afresh for each.
+    scrape: Arc<Mutex<()>>,
     journal: Journal,
     metrics: Metrics,
     clock: Clock,
@@ -72,7 +76,7 @@ fn private_file(path: &PathBuf, text: &str) -> Result<()> {
     Ok(file.write_all(text.as_bytes())?)
 }
 
-/// Serves until dropped.
+/// Serves until stopped: answers what was asked, closes connections that are kept open.
 pub(crate) async fn serve(
     listener: TcpListener,
     journal: Journal,
@@ -80,6 +84,7 @@ pub(crate) async fn serve(
     clock: Clock,
     token: Arc<str>,
     journal_dir: PathBuf,
+    stop: CancellationToken,
 ) {
     if let Ok(address) = listener.local_addr()
         && let Err(error) = private_file(&journal_dir.join(ADDRESS_FILE), &address.to_string())
@@ -93,12 +98,14 @@ pub(crate) async fn serve(
         .route("/-/sinks/{name}/forget", post(forget))
         .layer(middleware::from_fn(check_host))
         .with_state(Admin {
+            scrape: Arc::default(),
             journal,
             metrics,
             clock,
             token,
         });
-    if let Err(error) = axum::serve(listener, router).await {
+    let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
+    if let Err(error) = served.await {
         tracing::error!("the admin listener has stopped: {error}");
     }
 }
@@ -134,6 +141,7 @@ async fn check_host(request: Request, next: Next) -> Response {
 }
 
 async fn show_metrics(State(admin): State<Admin>) -> Response {
+    let _scrape = admin.scrape.lock().await;
     if let Err(error) = refresh(&admin).await {
         tracing::warn!("the metrics of the journal are not fresh: {error}");
     }
@@ -151,7 +159,12 @@ async fn refresh(admin: &Admin) -> Result<()> {
     let seconds = |ms: i64| ms as f64 / 1000.0;
     let name = |tenant: &str| admin.journal.tenant_name(tenant);
     metrics.journal_bytes.set(status.used_bytes as i64);
+    // What is gone (a sink that was forgotten) does not keep its last value.
     metrics.units_expiry.reset();
+    metrics.units_pending.reset();
+    metrics.sink_pending.reset();
+    metrics.sink_lag.reset();
+    metrics.sink_balanced.reset();
     for unit in &status.tenants {
         let tenant = name(&unit.tenant);
         let labels = [&*tenant, &*unit.source, &*unit.content_type];

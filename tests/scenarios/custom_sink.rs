@@ -75,7 +75,7 @@ async fn it_counts_the_launches_of_a_tenant() {
             changes.changed().await.unwrap();
         }
     };
-    tokio::time::timeout(Duration::from_secs(120), settled)
+    tokio::time::timeout(Duration::from_mins(2), settled)
         .await
         .unwrap();
     let status = engine.shutdown(Duration::from_secs(20)).await.unwrap();
@@ -117,7 +117,7 @@ fn contents(path: &Path) -> Value {
 
 fn sink(folder: &Path, options: &str) -> Box<dyn Sink> {
     let path = folder.join("app-usage.json");
-    let options = format!("path = {path:?}\n{options}");
+    let options = format!("path = '{}'\n{options}", path.display());
     let context = Context {
         name: "usage".into(),
         options: Options::from_toml("sinks.usage", &options),

@@ -132,8 +132,16 @@ fn journal(config: &Config) -> Section {
 
 /// Whether the folder, or the nearest one above it that exists, can be written.
 fn writable(path: &std::path::Path) -> std::io::Result<()> {
+    // What a relative path begins from has an empty name.
     let existing = path
         .ancestors()
+        .map(|folder| {
+            if folder.as_os_str().is_empty() {
+                std::path::Path::new(".")
+            } else {
+                folder
+            }
+        })
         .find(|folder| folder.exists())
         .unwrap_or(path);
     if !existing.is_dir() {
@@ -146,4 +154,17 @@ fn writable(path: &std::path::Path) -> std::io::Result<()> {
         existing,
         rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK,
     )?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::writable;
+
+    #[test]
+    fn a_relative_path_begins_in_the_working_folder() {
+        assert!(writable(Path::new("no-such-folder/journal")).is_ok());
+        assert!(writable(Path::new("Cargo.toml/journal")).is_err());
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -15,6 +16,13 @@ use crate::event::{AuditEvent, Origin};
 use crate::journal::{Commit, Journal, LaneId, OversizePart, Stream};
 use crate::metrics::Metrics;
 use crate::plugin::{LaneKind, Unit};
+
+/// How long a fetch waits for room before it is broken off. Longer, and the peer would close its connection; and it
+/// would keep other tenants' fetches from their share of memory.
+const ROOM_PATIENCE: Duration = Duration::from_secs(20);
+
+/// The code of the error of a fetch that was broken off because the journal is full.
+pub(super) const JOURNAL_FULL: &str = "journal_full";
 
 /// Bounds of what one fetch may hold and produce.
 #[derive(Clone, Copy, Debug)]
@@ -145,6 +153,16 @@ impl Intake {
         self.0.found.load(Ordering::Relaxed)
     }
 
+    /// Waits until the journal has room for more of this tenant.
+    pub(super) async fn room(&self) -> Result<()> {
+        let bytes = self.0.limits.batch_bytes;
+        self.0
+            .journal
+            .room(&self.0.tenant.id, bytes)
+            .await
+            .map(drop)
+    }
+
     /// Waits until new units are registered.
     pub(super) async fn registered(&self) {
         self.0.registered.notified().await;
@@ -181,7 +199,10 @@ impl Intake {
             }),
             written: 0,
             index: 0,
+            oversized: 0,
             in_oversize: false,
+            broken: false,
+            body: false,
             records: Vec::new(),
             record_bytes: 0,
         }
@@ -197,9 +218,15 @@ pub struct UnitWriter {
     lane: LaneId,
     cutter: Cutter,
     written: u64,
+    /// There was a body, which has an end.
+    body: bool,
     /// Records handed to the journal so far: the index of the next one.
     index: u64,
+    /// Oversized records so far, and whether the last of them goes on.
+    oversized: u64,
     in_oversize: bool,
+    /// Something of the unit was not committed or is not to be: the unit cannot be finished.
+    broken: bool,
     /// Whole records that did not come as part of an array, and their bytes.
     records: Vec<Piece>,
     record_bytes: usize,
@@ -209,6 +236,7 @@ impl UnitWriter {
     /// Appends inflated bytes of a JSON array of records. Fails if the unit is larger than its cap.
     pub fn write(&mut self, body: &[u8]) -> Result<()> {
         self.grow(body.len())?;
+        self.body = true;
         self.cutter.write(body);
         fail::fail_point!("intake::cut");
         Ok(())
@@ -237,8 +265,17 @@ impl UnitWriter {
         self.settle().await
     }
 
-    /// Commits the rest, and with it the end of the unit.
+    /// Commits the rest, and with it the end of the unit; fails if anything of it is missing, even if the source did
+    /// not mind.
     pub async fn finish(mut self) -> Result<()> {
+        if self.broken {
+            return Err(Error::unavailable(
+                "the content was not journaled completely",
+            ));
+        }
+        if self.body {
+            self.end_of_body()?;
+        }
         self.commit(true).await
     }
 
@@ -246,6 +283,7 @@ impl UnitWriter {
         self.written += bytes as u64;
         let cap = self.intake.0.limits.unit_bytes;
         if self.written > cap {
+            self.broken = true;
             return Err(Error::lost(format!(
                 "the content is larger than limits.blob_size ({cap} bytes) when inflated; raise it to collect this one"
             )));
@@ -260,6 +298,8 @@ impl UnitWriter {
         if pieces.is_empty() && !unit_done {
             return Ok(());
         }
+        // Until it is committed. The call may fail, or be dropped half-way, and the pieces are gone from here.
+        self.broken = true;
         let first_index = self.index;
         let (mut events, mut oversize) = (Vec::with_capacity(pieces.len()), Vec::new());
         let mut oversized = 0;
@@ -272,11 +312,13 @@ impl UnitWriter {
                 Piece::Oversize { part, last } => {
                     oversized += u64::from(last);
                     oversize.push(OversizePart {
+                        record: self.oversized,
                         part,
                         first: !self.in_oversize,
                         last,
                     });
                     self.in_oversize = !last;
+                    self.oversized += u64::from(last);
                 }
             }
         }
@@ -289,14 +331,19 @@ impl UnitWriter {
             oversize: Arc::new(oversize),
             unit_done,
         };
-        self.hand_over(commit, oversized).await
+        self.hand_over(commit, oversized).await?;
+        self.broken = false;
+        Ok(())
     }
 
     async fn hand_over(&self, commit: Commit, oversized: u64) -> Result<()> {
         let inner = &self.intake.0;
         let received = commit.events.len() as u64;
         let bytes: usize = commit.events.iter().map(|event| event.raw().len()).sum();
-        inner.journal.room(&inner.tenant.id).await?;
+        let room = inner.journal.room(&inner.tenant.id, bytes);
+        let _room = tokio::time::timeout(ROOM_PATIENCE, room)
+            .await
+            .map_err(|_| Error::throttled("the journal is full").with_code(JOURNAL_FULL))??;
         fail::fail_point!("intake::commit");
         let done = inner.journal.commit(commit).await?;
         let labels = [

@@ -30,6 +30,24 @@ use crate::plugin::Registry;
 /// How long the journal may take to write what it has accepted.
 const JOURNAL_DEADLINE: Duration = Duration::from_secs(30);
 
+/// How long a request to the admin listener may take to end.
+const SERVERS_DEADLINE: Duration = Duration::from_secs(5);
+/// How often the journal is asked to do what only time makes due.
+const HOUSEKEEPING: Duration = Duration::from_hours(1);
+
+/// Frees what orphans hold once their grace is over.
+async fn keep_house(journal: Journal, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(HOUSEKEEPING) => {}
+        }
+        if let Err(error) = journal.end_grace().await {
+            tracing::warn!("orphans cannot be looked after: {error}");
+        }
+    }
+}
+
 /// A running engine. Stop it with [`Engine::shutdown`]; dropping it breaks everything off, which loses nothing.
 pub struct Engine {
     journal: Journal,
@@ -81,14 +99,20 @@ impl Engine {
             .map(|t| (Arc::clone(&t.id), Arc::clone(&t.name)))
             .collect();
         let orphans = journal.attach(build::specs(config), tenants).await?;
-
         let signals = Signals::default();
+        let slots = Arc::new(Semaphore::new(build::slots(config)));
+        let mut runners = Vec::with_capacity(sources.len());
+        for source in sources {
+            runners.push(parts.runner(source, &slots, &signals.sources).await?);
+        }
+        let token = admin::token(&config.journal.path)?;
+
         let mut engine = Self {
             journal: journal.clone(),
             closer,
             metrics: metrics.clone(),
             orphans,
-            streams: sources.len(),
+            streams: runners.len(),
             admin: listener
                 .as_ref()
                 .and_then(|listener| listener.local_addr().ok()),
@@ -98,7 +122,6 @@ impl Engine {
             signals: signals.clone(),
         };
         if let Some(listener) = listener {
-            let token = admin::token(&config.journal.path)?;
             let served = admin::serve(
                 listener,
                 journal.clone(),
@@ -106,19 +129,18 @@ impl Engine {
                 clock.clone(),
                 token,
                 config.journal.path.clone(),
+                signals.stop.clone(),
             );
-            let stop = signals.stop.clone();
-            engine.servers.spawn(async move {
-                tokio::select! { () = served => {}, () = stop.cancelled() => {} }
-            });
+            engine.servers.spawn(served);
         }
+        engine
+            .servers
+            .spawn(keep_house(journal.clone(), signals.stop.clone()));
         for sink in sinks {
             let worker = parts.worker(sink, &signals.drain, &signals.stop);
             engine.sinks.spawn(worker.run());
         }
-        let slots = Arc::new(Semaphore::new(build::slots(config)));
-        for source in sources {
-            let runner = parts.runner(source, &slots, &signals.sources).await?;
+        for runner in runners {
             engine.sources.spawn(runner.run());
         }
         Ok(engine)
@@ -170,7 +192,13 @@ impl Engine {
         drop(tokio::time::timeout(patience, drained).await);
         self.signals.stop.cancel();
         while self.sinks.join_next().await.is_some() {}
-        while self.servers.join_next().await.is_some() {}
+        let served = async { while self.servers.join_next().await.is_some() {} };
+        if tokio::time::timeout(SERVERS_DEADLINE, served)
+            .await
+            .is_err()
+        {
+            self.servers.shutdown().await;
+        }
         let status = self.journal.status().await;
         let Self {
             journal, closer, ..

@@ -12,8 +12,22 @@ const UNAVAILABLE: (Duration, Duration) = (Duration::from_secs(1), Duration::fro
 const THROTTLED: (Duration, Duration) = (Duration::from_secs(1), Duration::from_mins(10));
 /// Refused credentials and configuration that only a person can mend; somebody may be mending it now.
 const REFUSED: (Duration, Duration) = (Duration::from_secs(5), Duration::from_hours(1));
+/// "At once" would be a loop.
+const SHORTEST: Duration = Duration::from_secs(1);
 /// No peer may keep us waiting longer than this, whatever it asks for.
 const LONGEST: Duration = Duration::from_hours(6);
+
+/// The error that a plugin's panic stands for. What it said is in the panic's own message.
+pub(crate) fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
+    let said = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    Error::bug(format!(
+        "it panicked: {}",
+        said.unwrap_or("no reason given")
+    ))
+}
 
 /// The wait before try number `attempt` (from 1) after `error`: the peer's wish, or exponential back-off with jitter.
 pub(crate) fn wait(error: &Error, attempt: u32) -> Duration {
@@ -23,7 +37,7 @@ pub(crate) fn wait(error: &Error, attempt: u32) -> Duration {
         Kind::Unavailable | Kind::Rejected | Kind::Lost => UNAVAILABLE,
     };
     let wait = match error.retry_after() {
-        Some(wish) => return wish.min(LONGEST),
+        Some(wish) => return wish.clamp(SHORTEST, LONGEST),
         None => shortest
             .saturating_mul(1 << attempt.saturating_sub(1).min(16))
             .min(longest),
@@ -56,5 +70,6 @@ mod tests {
         };
         assert_eq!(wait(&wish(17), 1), Duration::from_secs(17));
         assert_eq!(wait(&wish(1_000_000), 1), LONGEST);
+        assert_eq!(wait(&wish(0), 1), SHORTEST);
     }
 }

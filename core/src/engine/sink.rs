@@ -1,8 +1,10 @@
 //! Runs one sink: reads its lanes, filters, delivers with retries, and moves the cursor once the data is safe.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use tokio_util::sync::CancellationToken;
 
 use super::retry;
@@ -11,7 +13,7 @@ use crate::error::{Error, Kind, Result};
 use crate::event::AuditEvent;
 use crate::journal::{Advance, DeadLetter, Journal, LaneId, Position, Stored, Tally};
 use crate::metrics::Metrics;
-use crate::plugin::{Batch, Delivered, Filter, LaneKind, Rejected, Sink};
+use crate::plugin::{Batch, Delivered, Filter, LaneKind, Receipt, Rejected, Sink};
 
 /// Every this many turns, catch-up goes first, so that a busy tenant's live events do not starve a backlog.
 const CATCH_UP_TURN: u64 = 4;
@@ -40,6 +42,8 @@ struct Work {
     lane: LaneId,
     last: u64,
     batch: Option<Batch>,
+    /// The journal's batch of each event.
+    seqs: Vec<u64>,
     tally: Tally,
     filtered: u64,
     tenant: Arc<str>,
@@ -48,13 +52,21 @@ struct Work {
 impl Worker {
     /// Runs until stopped, or until a bug stops this sink alone.
     pub(super) async fn run(self) {
-        let stop = self.stop.clone();
-        tokio::select! {
-            () = stop.cancelled() => {}
-            ended = self.work() => if let Err(error) = ended {
-                self.metrics.up.with_label_values(&["sink", &*self.name, ""]).set(0);
-                tracing::error!(sink = %self.name, "{error}: this sink stops; the others go on");
-            }
+        let up = self
+            .metrics
+            .up
+            .with_label_values(&["sink", &*self.name, ""]);
+        // Not ready before the destination has answered.
+        up.set(0);
+        let work = AssertUnwindSafe(self.work()).catch_unwind();
+        let ended = tokio::select! {
+            () = self.stop.cancelled() => return,
+            ended = work => ended,
+        };
+        if let Err(error) = ended.unwrap_or_else(|panic| Err(retry::panicked(&*panic))) {
+            up.set(0);
+            self.metrics.error("sink", &self.name, "", error.kind());
+            tracing::error!(sink = %self.name, "{error}: this sink stops; the others go on");
         }
     }
 
@@ -89,10 +101,22 @@ impl Worker {
             if let Some(work) = self.prepare(lane, &found) {
                 self.deal_with(work).await?;
             } else {
-                // Freed or detached meanwhile; the cursor will tell.
-                tokio::task::yield_now().await;
+                self.explain_gap(lane, cursor).await?;
             }
         }
+    }
+
+    /// There was nothing to read although the lane goes on. Right if the sink was detached or forgotten meanwhile.
+    async fn explain_gap(&self, lane: LaneId, cursor: u64) -> Result<()> {
+        self.persist("asking the journal", || self.journal.settled())
+            .await?;
+        let behind = self.journal.behind(&self.name);
+        if behind.iter().any(|(l, _, c)| (*l, *c) == (lane, cursor)) {
+            return Err(Error::bug(format!(
+                "lane {lane} of the journal goes on after {cursor}, but there is nothing to read"
+            )));
+        }
+        Ok(())
     }
 
     /// Lets the sink bring its far side to where the last receipt says, or say itself where it is.
@@ -100,13 +124,50 @@ impl Worker {
         let positions = self
             .persist("recovering", || async {
                 let last = self.journal.receipt(&self.name).await?;
-                self.sink.recover(last.as_ref()).await
+                self.in_time(self.sink.recover(last.as_ref())).await
             })
             .await?;
         for position in positions {
-            self.journal.reposition(&self.name, position).await?;
+            if let Some(cursor) = self.journal.ahead(&self.name, &position)? {
+                self.catch_up_with(&position, cursor).await?;
+            }
         }
         Ok(())
+    }
+
+    /// Counts what the far side has although its answer was lost, and does not deliver it again.
+    async fn catch_up_with(&self, position: &Position, mut cursor: u64) -> Result<()> {
+        while cursor < position.last {
+            let mut found = self
+                .persist("reading the journal", || {
+                    let (events, bytes) = (self.batch_events, self.batch_bytes);
+                    self.journal.read(position.lane, cursor, events, bytes)
+                })
+                .await?;
+            found.retain(|stored| stored.seq <= position.last);
+            let Some(mut work) = self.prepare(position.lane, &found) else {
+                return self.explain_gap(position.lane, cursor).await;
+            };
+            if let Some(batch) = work.batch.take() {
+                for (event, seq) in batch.events.iter().zip(&work.seqs) {
+                    work.tally.delivered(*seq, event);
+                }
+            }
+            cursor = work.last;
+            self.advance(work, None).await?;
+        }
+        Ok(())
+    }
+
+    /// Breaks a call of the sink off after its timeout.
+    async fn in_time<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
+        match tokio::time::timeout(self.timeout, call).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Error::unavailable(format!(
+                "no answer within the sink's timeout ({} s)",
+                self.timeout.as_secs()
+            ))),
+        }
     }
 
     /// The next lane in turn: tenants one after the other, live before catch-up.
@@ -131,13 +192,17 @@ impl Worker {
         let (first, last) = (batches.first()?, batches.last()?);
         let mut tally = Tally::default();
         let mut filtered = 0;
-        let mut events = Vec::with_capacity(batches.iter().map(|b| b.events.len()).sum());
-        for event in batches.iter().flat_map(|stored| &stored.events) {
-            if let Some(event) = self.pass(event) {
-                events.push(event);
-            } else {
-                filtered += 1;
-                tally.filtered(event);
+        let count = batches.iter().map(|stored| stored.events.len()).sum();
+        let (mut events, mut seqs) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        for stored in batches {
+            for event in &stored.events {
+                if let Some(event) = self.pass(event) {
+                    events.push(event);
+                    seqs.push(stored.seq);
+                } else {
+                    filtered += 1;
+                    tally.filtered(stored.seq, event);
+                }
             }
         }
         let position = Position {
@@ -152,6 +217,7 @@ impl Worker {
             lane,
             last: last.seq,
             batch,
+            seqs,
             tally,
             filtered,
             tenant,
@@ -168,25 +234,28 @@ impl Worker {
     }
 
     async fn deal_with(&self, mut work: Work) -> Result<()> {
-        let (mut receipt, mut dead) = (None, Vec::new());
-        if let Some(batch) = &work.batch {
-            let delivered = self.deliver(batch).await?;
+        let mut receipt = None;
+        if let Some(batch) = work.batch.take() {
+            let delivered = self.deliver(&batch).await?;
             fail::fail_point!("sink::delivered");
             receipt = delivered.receipt;
-            dead = self.count(batch, delivered.rejected, &mut work.tally, &work.tenant);
+            self.count(&batch, delivered.rejected, &mut work)?;
         }
         let filtered = self
             .metrics
             .events_filtered
             .with_label_values(&[&*self.name, &*work.tenant]);
         filtered.inc_by(work.filtered);
+        self.advance(work, receipt).await
+    }
+
+    async fn advance(&self, work: Work, receipt: Option<Receipt>) -> Result<()> {
         let step = Advance {
             sink: Arc::clone(&self.name),
             lane: work.lane,
             last: work.last,
             receipt,
             tally: work.tally,
-            dead,
         };
         self.persist("moving the cursor", || self.journal.advance(step.clone()))
             .await
@@ -201,8 +270,8 @@ impl Worker {
             .start_timer();
         let delivered = self
             .persist("delivering", || async {
-                match tokio::time::timeout(self.timeout, self.sink.deliver(batch)).await {
-                    Ok(Err(error)) if error.kind() == Kind::Rejected => {
+                match self.in_time(self.sink.deliver(batch)).await {
+                    Err(error) if error.kind() == Kind::Rejected => {
                         let refuse = |index| Rejected {
                             index,
                             reason: error.to_string(),
@@ -213,11 +282,7 @@ impl Worker {
                             rejected,
                         })
                     }
-                    Ok(answer) => answer,
-                    Err(_) => Err(Error::unavailable(format!(
-                        "no answer within the sink's timeout ({} s)",
-                        self.timeout.as_secs()
-                    ))),
+                    answer => answer,
                 }
             })
             .await;
@@ -226,35 +291,37 @@ impl Worker {
     }
 
     /// Counts what became of a batch and turns the refused events into dead letters.
-    fn count(
-        &self,
-        batch: &Batch,
-        rejected: Vec<Rejected>,
-        tally: &mut Tally,
-        tenant: &str,
-    ) -> Vec<DeadLetter> {
-        let labels = [&*self.name, tenant];
+    fn count(&self, batch: &Batch, rejected: Vec<Rejected>, work: &mut Work) -> Result<()> {
+        let labels = [&*self.name, &*work.tenant];
         let freshness = self.metrics.freshness.with_label_values(&[&*self.name]);
         let now = self.clock.now();
         let mut reasons: Vec<Option<String>> = vec![None; batch.events.len()];
         for refused in rejected {
-            if let Some(reason) = reasons.get_mut(refused.index) {
-                *reason = Some(refused.reason);
-            }
+            // To take it for delivered would lose whichever event was meant.
+            *reasons.get_mut(refused.index).ok_or_else(|| {
+                Error::bug(format!(
+                    "the sink refuses event {} of a batch of {}",
+                    refused.index,
+                    batch.events.len()
+                ))
+            })? = Some(refused.reason);
         }
-        let (mut dead, mut delivered, mut bytes) = (Vec::new(), 0, 0);
-        for (event, reason) in batch.events.iter().zip(reasons) {
+        let (mut dead, mut delivered, mut bytes) = (0, 0, 0);
+        let mut first_reason = None;
+        for ((event, seq), reason) in batch.events.iter().zip(&work.seqs).zip(reasons) {
             if let Some(reason) = reason {
-                tally.dead(event);
+                dead += 1;
+                first_reason.get_or_insert_with(|| reason.clone());
                 let (sink, event) = (Arc::clone(&self.name), event.clone());
-                dead.push(DeadLetter {
+                let letter = DeadLetter {
                     sink,
                     event,
                     reason,
-                });
+                };
+                work.tally.dead(*seq, letter);
                 continue;
             }
-            tally.delivered(event);
+            work.tally.delivered(*seq, event);
             delivered += 1;
             bytes += event.raw().len() as u64;
             if let Some(created) = event.created() {
@@ -269,17 +336,17 @@ impl Worker {
             .delivered_bytes
             .with_label_values(&labels)
             .inc_by(bytes);
-        if let Some(first) = dead.first() {
+        if let Some(reason) = first_reason {
             self.metrics
                 .events_dead_lettered
                 .with_label_values(&labels)
-                .inc_by(dead.len() as u64);
+                .inc_by(dead);
             tracing::error!(
-                sink = %self.name, tenant, events = dead.len(),
-                "the destination refuses events for good; they are kept as dead letters: {}", first.reason
+                sink = %self.name, tenant = %work.tenant, events = dead,
+                "the destination refuses events for good; they are kept as dead letters: {reason}"
             );
         }
-        dead
+        Ok(())
     }
 
     /// Tries until it works. Only a bug ends it.

@@ -1,15 +1,17 @@
 //! Runs one source for one tenant: lists on the source's own schedule, fetches what is due, retries each unit alone.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::Arc;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
+use futures::FutureExt;
+use tokio::sync::Semaphore;
 use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::intake::Intake;
+use super::intake::{Intake, JOURNAL_FULL};
 use super::retry;
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
@@ -19,8 +21,8 @@ use crate::plugin::{LaneKind, Next, Source};
 
 /// Units taken from the journal at a time.
 const AHEAD: usize = 32;
-/// Failures in a row, without a success between, after which the whole source backs off.
-const STREAK: u32 = 8;
+/// Units that failed, without a success between, after which the whole source backs off.
+const STREAK: usize = 8;
 
 /// One source of one tenant, ready to run.
 pub(super) struct Runner {
@@ -35,27 +37,48 @@ pub(super) struct Runner {
     pub(super) stop: CancellationToken,
 }
 
-/// While it lies in the future, the source does not ask the peer for anything.
-#[derive(Clone)]
-struct Gate(watch::Sender<Instant>);
+/// Keeps the source from asking the peer for anything for a while.
+struct Gate(Mutex<GateState>);
+
+struct GateState {
+    until: Instant,
+    /// Pauses in a row without a success between.
+    pauses: u32,
+}
 
 impl Gate {
-    fn pause(&self, wait: Duration) {
-        let until = Instant::now() + wait;
-        self.0.send_if_modified(|current| {
-            let later = until > *current;
-            *current = until.max(*current);
-            later
-        });
+    fn new() -> Self {
+        Self(Mutex::new(GateState {
+            until: Instant::now(),
+            pauses: 0,
+        }))
     }
 
-    fn is_closed(&self) -> bool {
-        *self.0.borrow() > Instant::now()
+    fn state(&self) -> MutexGuard<'_, GateState> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Several that fail together are one reason to wait, not several.
+    fn pause(&self, error: &Error) {
+        let mut state = self.state();
+        let now = Instant::now();
+        if error.retry_after().is_none() {
+            if state.until > now {
+                return;
+            }
+            state.pauses = state.pauses.saturating_add(1);
+        }
+        let until = now + retry::wait(error, state.pauses);
+        state.until = state.until.max(until);
+    }
+
+    fn success(&self) {
+        self.state().pauses = 0;
     }
 
     async fn wait(&self) {
         loop {
-            let until = *self.0.borrow();
+            let until = self.state().until;
             if until <= Instant::now() {
                 return;
             }
@@ -67,11 +90,29 @@ impl Gate {
 impl Runner {
     /// Runs until stopped, or until a bug stops this source alone.
     pub(super) async fn run(self) {
-        let gate = Gate(watch::Sender::new(Instant::now()));
+        let [component, name, tenant] = self.labels();
+        let up = self
+            .metrics
+            .up
+            .with_label_values(&[component, name, tenant]);
+        // Not ready before everything was listed once.
+        up.set(0);
+        let gate = Gate::new();
         let stop = self.stop.clone();
-        tokio::select! {
-            () = stop.cancelled() => {}
-            () = async { tokio::join!(self.list(&gate), self.fetch(&gate)); } => {}
+        let work = async { tokio::join!(self.list(&gate), self.fetch(&gate)) };
+        let ended = tokio::select! {
+            () = stop.cancelled() => return,
+            ended = AssertUnwindSafe(work).catch_unwind() => ended,
+        };
+        if let Err(panic) = ended {
+            up.set(0);
+            let error = retry::panicked(&*panic);
+            self.note("running", &error, 1);
+            tracing::error!(
+                source = name,
+                tenant,
+                "{error}: this source stops; please report it"
+            );
         }
     }
 
@@ -101,16 +142,21 @@ impl Runner {
             .metrics
             .up
             .with_label_values(&[component, name, tenant]);
-        let mut attempt = 0;
+        let (mut attempt, mut failures) = (0, 0);
         loop {
             gate.wait().await;
             let found = self.intake.found();
-            let error = match self.source.list(&self.intake).await {
+            let listed = AssertUnwindSafe(self.source.list(&self.intake)).catch_unwind();
+            let listed = listed
+                .await
+                .unwrap_or_else(|panic| Err(retry::panicked(&*panic)));
+            let error = match listed {
                 Ok(next) => {
-                    if attempt > 0 {
+                    gate.success();
+                    if failures > 0 {
                         tracing::info!(source = name, tenant, "listing works again");
                     }
-                    attempt = 0;
+                    (attempt, failures) = (0, 0);
                     up.set(1);
                     let now = self.clock.now().timestamp_millis() as f64 / 1000.0;
                     self.metrics
@@ -126,20 +172,23 @@ impl Runner {
                 }
                 Err(error) => error,
             };
-            // What finds something before it fails is not down: a long list with a fault here and there goes on at once.
-            attempt = match self.intake.found() > found {
-                true => 1,
-                false => attempt + 1,
+            failures += 1;
+            // What finds something before it fails is not down, and a wait that was asked for is no reason for longer
+            // ones: neither is part of the row that the back-off grows with.
+            attempt = if self.intake.found() > found || error.retry_after().is_some() {
+                1
+            } else {
+                attempt + 1
             };
             up.set(0);
-            self.note("listing failed", &error, attempt);
+            self.note("listing failed", &error, failures);
             self.metrics
                 .retries
                 .with_label_values(&[component, name, tenant])
                 .inc();
             let wait = retry::wait(&error, attempt);
             if matches!(error.kind(), Kind::Throttled | Kind::Auth | Kind::Config) {
-                gate.pause(wait);
+                gate.pause(&error);
             }
             if error.kind() == Kind::Bug {
                 tracing::error!(
@@ -157,7 +206,11 @@ impl Runner {
         let mut fetches = Fetches::default();
         loop {
             gate.wait().await;
-            let next_due = match self.fill(&mut fetches).await {
+            let filled = match self.intake.room().await {
+                Ok(()) => self.fill(&mut fetches).await,
+                Err(error) => Err(error),
+            };
+            let next_due = match filled {
                 Ok(next_due) => next_due,
                 Err(error) => {
                     self.note("the list of pending content cannot be read", &error, 1);
@@ -169,7 +222,10 @@ impl Runner {
                 Some(ended) = fetches.running.join_next_with_id() => {
                     let (id, result) = match ended {
                         Ok((id, result)) => (id, result),
-                        Err(panic) => (panic.id(), Err(Error::bug("a fetch ended by a panic"))),
+                        Err(ended) => (ended.id(), Err(match ended.try_into_panic() {
+                            Ok(panic) => retry::panicked(&*panic),
+                            Err(ended) => Error::unavailable("broken off").with_cause(ended),
+                        })),
                     };
                     if let Some(due) = fetches.busy.remove(&id) {
                         self.settle(&mut fetches, due, result, gate).await;
@@ -256,19 +312,22 @@ impl Runner {
         let labels = [tenant, name, &*due.unit.content_type];
         let error = match result {
             Ok(()) => {
-                fetches.streak = 0;
+                fetches.failing.clear();
+                gate.success();
                 self.metrics.units_fetched.with_label_values(&labels).inc();
                 return;
             }
+            // It keeps its place, and nothing is fetched before there is room.
+            Err(error) if error.code() == Some(JOURNAL_FULL) => return,
             Err(error) => error,
         };
-        // What fails while the source waits already belongs to the same round of failures.
-        fetches.streak += u32::from(!gate.is_closed());
         let doing = format!("fetching {} failed", due.unit.id);
         self.note(&doing, &error, due.attempts + 1);
-        let expired = error.kind() == Kind::Unavailable && self.clock.now() >= due.unit.expires;
+        let refused = matches!(error.kind(), Kind::Throttled | Kind::Auth | Kind::Config);
+        let gone = matches!(error.kind(), Kind::Lost | Kind::Rejected)
+            || (!refused && self.clock.now() >= due.unit.expires);
         let (journal, stream) = (self.intake.journal(), self.intake.stream());
-        let recorded = if expired || matches!(error.kind(), Kind::Lost | Kind::Rejected) {
+        let recorded = if gone {
             self.metrics.units_lost.with_label_values(&labels).inc();
             tracing::error!(
                 source = name, tenant, content_type = %due.unit.content_type, blob = %due.unit.id,
@@ -277,16 +336,19 @@ impl Runner {
             journal.lose(stream, &due.unit, error.to_string()).await
         } else if error.kind() == Kind::Throttled {
             // Not this unit's fault: it keeps its place.
-            gate.pause(retry::wait(&error, fetches.streak));
+            gate.pause(&error);
             Ok(())
         } else {
-            // Its own fault until many fail in a row: one bad unit holds up no other.
             self.metrics
                 .retries
                 .with_label_values(&[component, name, tenant])
                 .inc();
-            if fetches.streak >= STREAK {
-                gate.pause(retry::wait(&error, fetches.streak - STREAK + 1));
+            // Its own fault until many fail in a row: one bad unit holds up no other.
+            if fetches.failing.len() < 2 * STREAK {
+                fetches.failing.insert(Arc::clone(&due.unit.id));
+            }
+            if fetches.failing.len() >= STREAK {
+                gate.pause(&error);
             }
             let wait = retry::wait(&error, due.attempts + 1);
             journal
@@ -295,7 +357,7 @@ impl Runner {
         };
         if let Err(error) = recorded {
             self.note("a failed fetch cannot be recorded", &error, 1);
-            gate.pause(retry::wait(&error, 1));
+            gate.pause(&error);
         }
     }
 }
@@ -307,5 +369,6 @@ struct Fetches {
     busy: HashMap<Id, Due>,
     live: VecDeque<Due>,
     catch_up: VecDeque<Due>,
-    streak: u32,
+    /// Units that failed since the last success.
+    failing: HashSet<Arc<str>>,
 }

@@ -61,6 +61,16 @@ impl AuditEvent {
         }
     }
 
+    /// The same event with its bytes in another place. `raw` holds the same bytes.
+    pub(crate) fn moved_to(&self, raw: Bytes) -> Self {
+        debug_assert_eq!(self.raw, raw);
+        Self {
+            raw,
+            header: self.header,
+            origin: Arc::clone(&self.origin),
+        }
+    }
+
     /// The record's bytes, exactly as Microsoft sent them.
     #[must_use]
     pub fn raw(&self) -> &Bytes {

@@ -10,21 +10,31 @@ use crate::event::{AuditEvent, Origin};
 /// zstd's fastest regular level: journal bodies live for seconds in general, so speed counts before size.
 pub(super) const LEVEL: i32 = 1;
 
-/// Packs the records of `events`.
-pub(super) fn encode<'a>(
+/// Packs the records of `events`. Gives the same events back with their records in one buffer of just their size: the
+/// bodies that they were cut from may be many times as large.
+pub(super) fn encode(
     compressor: &mut zstd::bulk::Compressor<'static>,
-    events: impl ExactSizeIterator<Item = &'a AuditEvent> + Clone,
-) -> Result<Vec<u8>> {
-    let raw: usize = events.clone().map(|event| event.raw().len()).sum();
-    let mut plain = Vec::with_capacity(4 + 4 * events.len() + raw);
+    events: &[AuditEvent],
+) -> Result<(Vec<u8>, Vec<AuditEvent>)> {
+    let raw: usize = events.iter().map(|event| event.raw().len()).sum();
+    let mut start = 4 + 4 * events.len();
+    let mut plain = Vec::with_capacity(start + raw);
     plain.extend_from_slice(&(events.len() as u32).to_le_bytes());
-    for event in events.clone() {
+    for event in events {
         plain.extend_from_slice(&(event.raw().len() as u32).to_le_bytes());
     }
     for event in events {
         plain.extend_from_slice(event.raw());
     }
-    Ok(compressor.compress(&plain)?)
+    let body = compressor.compress(&plain)?;
+    let plain = Bytes::from(plain);
+    let moved = events.iter().map(|event| {
+        let end = start + event.raw().len();
+        let moved = event.moved_to(plain.slice(start..end));
+        start = end;
+        moved
+    });
+    Ok((body, moved.collect()))
 }
 
 /// Unpacks a body whose records hold `raw_bytes` in all. The events share one buffer.

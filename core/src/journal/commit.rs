@@ -61,21 +61,31 @@ impl Journal {
     pub async fn commit(&self, commit: Commit) -> Result<Committed> {
         let bound = self.shared.limits.handover_bytes;
         let id = Arc::clone(&self.shared.id);
-        let done = self
-            .writer
-            .run(move |tx| apply(tx, &commit, &id, bound))
-            .await?;
-        Ok(done)
+        // Here rather than on the one thread that writes: this is most of the work, and it reads foreign bytes.
+        let fingerprints = commit
+            .events
+            .iter()
+            .zip(commit.first_index..)
+            .map(|(event, index)| self.fingerprinter.of(event, commit.stream.number, index))
+            .collect();
+        self.writer
+            .run(move |tx| apply(tx, &commit, fingerprints, &id, bound))
+            .await
     }
 }
 
-fn apply(tx: &mut Tx<'_>, commit: &Commit, id: &Arc<str>, bound: usize) -> Result<Committed> {
+pub(super) fn apply(
+    tx: &mut Tx<'_>,
+    commit: &Commit,
+    fingerprints: Vec<Fingerprint>,
+    id: &Arc<str>,
+    bound: usize,
+) -> Result<Committed> {
     let mut fresh: Vec<AuditEvent> = Vec::with_capacity(commit.events.len());
     let mut ids: Vec<Fingerprint> = Vec::with_capacity(commit.events.len());
-    let mut hours: BTreeMap<Hour, [usize; 3]> = BTreeMap::new();
+    let mut hours: BTreeMap<Hour, [u32; 3]> = BTreeMap::new();
     let mut done = Committed::default();
-    for (event, index) in commit.events.iter().zip(commit.first_index..) {
-        let fingerprint = tx.fingerprinter.of(event, commit.stream.number, index);
+    for (event, fingerprint) in commit.events.iter().zip(fingerprints) {
         let verdict = tx.dedupe.admit(tx.conn, fingerprint)?;
         let counts = hours.entry(hour_of(event)).or_default();
         if verdict == Verdict::Repeat {
@@ -94,7 +104,7 @@ fn apply(tx: &mut Tx<'_>, commit: &Commit, id: &Arc<str>, bound: usize) -> Resul
     }
     if !fresh.is_empty() {
         Dedupe::log(tx.conn, &ids)?;
-        insert(tx, commit, fresh, id, bound)?;
+        insert(tx, commit, &fresh, &encode_hours(&hours), id, bound)?;
     }
     count(tx, &commit.origin.tenant, &hours)?;
     super::dead_letters::store_oversize(tx, commit)?;
@@ -107,35 +117,39 @@ fn apply(tx: &mut Tx<'_>, commit: &Commit, id: &Arc<str>, bound: usize) -> Resul
 fn insert(
     tx: &mut Tx<'_>,
     commit: &Commit,
-    fresh: Vec<AuditEvent>,
+    fresh: &[AuditEvent],
+    hours: &[u8],
     id: &Arc<str>,
     bound: usize,
 ) -> Result<()> {
-    let body = body::encode(tx.compressor, fresh.iter())?;
-    let raw_bytes: usize = fresh.iter().map(|event| event.raw().len()).sum();
+    let (body, events) = body::encode(tx.compressor, fresh)?;
+    let raw_bytes: usize = events.iter().map(|event| event.raw().len()).sum();
     let stored_bytes = body.len() as u64;
-    sql(tx.conn.prepare_cached(
-        "INSERT INTO batches (lane, stream, content_type, unit, events, raw_bytes, stored_bytes, journaled_at, body) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-    )
-    .and_then(|mut insert| {
-        insert.execute(params![
-            commit.lane,
-            commit.stream.id,
-            commit.origin.content_type,
-            commit.origin.unit,
-            fresh.len(),
-            raw_bytes,
-            stored_bytes as i64,
-            tx.now_ms,
-            body
-        ])
-    }))?;
+    sql(tx
+        .conn
+        .prepare_cached(
+            "INSERT INTO batches (lane, stream, content_type, unit, events, raw_bytes, stored_bytes, journaled_at, \
+             hours, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        )
+        .and_then(|mut insert| {
+            insert.execute(params![
+                commit.lane,
+                commit.stream.id,
+                commit.origin.content_type,
+                commit.origin.unit,
+                events.len(),
+                raw_bytes,
+                stored_bytes as i64,
+                tx.now_ms,
+                hours,
+                body
+            ])
+        }))?;
     let seq = tx.conn.last_insert_rowid() as u64;
     sql(tx
         .conn
-        .prepare_cached("UPDATE lanes SET journaled = journaled + ?1 WHERE lane = ?2")
-        .and_then(|mut update| update.execute(params![fresh.len(), commit.lane])))?;
+        .prepare_cached("UPDATE lanes SET journaled = journaled + ?1, head = ?2 WHERE lane = ?3")
+        .and_then(|mut update| update.execute(params![events.len(), seq as i64, commit.lane])))?;
     let lane = commit.lane;
     let stored = Arc::new(Stored {
         journal: Arc::clone(id),
@@ -143,22 +157,46 @@ fn insert(
         seq,
         raw_bytes,
         journaled_ms: tx.now_ms,
-        events: fresh,
+        events,
     });
     tx.after_commit(move |state| {
+        let claimed = state
+            .sinks
+            .values()
+            .any(|sink| sink.cursors.contains_key(&lane));
         if let Some(lane) = state.lanes.get_mut(&lane) {
             lane.head = seq;
             lane.bytes += stored_bytes;
+            if !claimed {
+                lane.evicted = seq;
+            }
         }
-        if state
-            .sinks
-            .values()
-            .any(|sink| sink.cursors.contains_key(&lane))
-        {
+        if claimed {
             state.remember(stored, bound);
         }
     });
     free_unclaimed(tx, lane)
+}
+
+/// How many events of which hour were journaled with a batch: pairs of `hour, count`.
+fn encode_hours(hours: &BTreeMap<Hour, [u32; 3]>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(hours.len() * 12);
+    for (hour, [journaled, ..]) in hours.iter().filter(|(_, counts)| counts[0] > 0) {
+        out.extend_from_slice(&hour.to_le_bytes());
+        out.extend_from_slice(&journaled.to_le_bytes());
+    }
+    out
+}
+
+/// The hours of a batch, as they were journaled with it.
+pub(super) fn decode_hours(hours: &[u8]) -> impl Iterator<Item = (Hour, u32)> {
+    hours.chunks_exact(12).filter_map(|pair| {
+        let (hour, count) = pair.split_first_chunk::<8>()?;
+        Some((
+            Hour::from_le_bytes(*hour),
+            u32::from_le_bytes(*count.first_chunk::<4>()?),
+        ))
+    })
 }
 
 /// A lane that no sink takes keeps nothing.
@@ -174,7 +212,7 @@ fn free_unclaimed(tx: &mut Tx<'_>, lane: LaneId) -> Result<()> {
     }
 }
 
-fn count(tx: &Tx<'_>, tenant: &str, hours: &BTreeMap<Hour, [usize; 3]>) -> Result<()> {
+fn count(tx: &Tx<'_>, tenant: &str, hours: &BTreeMap<Hour, [u32; 3]>) -> Result<()> {
     let mut upsert = sql(tx.conn.prepare_cached(
         "INSERT INTO coverage_events (tenant, hour, journaled, repeats, variants) VALUES (?1, ?2, ?3, ?4, ?5) \
          ON CONFLICT (tenant, hour) DO UPDATE SET journaled = journaled + excluded.journaled, \

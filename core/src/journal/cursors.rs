@@ -48,34 +48,44 @@ pub struct Orphan {
     pub since: i64,
 }
 
-/// Events behind a cursor, by what became of them, by hour of `CreationTime`.
+/// What became of the events of one or several batches.
+///
+/// Kept batch by batch: if the cursor is moved while the sink delivers (because the journal is full and the sink is
+/// not required), only the batches that are still before it count.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
-    hours: BTreeMap<Hour, [u64; 3]>,
+    hours: BTreeMap<(u64, Hour), [u64; 3]>,
+    dead: Vec<(u64, DeadLetter)>,
 }
 
 impl Tally {
-    /// Counts an event that the sink's filters dropped.
-    pub fn filtered(&mut self, event: &AuditEvent) {
-        self.hours.entry(hour_of(event)).or_default()[0] += 1;
+    /// Counts an event of batch `seq` that the sink's filters dropped.
+    pub fn filtered(&mut self, seq: u64, event: &AuditEvent) {
+        self.hours.entry((seq, hour_of(event))).or_default()[0] += 1;
     }
 
-    /// Counts an event that the far side has.
-    pub fn delivered(&mut self, event: &AuditEvent) {
-        self.hours.entry(hour_of(event)).or_default()[1] += 1;
+    /// Counts an event of batch `seq` that the far side has.
+    pub fn delivered(&mut self, seq: u64, event: &AuditEvent) {
+        self.hours.entry((seq, hour_of(event))).or_default()[1] += 1;
     }
 
-    /// Counts an event that the far side refused for good.
-    pub fn dead(&mut self, event: &AuditEvent) {
-        self.hours.entry(hour_of(event)).or_default()[2] += 1;
+    /// Counts an event of batch `seq` that the far side refused for good.
+    pub fn dead(&mut self, seq: u64, letter: DeadLetter) {
+        self.hours.entry((seq, hour_of(&letter.event))).or_default()[2] += 1;
+        self.dead.push((seq, letter));
     }
 
-    /// All filtered, delivered and dead events.
-    #[must_use]
-    pub fn totals(&self) -> [u64; 3] {
-        self.hours.values().fold([0; 3], |sum, hour| {
-            [sum[0] + hour[0], sum[1] + hour[1], sum[2] + hour[2]]
-        })
+    /// The counts by hour, and the dead letters, of the batches after `cursor`.
+    fn after(&self, cursor: u64) -> (BTreeMap<Hour, [u64; 3]>, impl Iterator<Item = &DeadLetter>) {
+        let mut hours: BTreeMap<Hour, [u64; 3]> = BTreeMap::new();
+        for ((_, hour), counts) in self.hours.iter().filter(|((seq, _), _)| *seq > cursor) {
+            let sum = hours.entry(*hour).or_default();
+            for (sum, count) in sum.iter_mut().zip(counts) {
+                *sum += count;
+            }
+        }
+        let dead = self.dead.iter().filter(move |(seq, _)| *seq > cursor);
+        (hours, dead.map(|(_, letter)| letter))
     }
 }
 
@@ -92,8 +102,6 @@ pub struct Advance {
     pub receipt: Option<Receipt>,
     /// What became of their events.
     pub tally: Tally,
-    /// Events that go to the dead letters.
-    pub dead: Vec<DeadLetter>,
 }
 
 impl Journal {
@@ -124,11 +132,15 @@ impl Journal {
                     attached.insert(Arc::clone(&spec.name), state);
                 }
                 let orphans = find_orphans(tx, &attached, grace)?;
-                for lane in all_lanes(tx)? {
-                    free_passed(tx, lane)?;
-                }
+                free_all(tx)?;
+                let kept = orphans.clone();
                 tx.after_commit(move |state| {
-                    state.sinks.retain(|name, _| orphans_keep(name, &attached));
+                    // Not those that were renamed or forgotten: they have no cursor any more.
+                    let is_kept = |name: &Arc<str>| kept.iter().any(|orphan| orphan.sink == *name);
+                    state.sinks.retain(|name, _| is_kept(name));
+                    for orphan in state.sinks.values_mut() {
+                        (orphan.attached, orphan.required) = (false, false);
+                    }
                     state.sinks.extend(attached);
                 });
                 Ok(orphans)
@@ -202,8 +214,9 @@ impl Journal {
         self.writer.run(move |tx| apply(tx, &step)).await
     }
 
-    /// Sets a sink's cursor to what its far side holds. A foreign or impossible position is refused.
-    pub async fn reposition(&self, sink: &str, position: Position) -> Result<()> {
+    /// The sink's cursor, if its far side is beyond it: what lies between was delivered, only the answer was lost. A
+    /// foreign or impossible position is refused. One behind the cursor is as it should be: what followed was filtered.
+    pub fn ahead(&self, sink: &str, position: &Position) -> Result<Option<u64>> {
         if position.journal != *self.id() {
             return Err(Error::config(format!(
                 "the destination of sink {sink} holds a position of another journal ({}, this one is {}); \
@@ -212,9 +225,14 @@ impl Journal {
                 self.id()
             )));
         }
-        let head = self
-            .shared
-            .look(|state| state.lanes.get(&position.lane).map(|lane| lane.head));
+        let (head, cursor) = self.shared.look(|state| {
+            let head = state.lanes.get(&position.lane).map(|lane| lane.head);
+            let sink = state.sinks.get(sink);
+            (
+                head,
+                sink.and_then(|sink| sink.cursors.get(&position.lane).copied()),
+            )
+        });
         if head.is_none_or(|head| position.last > head) {
             return Err(Error::config(format!(
                 "the destination of sink {sink} is at sequence number {}, beyond this journal's end ({}): \
@@ -223,17 +241,7 @@ impl Journal {
                 head.unwrap_or(0)
             )));
         }
-        let sink: Arc<str> = sink.into();
-        self.writer
-            .run(move |tx| {
-                sql(tx.conn.execute(
-                    "UPDATE cursors SET seq = ?1 WHERE sink = ?2 AND lane = ?3",
-                    params![position.last as i64, sink, position.lane],
-                ))?;
-                move_cursor(tx, sink, position.lane, position.last);
-                free_passed(tx, position.lane)
-            })
-            .await
+        Ok(cursor.filter(|cursor| *cursor < position.last))
     }
 
     /// Frees an orphan's cursors, or those of a sink that will never come back. Returns whether it was known.
@@ -242,20 +250,52 @@ impl Journal {
         self.writer
             .run(move |tx| {
                 let known = drop_sink(tx, &sink)?;
-                for lane in all_lanes(tx)? {
-                    free_passed(tx, lane)?;
-                }
+                free_all(tx)?;
                 tx.after_commit(move |state| {
                     state.sinks.remove(&sink);
+                    state.forget_passed();
                 });
                 Ok(known)
             })
             .await
     }
+
+    /// Forgets the orphans whose grace is over. Asked now and then while the program runs.
+    pub async fn end_grace(&self) -> Result<()> {
+        let grace = self.shared.limits.orphan_grace.as_secs() as i64;
+        self.writer
+            .run(move |tx| {
+                let over: Vec<String> = {
+                    let mut select = sql(tx
+                        .conn
+                        .prepare_cached("SELECT sink FROM sinks WHERE orphan_since < ?1"))?;
+                    let rows = sql(select.query_map([tx.now_ms / 1000 - grace], |row| row.get(0)))?;
+                    sql(rows.collect())?
+                };
+                for sink in &over {
+                    tell_grace_is_over(sink);
+                    drop_sink(tx, sink)?;
+                }
+                if !over.is_empty() {
+                    free_all(tx)?;
+                    tx.after_commit(move |state| {
+                        state
+                            .sinks
+                            .retain(|name, _| !over.iter().any(|gone| **gone == **name));
+                        state.forget_passed();
+                    });
+                }
+                Ok(())
+            })
+            .await
+    }
 }
 
-fn orphans_keep(name: &Arc<str>, attached: &BTreeMap<Arc<str>, SinkState>) -> bool {
-    !attached.contains_key(name)
+fn tell_grace_is_over(sink: &str) {
+    tracing::warn!(
+        %sink,
+        "the sink left the configuration and its grace is over; its cursors are freed"
+    );
 }
 
 /// Makes a lane if it is new.
@@ -312,7 +352,7 @@ fn adopt(tx: &Tx<'_>, spec: &SinkSpec) -> Result<()> {
         ))?;
     }
     sql(tx.conn.execute(
-        "UPDATE stores SET instance = 'sink/' || ?1 WHERE instance = 'sink/' || ?2",
+        "UPDATE OR REPLACE stores SET instance = 'sink/' || ?1 WHERE instance = 'sink/' || ?2",
         params![spec.name, old],
     ))?;
     Ok(())
@@ -326,13 +366,9 @@ fn attach_one(tx: &Tx<'_>, spec: &SinkSpec) -> Result<BTreeMap<LaneId, u64>> {
     ))?;
     let begin = match spec.start {
         Start::Oldest => {
-            "coalesce((SELECT min(seq) - 1 FROM batches b WHERE b.lane = l.lane), \
-             (SELECT max(seq) FROM cursors c WHERE c.lane = l.lane), 0)"
+            "coalesce((SELECT min(seq) - 1 FROM batches b WHERE b.lane = l.lane), l.head)"
         }
-        Start::Now => {
-            "coalesce((SELECT max(seq) FROM batches b WHERE b.lane = l.lane), \
-             (SELECT max(seq) FROM cursors c WHERE c.lane = l.lane), 0)"
-        }
+        Start::Now => "l.head",
     };
     // The baseline is what the lane had journaled before the sink's first event, for the balance.
     let insert = format!(
@@ -393,7 +429,7 @@ fn find_orphans(
             params![since, sink],
         ))?;
         if now - since > grace_seconds {
-            tracing::warn!(%sink, "the sink left the configuration and its grace is over; its cursors are freed");
+            tell_grace_is_over(&sink);
             drop_sink(tx, &sink)?;
         } else {
             orphans.push(Orphan {
@@ -405,14 +441,25 @@ fn find_orphans(
     Ok(orphans)
 }
 
+/// Drops a sink with its account. Its dead letters stay: they are events.
 fn drop_sink(tx: &Tx<'_>, sink: &str) -> Result<bool> {
-    sql(tx
-        .conn
-        .execute("DELETE FROM cursors WHERE sink = ?1", [sink]))?;
+    for table in ["cursors", "detached", "coverage_sinks"] {
+        sql(tx
+            .conn
+            .execute(&format!("DELETE FROM {table} WHERE sink = ?1"), [sink]))?;
+    }
     sql(tx
         .conn
         .execute("DELETE FROM stores WHERE instance = 'sink/' || ?1", [sink]))?;
     Ok(sql(tx.conn.execute("DELETE FROM sinks WHERE sink = ?1", [sink]))? > 0)
+}
+
+/// Frees what all sinks have passed, in every lane.
+fn free_all(tx: &mut Tx<'_>) -> Result<()> {
+    for lane in all_lanes(tx)? {
+        free_passed(tx, lane)?;
+    }
+    Ok(())
 }
 
 fn all_lanes(tx: &Tx<'_>) -> Result<Vec<LaneId>> {
@@ -435,11 +482,23 @@ fn apply(tx: &mut Tx<'_>, step: &Advance) -> Result<()> {
             .prepare_cached("UPDATE sinks SET receipt = ?1 WHERE sink = ?2")
             .and_then(|mut update| update.execute(params![receipt.as_str(), step.sink])))?;
     }
-    // The sink was detached or repositioned past this batch meanwhile: its events are counted already.
-    if cursor.is_none_or(|cursor| cursor as u64 >= step.last) {
+    // The sink was detached past these batches meanwhile: their events are counted already.
+    let Some(cursor) = cursor
+        .map(|cursor| cursor as u64)
+        .filter(|cursor| *cursor < step.last)
+    else {
         return Ok(());
+    };
+    let (hours, dead) = step.tally.after(cursor);
+    for letter in dead {
+        store_dead(tx, letter)?;
     }
-    let [filtered, delivered, dead] = step.tally.totals();
+    let sum = |column: usize| {
+        hours
+            .values()
+            .map(|counts| counts[column] as i64)
+            .sum::<i64>()
+    };
     sql(tx
         .conn
         .prepare_cached(
@@ -449,37 +508,44 @@ fn apply(tx: &mut Tx<'_>, step: &Advance) -> Result<()> {
         .and_then(|mut update| {
             update.execute(params![
                 step.last as i64,
-                filtered as i64,
-                delivered as i64,
-                dead as i64,
+                sum(0),
+                sum(1),
+                sum(2),
                 step.sink,
                 step.lane
             ])
         }))?;
-    count(tx, step)?;
-    for letter in &step.dead {
-        store_dead(tx, letter)?;
-    }
+    let counted = hours
+        .iter()
+        .map(|(hour, [filtered, delivered, dead])| (*hour, [*filtered, *delivered, *dead, 0]));
+    count(tx, &step.sink, step.lane, counted)?;
     fail::fail_point!("journal::cursor");
     move_cursor(tx, Arc::clone(&step.sink), step.lane, step.last);
     free_passed(tx, step.lane)
 }
 
-fn count(tx: &Tx<'_>, step: &Advance) -> Result<()> {
+/// Adds to a sink's coverage, by hour: filtered, delivered, dead, skipped.
+pub(super) fn count(
+    tx: &Tx<'_>,
+    sink: &str,
+    lane: LaneId,
+    hours: impl IntoIterator<Item = (Hour, [u64; 4])>,
+) -> Result<()> {
     let mut upsert = sql(tx.conn.prepare_cached(
-        "INSERT INTO coverage_sinks (sink, tenant, hour, filtered, delivered, dead) \
-         SELECT ?1, tenant, ?3, ?4, ?5, ?6 FROM lanes WHERE lane = ?2 \
+        "INSERT INTO coverage_sinks (sink, tenant, hour, filtered, delivered, dead, skipped) \
+         SELECT ?1, tenant, ?3, ?4, ?5, ?6, ?7 FROM lanes WHERE lane = ?2 \
          ON CONFLICT (sink, tenant, hour) DO UPDATE SET filtered = filtered + excluded.filtered, \
-         delivered = delivered + excluded.delivered, dead = dead + excluded.dead",
+         delivered = delivered + excluded.delivered, dead = dead + excluded.dead, skipped = skipped + excluded.skipped",
     ))?;
-    for (hour, [filtered, delivered, dead]) in &step.tally.hours {
+    for (hour, [filtered, delivered, dead, skipped]) in hours {
         sql(upsert.execute(params![
-            step.sink,
-            step.lane,
+            sink,
+            lane,
             hour,
-            *filtered as i64,
-            *delivered as i64,
-            *dead as i64
+            filtered as i64,
+            delivered as i64,
+            dead as i64,
+            skipped as i64
         ]))?;
     }
     Ok(())
@@ -494,7 +560,12 @@ pub(super) fn move_cursor(tx: &mut Tx<'_>, sink: Arc<str>, lane: LaneId, seq: u6
     });
 }
 
-/// Deletes the batches of a lane that every cursor has passed; all of them if no sink takes the lane.
+/// Batches freed in one transaction. More would hold up the commits of all tenants: freeing a batch means to visit
+/// every page of its body.
+const FREE_SLICE: i64 = 64;
+
+/// Deletes the batches of a lane that every cursor has passed, all of them if no sink takes the lane: a slice now, the
+/// rest in the transactions that follow.
 pub(super) fn free_passed(tx: &mut Tx<'_>, lane: LaneId) -> Result<()> {
     let passed: i64 = sql(tx
         .conn
@@ -502,19 +573,27 @@ pub(super) fn free_passed(tx: &mut Tx<'_>, lane: LaneId) -> Result<()> {
             "SELECT coalesce(min(seq), 9223372036854775807) FROM cursors WHERE lane = ?1",
         )
         .and_then(|mut find| find.query_row([lane], |row| row.get(0))))?;
-    let freed: i64 = sql(tx
+    let (batches, freed, last): (i64, i64, i64) = sql(tx
         .conn
         .prepare_cached(
-            "SELECT coalesce(sum(stored_bytes), 0) FROM batches WHERE lane = ?1 AND seq <= ?2",
+            "SELECT count(*), coalesce(sum(stored_bytes), 0), coalesce(max(seq), 0) FROM (SELECT seq, stored_bytes \
+             FROM batches WHERE lane = ?1 AND seq <= ?2 ORDER BY seq LIMIT ?3)",
         )
-        .and_then(|mut sum| sum.query_row([lane, passed], |row| row.get(0))))?;
-    if freed == 0 {
+        .and_then(|mut slice| {
+            slice.query_row([lane, passed, FREE_SLICE], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+            })
+        }))?;
+    if batches == 0 {
         return Ok(());
     }
     sql(tx
         .conn
         .prepare_cached("DELETE FROM batches WHERE lane = ?1 AND seq <= ?2")
-        .and_then(|mut delete| delete.execute([lane, passed])))?;
+        .and_then(|mut delete| delete.execute([lane, last])))?;
+    if batches == FREE_SLICE {
+        tx.owed.insert(lane);
+    }
     tx.after_commit(move |state| {
         if let Some(lane) = state.lanes.get_mut(&lane) {
             lane.bytes = lane.bytes.saturating_sub(freed as u64);

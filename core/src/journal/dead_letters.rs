@@ -1,7 +1,7 @@
 //! Events that were refused for good: kept, counted, replayable.
 
 use bytes::Bytes;
-use rusqlite::params;
+use rusqlite::{OptionalExtension, params};
 
 use super::commit::Commit;
 use super::sql;
@@ -23,6 +23,8 @@ pub struct DeadLetter {
 /// A piece of a record that is too large to be an event. Pieces come in order, and may span batches.
 #[derive(Clone, Debug)]
 pub struct OversizePart {
+    /// How many oversized records of its unit come before it.
+    pub record: u64,
     /// The piece's bytes.
     pub part: Bytes,
     /// Whether the record begins with it.
@@ -50,35 +52,49 @@ pub(super) fn store(tx: &Tx<'_>, letter: &DeadLetter) -> Result<()> {
     add_part(tx, tx.conn.last_insert_rowid(), letter.event.raw())
 }
 
-/// Stores the pieces of oversized records. A unit that is fetched again begins its letters anew.
+/// Stores the pieces of oversized records. A unit that is fetched again completes the letters that an earlier try
+/// left unfinished and leaves those alone that are complete.
 pub(super) fn store_oversize(tx: &Tx<'_>, commit: &Commit) -> Result<()> {
     let origin = &commit.origin;
-    let key = params![origin.tenant, origin.source, origin.unit];
-    if commit.first_index == 0 && !commit.oversize.is_empty() {
-        // What an earlier try of this unit left unfinished, or finished, comes again.
-        sql(tx.conn.execute(
-            "DELETE FROM dead_letter_parts WHERE letter IN (SELECT letter FROM dead_letters \
-             WHERE sink IS NULL AND tenant = ?1 AND source = ?2 AND unit = ?3)",
-            key,
-        ))?;
-        sql(tx.conn.execute(
-            "DELETE FROM dead_letters WHERE sink IS NULL AND tenant = ?1 AND source = ?2 AND unit = ?3",
-            key,
-        ))?;
-    }
     for piece in commit.oversize.iter() {
+        let known: Option<(i64, bool)> = sql(tx
+            .conn
+            .query_row(
+                "SELECT letter, complete FROM dead_letters \
+                 WHERE sink IS NULL AND tenant = ?1 AND source = ?2 AND unit = ?3 AND record = ?4",
+                params![
+                    origin.tenant,
+                    origin.source,
+                    origin.unit,
+                    piece.record as i64
+                ],
+                |row| Ok((row.get(0)?, row.get(1)?)),
+            )
+            .optional())?;
+        let letter = match known {
+            Some((_, true)) => continue,
+            Some((letter, false)) => letter,
+            None => {
+                sql(tx.conn.execute(
+                    "INSERT INTO dead_letters (sink, tenant, source, content_type, unit, record, reason, at, complete) \
+                     VALUES (NULL, ?1, ?2, ?3, ?4, ?5, 'the record is larger than limits.record_size', ?6, 0)",
+                    params![
+                        origin.tenant,
+                        origin.source,
+                        origin.content_type,
+                        origin.unit,
+                        piece.record as i64,
+                        tx.now_ms
+                    ],
+                ))?;
+                tx.conn.last_insert_rowid()
+            }
+        };
         if piece.first {
-            sql(tx.conn.execute(
-                "INSERT INTO dead_letters (sink, tenant, source, content_type, unit, reason, at, complete) \
-                 VALUES (NULL, ?1, ?2, ?3, ?4, 'the record is larger than limits.record_size', ?5, 0)",
-                params![origin.tenant, origin.source, origin.content_type, origin.unit, tx.now_ms],
-            ))?;
+            sql(tx
+                .conn
+                .execute("DELETE FROM dead_letter_parts WHERE letter = ?1", [letter]))?;
         }
-        let letter: i64 = sql(tx.conn.query_row(
-            "SELECT max(letter) FROM dead_letters WHERE sink IS NULL AND tenant = ?1 AND source = ?2 AND unit = ?3",
-            key,
-            |row| row.get(0),
-        ))?;
         add_part(tx, letter, &piece.part)?;
         if piece.last {
             sql(tx.conn.execute(

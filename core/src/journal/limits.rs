@@ -4,19 +4,26 @@
 //! may write while it is within its share or the pool has room, so the sum never passes the limit and one tenant's
 //! backlog never takes another's share. A tenant that may not write first detaches the optional sinks and orphans
 //! that hold its data, on record; if a required sink holds it, the tenant alone waits.
+//!
+//! Room is reserved before a batch is committed, by the size of its records, so that commits at the same time cannot
+//! pass the limit together. A tenant of which nothing waits may always write one batch: whatever else fills the disk,
+//! it goes on, batch by batch.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use rusqlite::params;
+use rusqlite::{OptionalExtension, params};
 
-use super::cursors::{free_passed, move_cursor};
-use super::state::State;
+use super::commit::{Hour, decode_hours};
+use super::cursors::{count, free_passed, move_cursor};
+use super::state::{Shared, State};
+use super::writer::Tx;
 use super::{Journal, LaneId, sql};
 use crate::error::Result;
 
 /// Whether a tenant may write.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Room {
+enum Verdict {
     Yes,
     /// Optional sinks and orphans that hold data which every required sink has: sink, lane, and the sequence number
     /// up to which they are to be detached.
@@ -25,74 +32,88 @@ pub(super) enum Room {
     No(Vec<Arc<str>>),
 }
 
+/// Room for one batch of a tenant. Hold it until the batch is committed.
+#[must_use = "the room is given back when this is dropped"]
+pub struct Room {
+    shared: Arc<Shared>,
+    tenant: Arc<str>,
+    bytes: u64,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.shared.update(|state| {
+            if let Some(reserved) = state.reserved.get_mut(&self.tenant) {
+                *reserved = reserved.saturating_sub(self.bytes);
+                if *reserved == 0 {
+                    state.reserved.remove(&self.tenant);
+                }
+            }
+        });
+    }
+}
+
 impl Journal {
-    /// Waits until `tenant` may write. Detaches optional sinks rather than wait for them.
-    pub async fn room(&self, tenant: &str) -> Result<()> {
+    /// Waits until `tenant` may write `bytes`. Detaches optional sinks rather than wait for them.
+    pub async fn room(&self, tenant: &str, bytes: usize) -> Result<Room> {
+        let (tenant, bytes): (Arc<str>, u64) = (tenant.into(), bytes as u64);
         let mut changes = self.changes();
-        let mut told = false;
         loop {
             changes.mark_unchanged();
             match self
                 .shared
-                .look(|state| judge(state, tenant, self.shared.limits.max_bytes))
+                .look(|state| self.reserve(state, &tenant, bytes))
             {
-                Room::Yes => {
-                    if told {
-                        tracing::info!(%tenant, "the journal has room again; collecting goes on");
-                        self.shared.metrics.paused(tenant, false);
-                    }
-                    return Ok(());
+                Verdict::Yes => {
+                    return Ok(Room {
+                        shared: Arc::clone(&self.shared),
+                        tenant,
+                        bytes,
+                    });
                 }
-                Room::Detach(held) => self.detach(held).await?,
-                Room::No(sinks) => {
-                    if !told {
-                        told = true;
-                        self.shared.metrics.paused(tenant, true);
-                        tracing::error!(
-                            %tenant,
-                            sinks = %sinks.join(", "),
-                            "the journal is full and these required sinks hold it: collecting this tenant waits; \
-                             Microsoft drops content 7 days after it lists it"
-                        );
-                    }
+                Verdict::Detach(held) => self.detach(held).await?,
+                Verdict::No(_) => {
                     if changes.changed().await.is_err() {
-                        return Ok(());
+                        // The sender lives in the journal that we hold.
+                        std::future::pending::<()>().await;
                     }
                 }
             }
         }
     }
 
+    fn reserve(&self, state: &mut State, tenant: &Arc<str>, bytes: u64) -> Verdict {
+        let verdict = judge(state, tenant, bytes, self.shared.limits.max_bytes);
+        match &verdict {
+            Verdict::Yes => {
+                *state.reserved.entry(Arc::clone(tenant)).or_default() += bytes;
+                if state.paused.remove(tenant) {
+                    tracing::info!(%tenant, "the journal has room again; collecting goes on");
+                    self.shared.metrics.paused(&name_of(state, tenant), false);
+                }
+            }
+            Verdict::No(sinks) => {
+                if state.paused.insert(Arc::clone(tenant)) {
+                    self.shared.metrics.paused(&name_of(state, tenant), true);
+                    tracing::error!(
+                        %tenant,
+                        sinks = %sinks.join(", "),
+                        "the journal is full and these required sinks hold it: collecting this tenant waits; \
+                         Microsoft drops content 7 days after it lists it"
+                    );
+                }
+            }
+            Verdict::Detach(_) => {}
+        }
+        verdict
+    }
+
     /// Moves sinks past what they hold and records the range that they skipped.
-    async fn detach(&self, held: Vec<(Arc<str>, LaneId, u64)>) -> Result<()> {
+    pub(super) async fn detach(&self, held: Vec<(Arc<str>, LaneId, u64)>) -> Result<()> {
         self.writer
             .run(move |tx| {
                 for (sink, lane, until) in held {
-                    let skipped: (i64, i64, i64) = sql(tx.conn.query_row(
-                        "SELECT c.seq, coalesce(max(b.seq), c.seq), coalesce(sum(b.events), 0) FROM cursors c \
-                         LEFT JOIN batches b ON b.lane = c.lane AND b.seq > c.seq AND b.seq <= ?3 \
-                         WHERE c.sink = ?1 AND c.lane = ?2",
-                        params![sink, lane, until as i64],
-                        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
-                    ))?;
-                    let (cursor, last, events) = skipped;
-                    if events == 0 {
-                        continue;
-                    }
-                    tracing::error!(
-                        %sink, lane, first = cursor + 1, last, events,
-                        "the journal is full and this sink is not required: it skips these batches"
-                    );
-                    sql(tx.conn.execute(
-                        "INSERT INTO detached (sink, lane, first, last, events, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-                        params![sink, lane, cursor + 1, last, events, tx.now_ms],
-                    ))?;
-                    sql(tx.conn.execute(
-                        "UPDATE cursors SET seq = ?1, skipped = skipped + ?2 WHERE sink = ?3 AND lane = ?4",
-                        params![last, events, sink, lane],
-                    ))?;
-                    move_cursor(tx, sink, lane, last as u64);
-                    free_passed(tx, lane)?;
+                    detach_one(tx, sink, lane, until)?;
                 }
                 Ok(())
             })
@@ -100,33 +121,104 @@ impl Journal {
     }
 }
 
-fn judge(state: &State, tenant: &str, max_bytes: u64) -> Room {
-    let total: u64 = state.lanes.values().map(|lane| lane.bytes).sum();
+fn detach_one(tx: &mut Tx<'_>, sink: Arc<str>, lane: LaneId, until: u64) -> Result<()> {
+    let cursor: Option<i64> = sql(tx
+        .conn
+        .query_row(
+            "SELECT seq FROM cursors WHERE sink = ?1 AND lane = ?2",
+            params![sink, lane],
+            |row| row.get(0),
+        )
+        .optional())?;
+    let Some(cursor) = cursor else {
+        // Forgotten meanwhile: not to be asked for again.
+        tx.after_commit(move |state| {
+            if let Some(known) = state.sinks.get_mut(&sink) {
+                known.cursors.remove(&lane);
+            }
+        });
+        return Ok(());
+    };
+    if cursor as u64 >= until {
+        // Gone on by itself.
+        return Ok(());
+    }
+    let mut hours: BTreeMap<Hour, [u64; 4]> = BTreeMap::new();
+    let (mut events, mut last) = (0_i64, cursor);
+    {
+        let mut select = sql(tx.conn.prepare_cached(
+            "SELECT seq, events, hours FROM batches WHERE lane = ?1 AND seq > ?2 AND seq <= ?3 ORDER BY seq",
+        ))?;
+        let mut rows = sql(select.query(params![lane, cursor, until as i64]))?;
+        while let Some(row) = sql(rows.next())? {
+            last = sql(row.get(0))?;
+            events += sql(row.get::<_, i64>(1))?;
+            let skipped = sql(sql(row.get_ref(2))?.as_blob().map_err(Into::into))?;
+            for (hour, count) in decode_hours(skipped) {
+                hours.entry(hour).or_default()[3] += u64::from(count);
+            }
+        }
+    }
+    if events > 0 {
+        tracing::error!(
+            %sink, lane, first = cursor + 1, last, events,
+            "the journal is full and this sink is not required: it skips these batches"
+        );
+        sql(tx.conn.execute(
+            "INSERT INTO detached (sink, lane, first, last, events, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            params![sink, lane, cursor + 1, last, events, tx.now_ms],
+        ))?;
+        count(tx, &sink, lane, hours)?;
+    }
+    sql(tx.conn.execute(
+        "UPDATE cursors SET seq = ?1, skipped = skipped + ?2 WHERE sink = ?3 AND lane = ?4",
+        params![until as i64, events, sink, lane],
+    ))?;
+    move_cursor(tx, sink, lane, until);
+    free_passed(tx, lane)
+}
+
+fn name_of(state: &State, tenant: &str) -> Arc<str> {
+    let mut lanes = state.lanes.values();
+    lanes
+        .find(|lane| &*lane.tenant == tenant)
+        .map_or_else(|| tenant.into(), |lane| Arc::clone(&lane.tenant_name))
+}
+
+fn judge(state: &State, tenant: &str, bytes: u64, max_bytes: u64) -> Verdict {
+    let mut held: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut total = 0;
+    for lane in state.lanes.values() {
+        *held.entry(&lane.tenant).or_default() += lane.bytes;
+        total += lane.bytes;
+    }
+    for (tenant, reserved) in &state.reserved {
+        *held.entry(tenant).or_default() += reserved;
+    }
+    let mine = held.remove(tenant).unwrap_or(0);
+    if mine == 0 {
+        return Verdict::Yes;
+    }
     // Ids, units and coverage are needed to be exact and are not anybody's to give back.
     let overhead = state.used_bytes.saturating_sub(total);
     let limit = max_bytes.saturating_sub(overhead);
-    let mut tenants: Vec<&str> = state.lanes.values().map(|lane| &*lane.tenant).collect();
-    tenants.sort_unstable();
-    tenants.dedup();
-    let share = limit / 2 / (tenants.len().max(1) as u64);
-    let borrowed: u64 = tenants
-        .iter()
-        .map(|tenant| state.tenant_bytes(tenant).saturating_sub(share))
-        .sum();
-    if state.tenant_bytes(tenant) < share || borrowed < limit / 2 {
-        return Room::Yes;
+    let share = limit / 2 / (held.len() as u64 + 1);
+    let borrowed: u64 = held.values().map(|bytes| bytes.saturating_sub(share)).sum();
+    let after = mine + bytes;
+    if after <= share || borrowed + (after - share) <= limit / 2 {
+        return Verdict::Yes;
     }
+    holders(state, tenant)
+}
+
+/// Who holds what a tenant has in the journal.
+fn holders(state: &State, tenant: &str) -> Verdict {
     let (mut optional, mut required) = (Vec::new(), Vec::new());
-    for (lane, known) in state
-        .lanes
-        .iter()
-        .filter(|(_, lane)| &*lane.tenant == tenant)
-    {
+    let lanes = state.lanes.iter();
+    for (lane, known) in lanes.filter(|(_, lane)| &*lane.tenant == tenant) {
         let cursors = || {
-            state
-                .sinks
-                .iter()
-                .filter_map(|(name, s)| Some((name, s, *s.cursors.get(lane)?)))
+            let sinks = state.sinks.iter();
+            sinks.filter_map(|(name, s)| Some((name, s, *s.cursors.get(lane)?)))
         };
         let behind = cursors().filter(|(_, sink, cursor)| sink.required && *cursor < known.head);
         required.extend(behind.map(|(name, ..)| Arc::clone(name)));
@@ -141,9 +233,9 @@ fn judge(state: &State, tenant: &str, max_bytes: u64) -> Room {
     required.sort_unstable();
     required.dedup();
     if optional.is_empty() {
-        Room::No(required)
+        Verdict::No(required)
     } else {
-        Room::Detach(optional)
+        Verdict::Detach(optional)
     }
 }
 
@@ -180,18 +272,26 @@ mod tests {
     fn one_tenants_backlog_leaves_the_others_their_shares() {
         // Limit 100, two tenants: 25 guaranteed each, 50 in the pool.
         let full = state(&[75, 24], true);
-        assert_eq!(judge(&full, "t1", 100), Room::No(vec!["s".into()]));
-        assert_eq!(judge(&full, "t2", 100), Room::Yes);
+        assert_eq!(judge(&full, "t1", 1, 100), Verdict::No(vec!["s".into()]));
+        assert_eq!(judge(&full, "t2", 1, 100), Verdict::Yes);
         let half = state(&[74, 0], true);
-        assert_eq!(judge(&half, "t1", 100), Room::Yes);
+        assert_eq!(judge(&half, "t1", 1, 100), Verdict::Yes);
+    }
+
+    #[test]
+    fn batches_that_are_being_committed_count() {
+        let mut half = state(&[70, 0], true);
+        assert_eq!(judge(&half, "t1", 5, 100), Verdict::Yes);
+        half.reserved.insert("t1".into(), 5);
+        assert_eq!(judge(&half, "t1", 5, 100), Verdict::No(vec!["s".into()]));
     }
 
     #[test]
     fn an_optional_sink_is_detached_before_anybody_waits() {
         let full = state(&[75, 24], false);
         assert_eq!(
-            judge(&full, "t1", 100),
-            Room::Detach(vec![("s".into(), 1, 9)])
+            judge(&full, "t1", 1, 100),
+            Verdict::Detach(vec![("s".into(), 1, 9)])
         );
     }
 
@@ -199,6 +299,13 @@ mod tests {
     fn ids_and_coverage_count_against_the_limit() {
         let mut full = state(&[40, 0], true);
         full.used_bytes = 40 + 50;
-        assert_eq!(judge(&full, "t1", 100), Room::No(vec!["s".into()]));
+        assert_eq!(judge(&full, "t1", 1, 100), Verdict::No(vec!["s".into()]));
+    }
+
+    #[test]
+    fn a_tenant_of_which_nothing_waits_goes_on_whatever_fills_the_disk() {
+        let mut full = state(&[0, 0], true);
+        full.used_bytes = 1000;
+        assert_eq!(judge(&full, "t1", 1, 100), Verdict::Yes);
     }
 }

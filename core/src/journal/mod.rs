@@ -31,7 +31,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension};
+use rusqlite::{Connection, OpenFlags};
 
 use crate::clock::Clock;
 use crate::dedupe::{Dedupe, Fingerprinter};
@@ -42,6 +42,7 @@ use crate::plugin::LaneKind;
 pub use commit::{Commit, Committed};
 pub use cursors::{Advance, Orphan, SinkSpec, Start, Tally};
 pub use dead_letters::{DeadLetter, OversizePart};
+pub use limits::Room;
 pub use read::{Position, Stored};
 pub use status::{SinkStatus, Status, TenantStatus};
 pub use store::Store;
@@ -80,6 +81,7 @@ pub struct Journal {
     shared: Arc<Shared>,
     writer: Writer,
     readers: Arc<Readers>,
+    fingerprinter: Fingerprinter,
 }
 
 /// Connections that only read, lent to one question at a time.
@@ -89,10 +91,9 @@ struct Readers {
     idle: Mutex<Vec<Connection>>,
 }
 
-/// Ends the journal when all its users are gone: waits for the writer thread, then lets go of the lock.
+/// Ends the journal when all its users are gone: waits for the writer thread, which lets go of the lock.
 pub struct Closer {
     thread: JoinHandle<()>,
-    _lock: File,
 }
 
 impl Closer {
@@ -125,18 +126,15 @@ impl Journal {
             path,
             idle: Mutex::default(),
         });
-        let (writer, thread) =
-            Writer::start(conn, dedupe, Fingerprinter::new(seed), Arc::clone(&shared))?;
+        let (writer, thread) = Writer::start(conn, lock, dedupe, Arc::clone(&shared))?;
         Ok((
             Self {
                 shared,
                 writer,
                 readers,
+                fingerprinter: Fingerprinter::new(seed),
             },
-            Closer {
-                thread,
-                _lock: lock,
-            },
+            Closer { thread },
         ))
     }
 
@@ -150,6 +148,11 @@ impl Journal {
     #[must_use]
     pub fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
         self.shared.subscribe()
+    }
+
+    /// Returns once everything that was asked of the journal before has happened, and shows.
+    pub async fn settled(&self) -> Result<()> {
+        self.writer.run(|_| Ok(())).await
     }
 
     /// Asks the database a question on a thread for blocking work.
@@ -180,6 +183,10 @@ impl Readers {
             None => open_read_only(&self.path)?,
         };
         let answer = question(&conn);
+        if !conn.is_autocommit() {
+            // A transaction that was left open would keep the log from being checkpointed.
+            return answer;
+        }
         let mut idle = self
             .idle
             .lock()
@@ -278,34 +285,23 @@ fn load_state(conn: &Connection) -> Result<State> {
         used_bytes: writer::used_bytes(conn)?,
         ..State::default()
     };
-    let mut lanes = sql(conn.prepare("SELECT lane, tenant, kind FROM lanes"))?;
+    let mut lanes = sql(conn.prepare(
+        "SELECT lane, tenant, kind, head, (SELECT coalesce(sum(b.stored_bytes), 0) FROM batches b \
+         WHERE b.lane = l.lane) FROM lanes l",
+    ))?;
     let mut rows = sql(lanes.query([]))?;
     while let Some(row) = sql(rows.next())? {
-        let lane: LaneId = sql(row.get(0))?;
-        let (head, bytes): (Option<i64>, Option<i64>) = sql(conn
-            .query_row(
-                "SELECT max(seq), sum(stored_bytes) FROM batches WHERE lane = ?1",
-                [lane],
-                |row| Ok((row.get(0)?, row.get(1)?)),
-            )
-            .optional())?
-        .unwrap_or_default();
-        let passed: Option<i64> = sql(conn.query_row(
-            "SELECT max(seq) FROM cursors WHERE lane = ?1",
-            [lane],
-            |row| row.get(0),
-        ))?;
         let tenant: Arc<str> = sql(row.get::<_, String>(1))?.into();
-        let head = head.max(passed).unwrap_or(0) as u64;
+        let head = sql(row.get::<_, i64>(3))? as u64;
         state.lanes.insert(
-            lane,
+            sql(row.get(0))?,
             LaneState {
                 tenant_name: Arc::clone(&tenant),
                 tenant,
                 kind: lane_kind(sql(row.get(2))?),
                 head,
                 evicted: head,
-                bytes: bytes.unwrap_or(0) as u64,
+                bytes: sql(row.get::<_, i64>(4))? as u64,
             },
         );
     }

@@ -39,6 +39,13 @@ pub struct Stored {
     pub events: Vec<AuditEvent>,
 }
 
+impl Stored {
+    /// The memory that it takes.
+    pub(super) fn memory_bytes(&self) -> usize {
+        size_of::<Self>() + self.raw_bytes + self.events.len() * size_of::<AuditEvent>()
+    }
+}
+
 impl Journal {
     /// The batches of `lane` after `after`, in order: at least one if there is any, then as many as fit `max_events`
     /// and `max_bytes`.

@@ -4,12 +4,14 @@ CREATE TABLE meta (
     value TEXT NOT NULL
 ) WITHOUT ROWID;
 
--- One tenant's live events, or its catch-up. `journaled` counts events ever committed to the lane.
+-- One tenant's live events, or its catch-up. Of all that was ever committed to it: `journaled` counts the events,
+-- `head` is the last batch.
 CREATE TABLE lanes (
     lane      INTEGER PRIMARY KEY,
     tenant    TEXT    NOT NULL,
     kind      INTEGER NOT NULL,
     journaled INTEGER NOT NULL DEFAULT 0,
+    head      INTEGER NOT NULL DEFAULT 0,
     UNIQUE (tenant, kind)
 );
 
@@ -26,7 +28,8 @@ CREATE TABLE source_numbers (
     source TEXT NOT NULL UNIQUE
 );
 
--- Events on their way. AUTOINCREMENT: a sequence number is never used again.
+-- Events on their way. AUTOINCREMENT: a sequence number is never used again. `hours`: how many events of which hour,
+-- so that a batch can be accounted for without reading it.
 CREATE TABLE batches (
     seq          INTEGER PRIMARY KEY AUTOINCREMENT,
     lane         INTEGER NOT NULL,
@@ -37,6 +40,7 @@ CREATE TABLE batches (
     raw_bytes    INTEGER NOT NULL,
     stored_bytes INTEGER NOT NULL,
     journaled_at INTEGER NOT NULL,
+    hours        BLOB    NOT NULL,
     body         BLOB    NOT NULL
 );
 CREATE INDEX batches_by_lane ON batches (lane, seq, stored_bytes, events);
@@ -57,7 +61,8 @@ CREATE TABLE units (
     PRIMARY KEY (stream, unit)
 ) WITHOUT ROWID;
 CREATE INDEX pending_units ON units (stream, lane_kind, due) WHERE state = 0;
-CREATE INDEX settled_units ON units (created) WHERE state <> 0;
+CREATE INDEX expiring_units ON units (stream, content_type, expires) WHERE state = 0;
+CREATE INDEX settled_units ON units (state, expires) WHERE state <> 0;
 
 -- Sinks and how far each is in each lane. seq 0: nothing yet. Counts are of events behind the cursor.
 CREATE TABLE sinks (
@@ -76,6 +81,7 @@ CREATE TABLE cursors (
     skipped   INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (sink, lane)
 ) WITHOUT ROWID;
+CREATE INDEX cursors_by_lane ON cursors (lane, seq);
 
 -- Ranges that a sink was detached from when the journal was full.
 CREATE TABLE detached (
@@ -87,7 +93,8 @@ CREATE TABLE detached (
     at     INTEGER NOT NULL
 );
 
--- Events that a sink, or the intake, refused for good. An event's bytes are its parts in order.
+-- Events that a sink, or the intake (sink NULL), refused for good. An event's bytes are its parts in order. `record`:
+-- its place among the oversized ones of its unit, by which a unit that is fetched again finds what it left.
 CREATE TABLE dead_letters (
     letter       INTEGER PRIMARY KEY AUTOINCREMENT,
     sink         TEXT,
@@ -95,10 +102,12 @@ CREATE TABLE dead_letters (
     source       TEXT    NOT NULL,
     content_type TEXT    NOT NULL,
     unit         TEXT    NOT NULL,
+    record       INTEGER,
     reason       TEXT    NOT NULL,
     at           INTEGER NOT NULL,
     complete     INTEGER NOT NULL
 );
+CREATE UNIQUE INDEX oversize_letters ON dead_letters (tenant, source, unit, record) WHERE sink IS NULL;
 CREATE TABLE dead_letter_parts (
     letter INTEGER NOT NULL,
     part   INTEGER NOT NULL,

@@ -1,6 +1,6 @@
 //! What the journal knows without asking the disk: heads, cursors, sizes, and the newest batches.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
@@ -43,17 +43,21 @@ pub(super) struct State {
     pub(super) recent: VecDeque<Arc<Stored>>,
     pub(super) recent_bytes: usize,
     pub(super) used_bytes: u64,
+    /// Bytes of batches that are being committed, by tenant.
+    pub(super) reserved: BTreeMap<Arc<str>, u64>,
+    /// The tenants that wait for room.
+    pub(super) paused: BTreeSet<Arc<str>>,
 }
 
 impl State {
     /// Keeps a fresh batch for the sinks that have caught up, within the bound.
     pub(super) fn remember(&mut self, stored: Arc<Stored>, bound: usize) {
-        self.recent_bytes += stored.raw_bytes;
+        self.recent_bytes += stored.memory_bytes();
         self.recent.push_back(stored);
         while self.recent_bytes > bound
             && let Some(oldest) = self.recent.pop_front()
         {
-            self.recent_bytes -= oldest.raw_bytes;
+            self.recent_bytes -= oldest.memory_bytes();
             if let Some(lane) = self.lanes.get_mut(&oldest.lane) {
                 lane.evicted = oldest.seq;
             }
@@ -69,19 +73,10 @@ impl State {
                 .values()
                 .filter_map(|sink| sink.cursors.get(&stored.lane))
                 .any(|cursor| *cursor < stored.seq);
-            kept_bytes += if wanted { stored.raw_bytes } else { 0 };
+            kept_bytes += if wanted { stored.memory_bytes() } else { 0 };
             wanted
         });
         self.recent_bytes = kept_bytes;
-    }
-
-    /// Bytes that a tenant's lanes hold.
-    pub(super) fn tenant_bytes(&self, tenant: &str) -> u64 {
-        self.lanes
-            .values()
-            .filter(|lane| &*lane.tenant == tenant)
-            .map(|lane| lane.bytes)
-            .sum()
     }
 }
 

@@ -30,8 +30,10 @@ pub struct Due {
     pub attempts: u32,
 }
 
-/// Settled units are remembered longer than any source lists (7 days), so that none is fetched twice.
-const REMEMBER_UNITS_MS: i64 = 9 * 86_400_000;
+/// Fetched units are remembered for so long after the source has forgotten them, so that none is fetched twice.
+const REMEMBER_FETCHED_MS: i64 = 2 * 86_400_000;
+/// Lost units are what somebody may ask for by name.
+const REMEMBER_LOST_MS: i64 = 90 * 86_400_000;
 const MS_PER_HOUR: i64 = 3_600_000;
 
 impl Journal {
@@ -191,7 +193,7 @@ fn register_unit(tx: &Tx<'_>, stream: i64, unit: &Unit) -> Result<usize> {
         .conn
         .prepare_cached(
             "INSERT OR IGNORE INTO units (stream, unit, content_type, locator, created, expires, lane_kind, due) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?5)",
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, min(?5, ?8))",
         )
         .and_then(|mut insert| {
             insert.execute(params![
@@ -201,7 +203,9 @@ fn register_unit(tx: &Tx<'_>, stream: i64, unit: &Unit) -> Result<usize> {
                 unit.locator,
                 created,
                 unit.expires.timestamp_millis(),
-                stored_kind(unit.lane)
+                stored_kind(unit.lane),
+                // A source whose clock is ahead of ours does not make a unit wait.
+                tx.now_ms
             ])
         }))?;
     if new > 0 {
@@ -212,19 +216,21 @@ fn register_unit(tx: &Tx<'_>, stream: i64, unit: &Unit) -> Result<usize> {
 
 /// Marks a unit as fetched, in the transaction of its last batch.
 pub(super) fn finish_unit(tx: &Tx<'_>, stream: &Stream, origin: &Origin) -> Result<()> {
-    let created: Option<i64> = sql(tx
+    let found: Option<(String, i64)> = sql(tx
         .conn
         .prepare_cached(
             "UPDATE units SET state = 1, locator = NULL, error = NULL \
-             WHERE stream = ?1 AND unit = ?2 AND state = 0 RETURNING created",
+             WHERE stream = ?1 AND unit = ?2 AND state = 0 RETURNING content_type, created",
         )
         .and_then(|mut update| {
             update
-                .query_row(params![stream.id, origin.unit], |row| row.get(0))
+                .query_row(params![stream.id, origin.unit], |row| {
+                    Ok((row.get(0)?, row.get(1)?))
+                })
                 .optional()
         }))?;
-    match created {
-        Some(created) => count(tx, stream.id, &origin.content_type, created, "fetched"),
+    match found {
+        Some((content_type, created)) => count(tx, stream.id, &content_type, created, "fetched"),
         None => Ok(()),
     }
 }
@@ -252,13 +258,15 @@ fn count(
 
 /// Forgets settled units that no source can list any more. A few at a time, so that no commit is held up.
 fn forget_settled(tx: &Tx<'_>) -> Result<()> {
-    sql(tx
-        .conn
-        .prepare_cached(
-            "DELETE FROM units WHERE (stream, unit) IN \
-             (SELECT stream, unit FROM units WHERE state <> 0 AND created < ?1 LIMIT 200)",
-        )
-        .and_then(|mut delete| delete.execute([tx.now_ms - REMEMBER_UNITS_MS])))?;
+    for (state, kept_ms) in [(1, REMEMBER_FETCHED_MS), (2, REMEMBER_LOST_MS)] {
+        sql(tx
+            .conn
+            .prepare_cached(
+                "DELETE FROM units WHERE (stream, unit) IN (SELECT stream, unit FROM units \
+                 WHERE state <> 0 AND state = ?1 AND expires < ?2 LIMIT 200)",
+            )
+            .and_then(|mut delete| delete.execute([state, tx.now_ms - kept_ms])))?;
+    }
     Ok(())
 }
 

@@ -1,14 +1,19 @@
 //! The one thread that writes: whatever waits together is committed together, with one fsync.
 
+use std::collections::BTreeSet;
+use std::fs::File;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use rusqlite::Connection;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 
-use super::sql;
+use super::cursors::free_passed;
 use super::state::{Shared, State};
-use crate::dedupe::{Dedupe, Fingerprinter};
+use super::{LaneId, sql};
+use crate::dedupe::Dedupe;
 use crate::error::{Error, Result};
 
 /// Jobs that may wait for the writer. Each holds at most one batch, so this bounds memory too.
@@ -23,9 +28,10 @@ type Change = Box<dyn FnOnce(&mut State) + Send>;
 pub(super) struct Tx<'a> {
     pub(super) conn: &'a Connection,
     pub(super) dedupe: &'a mut Dedupe,
-    pub(super) fingerprinter: Fingerprinter,
     pub(super) compressor: &'a mut zstd::bulk::Compressor<'static>,
     pub(super) now_ms: i64,
+    /// Lanes that hold more passed batches than one transaction should free.
+    pub(super) owed: &'a mut BTreeSet<LaneId>,
     after: Vec<Change>,
 }
 
@@ -48,26 +54,32 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread on its own connection.
+    /// Starts the thread on its own connection. It keeps the `lock` until it ends: nobody may open the journal while
+    /// jobs that were accepted are still being written.
     pub(super) fn start(
         conn: Connection,
+        lock: File,
         dedupe: Dedupe,
-        fingerprinter: Fingerprinter,
         shared: Arc<Shared>,
     ) -> Result<(Self, JoinHandle<()>)> {
         let (jobs, queue) = mpsc::channel(QUEUE);
         let compressor = zstd::bulk::Compressor::new(super::body::LEVEL)?;
+        // Shows the thread the runtime's time, which tests may have paused.
+        let runtime = Handle::try_current().ok();
         let thread = std::thread::Builder::new()
             .name("journal".to_owned())
             .spawn(move || {
+                let _time = runtime.as_ref().map(Handle::enter);
                 let mut thread = Thread {
                     conn,
                     dedupe,
-                    fingerprinter,
                     compressor,
                     shared,
+                    owed: BTreeSet::new(),
                 };
                 thread.run(queue);
+                drop(thread);
+                drop(lock);
             })?;
         Ok((Self { jobs }, thread))
     }
@@ -102,21 +114,14 @@ impl Writer {
 struct Thread {
     conn: Connection,
     dedupe: Dedupe,
-    fingerprinter: Fingerprinter,
     compressor: zstd::bulk::Compressor<'static>,
     shared: Arc<Shared>,
+    owed: BTreeSet<LaneId>,
 }
 
 impl Thread {
     fn run(&mut self, mut queue: mpsc::Receiver<Job>) {
-        while let Some(first) = queue.blocking_recv() {
-            let mut group = vec![first];
-            while group.len() < GROUP {
-                match queue.try_recv() {
-                    Ok(job) => group.push(job),
-                    Err(_) => break,
-                }
-            }
+        while let Some(group) = self.next_group(&mut queue) {
             self.commit(group);
             if self.dedupe.is_full()
                 && let Err(error) = self.spill()
@@ -124,6 +129,30 @@ impl Thread {
                 tracing::warn!(%error, "ids stay in the log for now");
             }
         }
+    }
+
+    /// The jobs of the next transaction: those that wait, and a slice of what is to be freed. Waits if there is
+    /// neither; `None` once there will be none.
+    fn next_group(&mut self, queue: &mut mpsc::Receiver<Job>) -> Option<Vec<Job>> {
+        let mut group = Vec::new();
+        if self.owed.is_empty() {
+            group.push(queue.blocking_recv()?);
+        }
+        while group.len() < GROUP {
+            match queue.try_recv() {
+                Ok(job) => group.push(job),
+                // What is left to be freed is freed at the next start.
+                Err(TryRecvError::Disconnected) if group.is_empty() => return None,
+                Err(_) => break,
+            }
+        }
+        if let Some(lane) = self.owed.pop_first() {
+            group.push(Box::new(move |tx| {
+                let freed = free_passed(tx, lane);
+                (freed.is_ok(), Box::new(|_| ()))
+            }));
+        }
+        Some(group)
     }
 
     /// Runs the jobs in one transaction and answers their callers: a job that fails is undone alone, a commit that
@@ -145,12 +174,16 @@ impl Thread {
     }
 
     fn transact(&mut self, group: Vec<Job>, answers: &mut Vec<Answer>) -> Result<()> {
+        if !self.conn.is_autocommit() {
+            // An earlier one could not even be rolled back.
+            sql(self.conn.execute_batch("ROLLBACK"))?;
+        }
         let mut tx = Tx {
             conn: &self.conn,
             dedupe: &mut self.dedupe,
-            fingerprinter: self.fingerprinter,
             compressor: &mut self.compressor,
             now_ms: self.shared.clock.now().timestamp_millis(),
+            owed: &mut self.owed,
             after: Vec::new(),
         };
         let begun = sql(tx.conn.execute_batch("BEGIN IMMEDIATE"));

@@ -92,17 +92,23 @@ impl Lister {
                 Err(error) => failures.push((content_type, error)),
             }
         }
-        self.judge(failures, listed > 0)?;
+        let next_poll = until.saturating_duration_since(Instant::now());
+        self.judge(failures, listed > 0, next_poll)?;
         Ok(if more {
             Next::Now
         } else {
-            Next::After(until.saturating_duration_since(Instant::now()))
+            Next::After(next_poll)
         })
     }
 
     /// The most severe failure. If only some content types fail, they are left out for a while, and the engine is not
-    /// told to stop or to slow down the others.
-    fn judge(&self, failures: Vec<(&'static str, Error)>, some_succeed: bool) -> Result<()> {
+    /// told to stop or to slow down the others: the next poll is in time.
+    fn judge(
+        &self,
+        failures: Vec<(&'static str, Error)>,
+        some_succeed: bool,
+        next_poll: Duration,
+    ) -> Result<()> {
         if some_succeed {
             for (content_type, _) in &failures {
                 self.rest(content_type);
@@ -116,7 +122,7 @@ impl Lister {
             None => Ok(()),
             Some(error) if some_succeed => {
                 let code = error.code().map(str::to_owned);
-                let alone = Error::unavailable(error.to_string());
+                let alone = Error::unavailable(error.to_string()).with_retry_after(Some(next_poll));
                 Err(match code {
                     Some(code) => alone.with_code(code),
                     None => alone,

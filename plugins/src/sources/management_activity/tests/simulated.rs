@@ -202,7 +202,10 @@ async fn a_subscription_that_an_administrator_disables_is_started_again() {
     collect(&mut bench).await;
     let tenant = TenantConfig::default().id;
     let control = simulator.control();
-    control.disable_subscription(&tenant, ContentType::General, false);
+    assert_eq!(
+        control.disable_subscription(&tenant, ContentType::General, false),
+        1
+    );
     // Within the cool-down of the first start nothing is asked; the other content types go on.
     bench.list().await.unwrap();
     assert_eq!(simulator.stats().count("start", "200"), 5);
@@ -217,9 +220,10 @@ async fn a_subscription_that_an_administrator_disables_is_started_again() {
 #[tokio::test]
 async fn auditing_that_is_off_is_told() {
     let (simulator, bench) = simulate(Config::default()).await;
-    simulator
+    let known = simulator
         .control()
         .set_audit(&TenantConfig::default().id, false);
+    assert!(known);
     let error = bench.list().await.unwrap_err();
     assert_eq!(
         (error.kind(), error.code()),

@@ -1,0 +1,300 @@
+use super::*;
+use crate::error::Error;
+
+#[tokio::test]
+async fn a_batch_its_ids_its_coverage_and_its_unit_are_committed_together_or_not_at_all() {
+    let bench = Bench::attached(&[sink("a")]).await;
+    let stream = bench.stream().await;
+    let listed = bench.journal().register(&stream, vec![unit("u")], None);
+    listed.await.unwrap();
+    let commit = bench.batch(TENANT, "u", &records(0..5)).await;
+    // The same work in a job that fails at its end.
+    let (journal, broken) = (bench.journal().clone(), commit.clone());
+    let fingerprints: Vec<_> = broken
+        .events
+        .iter()
+        .map(|event| journal.fingerprinter.of(event, 1, 0))
+        .collect();
+    let id = Arc::clone(journal.id());
+    let result: Result<()> = journal
+        .writer
+        .run(move |tx| {
+            commit::apply(tx, &broken, fingerprints, &id, 1 << 20)?;
+            Err(Error::unavailable("power is out"))
+        })
+        .await;
+    assert!(result.is_err());
+    for table in [
+        "batches",
+        "id_log",
+        "coverage_events",
+        "coverage_content WHERE fetched > 0",
+    ] {
+        assert_eq!(
+            bench.figure(&format!("SELECT count(*) FROM {table}")),
+            0,
+            "{table}"
+        );
+    }
+    assert!(bench.journal().behind("a").is_empty());
+    // The ids were forgotten with it: nothing is taken for a repeat.
+    let done = bench.journal().commit(commit).await.unwrap();
+    assert_eq!((done.journaled, done.repeats), (5, 0));
+    assert_eq!(bench.figure("SELECT sum(fetched) FROM coverage_content"), 1);
+    assert_eq!(
+        bench.figure("SELECT sum(journaled) FROM coverage_events"),
+        5
+    );
+}
+
+type Job = Box<dyn FnOnce(&mut writer::Tx<'_>) -> Result<()> + Send>;
+
+/// Runs jobs in one transaction: they wait together behind one that is held up.
+async fn together(journal: &Journal, jobs: Vec<Job>) -> Vec<Result<()>> {
+    let (proceed, wait) = std::sync::mpsc::channel();
+    let (started, running) = tokio::sync::oneshot::channel();
+    let first = tokio::spawn({
+        let journal = journal.clone();
+        async move {
+            let hold = move |_: &mut writer::Tx<'_>| {
+                started.send(()).unwrap();
+                wait.recv().unwrap();
+                Ok(())
+            };
+            journal.writer.run(hold).await
+        }
+    });
+    running.await.unwrap();
+    let mut waiting = Vec::new();
+    for job in jobs {
+        let mut run = Box::pin(journal.writer.run(job));
+        // Polled once, so that it is in the queue.
+        assert!(futures::poll!(&mut run).is_pending());
+        waiting.push(run);
+    }
+    proceed.send(()).unwrap();
+    first.await.unwrap().unwrap();
+    futures::future::join_all(waiting).await
+}
+
+fn put(key: &'static str) -> Job {
+    Box::new(move |tx| {
+        sql(tx.conn.execute("INSERT INTO meta VALUES (?1, '')", [key]))?;
+        Ok(())
+    })
+}
+
+#[tokio::test]
+async fn a_job_that_fails_leaves_the_other_jobs_of_its_transaction_intact() {
+    let bench = Bench::attached(&[sink("a")]).await;
+    let fail = Box::new(|tx: &mut writer::Tx<'_>| {
+        sql(tx.conn.execute("INSERT INTO meta VALUES ('half', '')", []))?;
+        tx.after_commit(|state| state.used_bytes = u64::MAX);
+        Err(Error::rejected("not this one"))
+    });
+    let results = together(bench.journal(), vec![put("before"), fail, put("after")]).await;
+    assert!(results[0].is_ok() && results[2].is_ok());
+    assert_eq!(results[1].as_ref().unwrap_err().to_string(), "not this one");
+    let count = |key| bench.figure(&format!("SELECT count(*) FROM meta WHERE key = '{key}'"));
+    assert_eq!((count("before"), count("half"), count("after")), (1, 0, 1));
+    assert!(bench.journal().shared.look(|state| state.used_bytes) < u64::MAX);
+}
+
+#[tokio::test]
+async fn a_transaction_that_is_lost_in_the_middle_is_an_error_to_all_and_the_next_one_works() {
+    let bench = Bench::attached(&[sink("a")]).await;
+    // What SQLite does by itself when the disk is full.
+    let rolled_back = Box::new(|tx: &mut writer::Tx<'_>| {
+        sql(tx.conn.execute_batch("ROLLBACK"))?;
+        Err(Error::unavailable("the disk is full"))
+    });
+    let results = together(bench.journal(), vec![put("one"), rolled_back, put("two")]).await;
+    for result in &results {
+        assert_eq!(
+            result.as_ref().unwrap_err().kind(),
+            crate::Kind::Unavailable
+        );
+    }
+    assert_eq!(
+        bench.figure("SELECT count(*) FROM meta WHERE key IN ('one', 'two')"),
+        0
+    );
+    bench.journal().writer.run(put("one")).await.unwrap();
+    assert_eq!(
+        bench.figure("SELECT count(*) FROM meta WHERE key = 'one'"),
+        1
+    );
+}
+
+#[tokio::test]
+async fn a_transaction_that_could_not_be_rolled_back_does_not_block_the_journal() {
+    let bench = Bench::attached(&[sink("a")]).await;
+    // Commits behind the journal's back and opens a transaction that is never ended.
+    let astray = Box::new(|tx: &mut writer::Tx<'_>| {
+        sql(tx.conn.execute_batch("COMMIT; BEGIN; SAVEPOINT job"))?;
+        Ok(())
+    });
+    let results = together(bench.journal(), vec![astray]).await;
+    drop(results);
+    bench.journal().writer.run(put("one")).await.unwrap();
+    assert_eq!(
+        bench.figure("SELECT count(*) FROM meta WHERE key = 'one'"),
+        1
+    );
+}
+
+#[tokio::test]
+async fn a_sequence_number_is_never_used_again() {
+    let mut bench = Bench::attached(&[sink("a")]).await;
+    let lane = bench.lane();
+    for unit in 0..3 {
+        bench
+            .commit(&format!("u{unit}"), &records(unit * 10..unit * 10 + 3))
+            .await;
+    }
+    bench.pass("a", lane, 3).await;
+    assert_eq!(bench.figure("SELECT count(*) FROM batches"), 0);
+    bench.reopen();
+    bench.attach(&[sink("a")]).await;
+    assert!(bench.journal().behind("a").is_empty());
+    bench.commit("u9", &records(90..91)).await;
+    assert_eq!(bench.journal().behind("a"), [(lane, LaneKind::Live, 3)]);
+    let found = bench.journal().read(lane, 3, 10, 1000).await.unwrap();
+    assert_eq!(found[0].seq, 4);
+}
+
+#[tokio::test]
+async fn a_unit_that_broke_off_is_fetched_again_and_repeats_nothing() {
+    let bench = Bench::attached(&[sink("a")]).await;
+    let stream = bench.stream().await;
+    bench
+        .journal()
+        .register(&stream, vec![unit("u")], None)
+        .await
+        .unwrap();
+    // Records without an Id are told apart by their place alone.
+    let body: Vec<String> = (0..6).map(|n| format!(r#"{{"n":{}}}"#, n % 3)).collect();
+    let mut first = bench.batch(TENANT, "u", &body[..4]).await;
+    first.unit_done = false;
+    assert_eq!(bench.journal().commit(first).await.unwrap().journaled, 4);
+    let (due, _) = bench
+        .journal()
+        .due(
+            &stream,
+            LaneKind::Live,
+            std::collections::HashSet::new(),
+            10,
+        )
+        .await
+        .unwrap();
+    assert_eq!(due.len(), 1, "still to be fetched");
+    let done = bench.commit("u", &body).await;
+    assert_eq!((done.journaled, done.repeats, done.variants), (2, 4, 0));
+    assert_eq!(bench.rest(bench.lane(), 0).await, body);
+    // The same records in another unit are other events.
+    assert_eq!(bench.commit("v", &body).await.journaled, 6);
+}
+
+#[tokio::test]
+async fn only_equal_bytes_of_one_identity_are_a_repeat() {
+    let bench = Bench::attached(&[sink("a")]).await;
+    let one = |extra: &str, operation: &str, second: u8| {
+        format!(
+            r#"{{"Id":"sanitized","CreationTime":"2026-03-01T00:00:{second:02}","Operation":"{operation}"{extra}}}"#
+        )
+    };
+    let first = bench.commit("u", &[one("", "A", 0)]).await;
+    assert_eq!(
+        first,
+        Committed {
+            journaled: 1,
+            repeats: 0,
+            variants: 0
+        }
+    );
+    let again = bench.commit("v", &[one("", "A", 0)]).await;
+    assert_eq!(
+        again,
+        Committed {
+            journaled: 0,
+            repeats: 1,
+            variants: 0
+        }
+    );
+    let variant = bench.commit("w", &[one(r#","x":1"#, "A", 0)]).await;
+    assert_eq!(
+        variant,
+        Committed {
+            journaled: 1,
+            repeats: 0,
+            variants: 1
+        }
+    );
+    let others = bench.commit("x", &[one("", "B", 0), one("", "A", 1)]).await;
+    assert_eq!(
+        others,
+        Committed {
+            journaled: 2,
+            repeats: 0,
+            variants: 0
+        }
+    );
+    assert_eq!(bench.figure("SELECT sum(variants) FROM coverage_events"), 1);
+    assert_eq!(bench.figure("SELECT sum(repeats) FROM coverage_events"), 1);
+}
+
+#[tokio::test]
+async fn another_sources_copy_is_a_repeat_if_the_id_is_a_guid() {
+    let bench = Bench::attached(&[sink("a")]).await;
+    let copy = async |source: &str, record: &str| {
+        let origin = origin(TENANT, source, "u");
+        let commit = Commit {
+            stream: bench.journal().stream(source, TENANT).await.unwrap(),
+            lane: bench.lane(),
+            events: Arc::new(events(&origin, &[record.to_owned()])),
+            origin,
+            first_index: 0,
+            oversize: Arc::default(),
+            unit_done: true,
+        };
+        bench.journal().commit(commit).await.unwrap()
+    };
+    let with = |id: &str, extra: &str| {
+        format!(r#"{{"Id":"{id}","CreationTime":"2026-03-01T00:00:00","Operation":"A"{extra}}}"#)
+    };
+    let guid = "00000000-0000-0000-0000-00000000000a";
+    assert_eq!(copy("activity", &with(guid, "")).await.journaled, 1);
+    assert_eq!(copy("graph", &with(guid, r#","x":1"#)).await.repeats, 1);
+    assert_eq!(copy("activity", &with(guid, r#","x":1"#)).await.variants, 1);
+    assert_eq!(copy("activity", &with("b", "")).await.journaled, 1);
+    assert_eq!(copy("graph", &with("b", r#","x":1"#)).await.variants, 1);
+}
+
+#[tokio::test]
+async fn a_batch_in_memory_does_not_hold_the_body_it_was_cut_from() {
+    let bench = Bench::attached(&[sink("a")]).await;
+    let body = Bytes::from(vec![b' '; 1 << 20]);
+    let mut commit = bench.batch(TENANT, "u", &[]).await;
+    let small = body.slice(10..20);
+    commit.events = Arc::new(vec![AuditEvent::new(small, Arc::clone(&commit.origin))]);
+    bench.journal().commit(commit).await.unwrap();
+    let found = bench
+        .journal()
+        .read(bench.lane(), 0, 10, 1000)
+        .await
+        .unwrap();
+    assert_eq!(found[0].events[0].raw(), &body[10..20]);
+    assert!(
+        body.is_unique(),
+        "the journal still refers to the large body"
+    );
+}
+
+#[tokio::test]
+async fn a_lane_that_no_sink_takes_keeps_nothing_but_knows_its_events() {
+    let bench = Bench::attached(&[]).await;
+    assert_eq!(bench.commit("u", &records(0..3)).await.journaled, 3);
+    assert_eq!(bench.figure("SELECT count(*) FROM batches"), 0);
+    assert_eq!(bench.commit("v", &records(0..3)).await.repeats, 3);
+    assert_eq!(bench.journal().shared.look(|state| state.recent.len()), 0);
+}

@@ -1,0 +1,209 @@
+use std::collections::HashSet;
+
+use super::*;
+
+async fn due(bench: &Bench, busy: &[&str], wanted: usize) -> (Vec<String>, Option<DateTime<Utc>>) {
+    let busy: HashSet<Arc<str>> = busy.iter().map(|id| (*id).into()).collect();
+    let stream = bench.stream().await;
+    let due = bench.journal().due(&stream, LaneKind::Live, busy, wanted);
+    let (found, next) = due.await.unwrap();
+    (
+        found.iter().map(|due| due.unit.id.to_string()).collect(),
+        next,
+    )
+}
+
+fn at(id: &str, minutes_ago: i32) -> Unit {
+    Unit {
+        created: start() - Duration::from_mins(1) * minutes_ago as u32,
+        ..unit(id)
+    }
+}
+
+#[tokio::test]
+async fn a_unit_is_registered_once_however_often_it_is_listed() {
+    let mut bench = Bench::attached(&[sink("a")]).await;
+    let stream = bench.stream().await;
+    let listed = vec![unit("u"), unit("v"), unit("u")];
+    let new = bench
+        .journal()
+        .register(&stream, listed.clone(), Some("c1".into()));
+    assert_eq!(new.await.unwrap()["Audit.General"], 2);
+    bench.commit("u", &records(0..3)).await;
+    bench.reopen();
+    bench.attach(&[sink("a")]).await;
+    let again = bench
+        .journal()
+        .register(&stream, listed, None)
+        .await
+        .unwrap();
+    assert_eq!(again["Audit.General"], 0);
+    assert_eq!(
+        due(&bench, &[], 10).await.0,
+        ["v"],
+        "a fetched unit is not fetched again"
+    );
+    let checkpoint = bench.journal().checkpoint(&stream).await.unwrap();
+    assert_eq!(checkpoint.as_deref(), Some("c1"));
+    let status = bench.journal().status().await.unwrap();
+    let tenant = &status.tenants[0];
+    assert_eq!((tenant.listed, tenant.fetched, tenant.pending), (2, 1, 1));
+}
+
+#[tokio::test]
+async fn the_oldest_unit_is_due_first_and_busy_ones_are_left_out() {
+    let bench = Bench::attached(&[sink("a")]).await;
+    let stream = bench.stream().await;
+    let listed = vec![at("b", 2), at("a", 3), at("d", 0), at("c", 1)];
+    bench
+        .journal()
+        .register(&stream, listed, None)
+        .await
+        .unwrap();
+    assert_eq!(
+        due(&bench, &[], 10).await,
+        (["a", "b", "c", "d"].map(String::from).into(), None)
+    );
+    assert_eq!(due(&bench, &["a", "c"], 1).await.0, ["b"]);
+    let (found, next) = due(&bench, &[], 2).await;
+    assert_eq!(
+        (found.len(), next),
+        (2, Some(start() - Duration::from_mins(1)))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_unit_from_a_clock_ahead_of_ours_does_not_wait() {
+    let bench = Bench::attached(&[sink("a")]).await;
+    let stream = bench.stream().await;
+    let future = Unit {
+        created: start() + DAY,
+        ..unit("u")
+    };
+    bench
+        .journal()
+        .register(&stream, vec![future], None)
+        .await
+        .unwrap();
+    assert_eq!(due(&bench, &[], 10).await.0, ["u"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_unit_that_is_put_off_comes_back_with_its_history() {
+    let bench = Bench::attached(&[sink("a")]).await;
+    let stream = bench.stream().await;
+    let listed = vec![unit("u"), unit("v")];
+    bench
+        .journal()
+        .register(&stream, listed, None)
+        .await
+        .unwrap();
+    let wait = Duration::from_mins(5);
+    bench
+        .journal()
+        .put_off(&stream, &unit("u"), wait, "down".into())
+        .await
+        .unwrap();
+    let (found, next) = due(&bench, &[], 10).await;
+    assert_eq!(found, ["v"], "the others do not wait for it");
+    let next = next.unwrap();
+    tokio::time::advance((next - bench.clock.now()).to_std().unwrap()).await;
+    let due = bench
+        .journal()
+        .due(&stream, LaneKind::Live, HashSet::new(), 10);
+    let (found, _) = due.await.unwrap();
+    let attempts: Vec<_> = found
+        .iter()
+        .map(|due| (&*due.unit.id, due.attempts))
+        .collect();
+    assert_eq!(attempts, [("v", 0), ("u", 1)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_unit_is_counted_once_and_its_name_stays() {
+    let bench = Bench::attached(&[sink("a")]).await;
+    let stream = bench.stream().await;
+    bench
+        .journal()
+        .register(&stream, vec![unit("u")], None)
+        .await
+        .unwrap();
+    for _ in 0..2 {
+        bench
+            .journal()
+            .lose(&stream, &unit("u"), "expired".into())
+            .await
+            .unwrap();
+    }
+    bench.commit("u", &records(0..1)).await;
+    let status = bench.journal().status().await.unwrap();
+    let tenant = &status.tenants[0];
+    assert_eq!((tenant.lost, tenant.fetched, tenant.pending), (1, 0, 0));
+    assert!(due(&bench, &[], 10).await.0.is_empty());
+    tokio::time::advance(30 * DAY).await;
+    bench
+        .journal()
+        .register(&stream, Vec::new(), None)
+        .await
+        .unwrap();
+    assert_eq!(
+        bench.figure("SELECT count(*) FROM units WHERE unit = 'u' AND error = 'expired'"),
+        1
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fetched_unit_is_forgotten_only_after_the_source_cannot_list_it_any_more() {
+    let bench = Bench::attached(&[sink("a")]).await;
+    let stream = bench.stream().await;
+    // A page of old records, of a source that keeps it for long.
+    let old = Unit {
+        created: start() - 300 * DAY,
+        expires: start() + 30 * DAY,
+        ..unit("page")
+    };
+    let listed = vec![unit("u"), old.clone()];
+    bench
+        .journal()
+        .register(&stream, listed, None)
+        .await
+        .unwrap();
+    bench.commit("u", &records(0..1)).await;
+    bench.commit("page", &records(1..2)).await;
+    let known = |name| bench.figure(&format!("SELECT count(*) FROM units WHERE unit = '{name}'"));
+    for (days, u, page) in [(8, 1, 1), (2, 0, 1), (23, 0, 0)] {
+        tokio::time::advance(days * DAY).await;
+        bench
+            .journal()
+            .register(&stream, Vec::new(), None)
+            .await
+            .unwrap();
+        assert_eq!(
+            (known("u"), known("page")),
+            (u, page),
+            "after {days} more days"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_was_fetched_counts_for_the_content_type_it_was_listed_under() {
+    let bench = Bench::attached(&[sink("a")]).await;
+    let stream = bench.stream().await;
+    let listed = Unit {
+        content_type: "Audit.Exchange".into(),
+        ..unit("u")
+    };
+    bench
+        .journal()
+        .register(&stream, vec![listed], None)
+        .await
+        .unwrap();
+    bench.commit("u", &records(0..1)).await;
+    let status = bench.journal().status().await.unwrap();
+    assert_eq!(status.tenants.len(), 1);
+    assert_eq!(
+        (status.tenants[0].listed, status.tenants[0].fetched),
+        (1, 1)
+    );
+}
