@@ -39,7 +39,7 @@ fn all_faults(seed: u64) -> Faults {
 }
 
 /// One tenant with these records, collected into a plain and a compressed sink until all is there, and compared.
-fn collect(seed: u64, records: Records, faults: Faults) {
+fn collect(seed: u64, days: f64, records: Records, faults: Faults) {
     let shows_up_late = faults.records.late_blob > 0.0;
     let microsoft = Microsoft::start(Config {
         seed,
@@ -51,7 +51,8 @@ fn collect(seed: u64, records: Records, faults: Faults) {
         ..Config::default()
     });
     let tenant = microsoft.tenant(0, "contoso", "requests_per_minute = 100000");
-    let home = Home::new(&format!("{tenant}{SOURCE}{SINKS}"));
+    let hours = (days * 24.0).ceil() + 1.0;
+    let home = Home::new(&format!("{tenant}{SOURCE}start = \"{hours}h\"\n{SINKS}"));
     let mut exporter = home.run();
     if shows_up_late {
         wait_until("everything is listed once", || {
@@ -84,23 +85,25 @@ fn real_records() -> Option<PathBuf> {
 #[test]
 fn every_real_record_arrives_once() {
     if let Some(folder) = real_records() {
-        let records = Records::Folder(Folder {
-            records_per_blob: 3,
-            ..Folder::new(folder)
-        });
-        collect(1, records, Faults::default());
+        collect(1, 6.5, real(folder, 6.5), Faults::default());
     }
 }
 
 #[test]
 fn every_real_record_arrives_once_under_all_faults() {
     if let Some(folder) = real_records() {
-        let records = Records::Folder(Folder {
-            records_per_blob: 3,
-            ..Folder::new(folder)
-        });
-        collect(2, records, all_faults(2));
+        let faults = all_faults(2);
+        collect(2, 0.9, real(folder, 0.9), faults);
     }
+}
+
+/// Every record of the folder, spread over so many days.
+fn real(path: PathBuf, days: f64) -> Records {
+    Records::Folder(Folder {
+        path,
+        records_per_blob: 3,
+        days,
+    })
 }
 
 /// Events of the last day, odd ones three times as often as in published records, under all faults.
@@ -112,7 +115,7 @@ fn generated_under_all_faults(events: u64, seed: u64) {
         oddities: 3.0,
         ..Generated::default()
     };
-    collect(seed, Records::Generated(generated), all_faults(seed));
+    collect(seed, 0.9, Records::Generated(generated), all_faults(seed));
 }
 
 #[test]

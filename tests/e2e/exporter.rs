@@ -209,6 +209,12 @@ impl Exporter<'_> {
 
 impl Drop for Exporter<'_> {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let last = &lines[lines.len().saturating_sub(40)..];
+            println!("{}\n{:?}", last.join("\n"), self.home.status());
+        }
         // It may have ended by itself.
         drop(self.child.kill());
         drop(self.child.wait());

@@ -1,6 +1,6 @@
 //! Starting, stopping, and sinks that come and go.
 
-use audit_exporter_simulator::{Config, Generated, Records, TenantConfig};
+use audit_exporter_simulator::{Config, Faults, Generated, RecordFaults, Records, TenantConfig};
 use serde_json::json;
 
 use crate::exporter::{Home, wait_until};
@@ -211,17 +211,26 @@ fn no_secret_shows_in_the_most_talkative_log() {
     let microsoft = Microsoft::start(Config {
         tenants: vec![TenantConfig {
             client_secret: secret.to_owned(),
+            records: Records::Generated(Generated {
+                events: 200,
+                days: 0.02,
+                ..Generated::default()
+            }),
             ..TenantConfig::default()
         }],
         // Failures are logged too.
-        faults: audit_exporter_simulator::Faults {
+        faults: Faults {
             retry_after_seconds: Some(0),
-            ..audit_exporter_simulator::Faults::all(5)
+            records: RecordFaults::default(),
+            ..Faults::all(5)
         },
         ..Config::default()
     });
     let tenant = microsoft.tenant(0, "contoso", "");
-    let home = Home::new(&format!("{tenant}{SOURCE}{}", sink("archive", "")));
+    let home = Home::new(&format!(
+        "{tenant}{SOURCE}start = \"1h\"\n{}",
+        sink("archive", "")
+    ));
     let mut exporter = home.run_with(|command| {
         command.env("RUST_LOG", "trace");
     });

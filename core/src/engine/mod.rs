@@ -197,6 +197,8 @@ impl Engine {
     pub async fn shutdown(mut self, patience: Duration) -> Result<Status> {
         self.signals.sources.cancel();
         while self.sources.join_next().await.is_some() {}
+        // A source that was broken off may have handed something over just before: the sinks are to get that too.
+        drop(self.journal.settled().await);
         self.signals.drain.cancel();
         let drained = async { while self.sinks.join_next().await.is_some() {} };
         // Out of patience is no failure: what is left waits in the journal.

@@ -69,10 +69,11 @@ impl Gate {
     fn pause(&self, error: &Error) {
         let mut state = self.state();
         let now = Instant::now();
-        if state.until <= now {
+        if error.retry_after().is_none() {
+            if state.until > now {
+                return;
+            }
             state.pauses = state.pauses.saturating_add(1);
-        } else if error.retry_after().is_none() {
-            return;
         }
         let until = now + retry::wait(error, state.pauses);
         state.until = state.until.max(until);
@@ -148,7 +149,7 @@ impl Runner {
             .metrics
             .up
             .with_label_values(&[component, name, tenant]);
-        let mut attempt = 0;
+        let (mut attempt, mut failures) = (0, 0);
         loop {
             gate.wait().await;
             let found = self.intake.found();
@@ -159,10 +160,10 @@ impl Runner {
             let error = match listed {
                 Ok(next) => {
                     gate.success();
-                    if attempt > 0 {
+                    if failures > 0 {
                         tracing::info!(source = name, tenant, "listing works again");
                     }
-                    attempt = 0;
+                    (attempt, failures) = (0, 0);
                     up.set(1);
                     let now = self.clock.now().timestamp_millis() as f64 / 1000.0;
                     self.metrics
@@ -178,11 +179,16 @@ impl Runner {
                 }
                 Err(error) => error,
             };
-            // What finds something before it fails is not down: a long list with a fault here and there goes on at once.
-            let went_on = self.intake.found() > found;
-            attempt = if went_on { 1 } else { attempt + 1 };
+            failures += 1;
+            // What finds something before it fails is not down, and a wait that was asked for is no reason for longer
+            // ones: neither is part of the row that the back-off grows with.
+            attempt = if self.intake.found() > found || error.retry_after().is_some() {
+                1
+            } else {
+                attempt + 1
+            };
             up.set(0);
-            self.note("listing failed", &error, attempt);
+            self.note("listing failed", &error, failures);
             self.metrics
                 .retries
                 .with_label_values(&[component, name, tenant])
