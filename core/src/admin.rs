@@ -76,6 +76,12 @@ fn private_file(path: &PathBuf, text: &str) -> Result<()> {
     Ok(file.write_all(text.as_bytes())?)
 }
 
+/// Tells commands where to find this process.
+pub(crate) fn announce(listener: &TcpListener, journal_dir: &Path) -> Result<()> {
+    let address = listener.local_addr()?;
+    private_file(&journal_dir.join(ADDRESS_FILE), &address.to_string())
+}
+
 /// Serves until stopped: answers what was asked, closes connections that are kept open.
 pub(crate) async fn serve(
     listener: TcpListener,
@@ -86,11 +92,6 @@ pub(crate) async fn serve(
     journal_dir: PathBuf,
     stop: CancellationToken,
 ) {
-    if let Ok(address) = listener.local_addr()
-        && let Err(error) = private_file(&journal_dir.join(ADDRESS_FILE), &address.to_string())
-    {
-        tracing::warn!("commands will not find this process: {error}");
-    }
     let router = Router::new()
         .route("/metrics", get(show_metrics))
         .route("/healthz", get(async || "ok\n"))
@@ -107,6 +108,10 @@ pub(crate) async fn serve(
     let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
     if let Err(error) = served.await {
         tracing::error!("the admin listener has stopped: {error}");
+    }
+    // Whoever listens there next is not to be sent the token.
+    if let Err(error) = std::fs::remove_file(journal_dir.join(ADDRESS_FILE)) {
+        tracing::warn!("{ADDRESS_FILE} cannot be removed: {error}");
     }
 }
 
@@ -206,10 +211,8 @@ async fn ready(State(admin): State<Admin>) -> Response {
     if down.is_empty() {
         return "ready\n".into_response();
     }
-    let text = format!(
-        "{} does not work; see the log\n",
-        down.join(" does not work\n")
-    );
+    let mut text = down.join(" does not work; see the log\n");
+    text.push_str(" does not work; see the log\n");
     (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
 }
 

@@ -131,7 +131,8 @@ pub trait Filter: Send + Sync {
 /// Events that travel to a sink together, all of one lane, in journal order.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    /// Where they lie in the journal.
+    /// Where they lie in the journal. Of several deliveries that one batch of the journal makes, because it is larger
+    /// than the sink's limits, all but the last say the position before it.
     pub position: Position,
     /// The events that passed the sink's filters; never empty.
     pub events: Vec<AuditEvent>,
@@ -200,8 +201,9 @@ pub struct Delivered {
 #[async_trait]
 pub trait Sink: Send + Sync {
     /// Asked once at start, with the last receipt: brings the far side back to what the receipt says, or reports
-    /// what the far side itself holds, which then overrides the journal's cursors. A position of another journal, or
-    /// beyond this journal's head, is refused loudly. Default: nothing to do, nothing known.
+    /// what the far side itself holds. What lies between a cursor and such a position counts as delivered and is not
+    /// delivered again; so a far side that refuses events of a batch must not store that batch's position. A position
+    /// of another journal, or beyond this journal's head, is refused loudly. Default: nothing to do, nothing known.
     async fn recover(&self, _last: Option<&Receipt>) -> Result<Vec<Position>> {
         Ok(Vec::new())
     }

@@ -122,6 +122,7 @@ impl Engine {
             signals: signals.clone(),
         };
         if let Some(listener) = listener {
+            admin::announce(&listener, &config.journal.path)?;
             let served = admin::serve(
                 listener,
                 journal.clone(),
@@ -214,3 +215,6 @@ impl Engine {
         status
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -236,10 +236,13 @@ impl Worker {
     async fn deal_with(&self, mut work: Work) -> Result<()> {
         let mut receipt = None;
         if let Some(batch) = work.batch.take() {
-            let delivered = self.deliver(&batch).await?;
-            fail::fail_point!("sink::delivered");
-            receipt = delivered.receipt;
-            self.count(&batch, delivered.rejected, &mut work)?;
+            for (part, seqs) in self.split(batch, &work.seqs) {
+                let delivered = self.deliver(&part).await?;
+                fail::fail_point!("sink::delivered");
+                receipt = delivered.receipt.or(receipt);
+                let tenant = &work.tenant;
+                self.count(&part, seqs, delivered.rejected, &mut work.tally, tenant)?;
+            }
         }
         let filtered = self
             .metrics
@@ -247,6 +250,36 @@ impl Worker {
             .with_label_values(&[&*self.name, &*work.tenant]);
         filtered.inc_by(work.filtered);
         self.advance(work, receipt).await
+    }
+
+    /// The deliveries that a batch of the journal makes: it may be larger than the sink takes at a time. All but the
+    /// last say the position before what is not complete yet, so that no far side is believed to have the rest.
+    fn split<'a>(&self, batch: Batch, seqs: &'a [u64]) -> Vec<(Batch, &'a [u64])> {
+        let Batch { position, events } = batch;
+        let (mut parts, mut from) = (Vec::new(), 0);
+        while from < events.len() {
+            let mut bytes = 0;
+            let fitting = events[from..].iter().take(self.batch_events);
+            let fitting = fitting.take_while(|event| {
+                bytes += event.raw().len();
+                bytes <= self.batch_bytes
+            });
+            let to = from + fitting.count().max(1);
+            let last = match seqs.get(to) {
+                Some(next) => next - 1,
+                None => position.last,
+            };
+            let part = Batch {
+                position: Position {
+                    last,
+                    ..position.clone()
+                },
+                events: events[from..to].to_vec(),
+            };
+            parts.push((part, &seqs[from..to]));
+            from = to;
+        }
+        parts
     }
 
     async fn advance(&self, work: Work, receipt: Option<Receipt>) -> Result<()> {
@@ -291,8 +324,15 @@ impl Worker {
     }
 
     /// Counts what became of a batch and turns the refused events into dead letters.
-    fn count(&self, batch: &Batch, rejected: Vec<Rejected>, work: &mut Work) -> Result<()> {
-        let labels = [&*self.name, &*work.tenant];
+    fn count(
+        &self,
+        batch: &Batch,
+        seqs: &[u64],
+        rejected: Vec<Rejected>,
+        tally: &mut Tally,
+        tenant: &str,
+    ) -> Result<()> {
+        let labels = [&*self.name, tenant];
         let freshness = self.metrics.freshness.with_label_values(&[&*self.name]);
         let now = self.clock.now();
         let mut reasons: Vec<Option<String>> = vec![None; batch.events.len()];
@@ -308,7 +348,7 @@ impl Worker {
         }
         let (mut dead, mut delivered, mut bytes) = (0, 0, 0);
         let mut first_reason = None;
-        for ((event, seq), reason) in batch.events.iter().zip(&work.seqs).zip(reasons) {
+        for ((event, seq), reason) in batch.events.iter().zip(seqs).zip(reasons) {
             if let Some(reason) = reason {
                 dead += 1;
                 first_reason.get_or_insert_with(|| reason.clone());
@@ -318,10 +358,10 @@ impl Worker {
                     event,
                     reason,
                 };
-                work.tally.dead(*seq, letter);
+                tally.dead(*seq, letter);
                 continue;
             }
-            work.tally.delivered(*seq, event);
+            tally.delivered(*seq, event);
             delivered += 1;
             bytes += event.raw().len() as u64;
             if let Some(created) = event.created() {
@@ -342,7 +382,7 @@ impl Worker {
                 .with_label_values(&labels)
                 .inc_by(dead);
             tracing::error!(
-                sink = %self.name, tenant = %work.tenant, events = dead,
+                sink = %self.name, tenant, events = dead,
                 "the destination refuses events for good; they are kept as dead letters: {reason}"
             );
         }
