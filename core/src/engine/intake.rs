@@ -1,6 +1,7 @@
 //! What a source hands its finds and its bytes to.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -57,6 +58,8 @@ struct Inner {
     metrics: Metrics,
     limits: IntakeLimits,
     registered: Notify,
+    /// Units that were new when they were registered.
+    found: AtomicU64,
 }
 
 impl Intake {
@@ -85,6 +88,7 @@ impl Intake {
             metrics,
             limits,
             registered,
+            found: AtomicU64::new(0),
         })))
     }
 
@@ -138,6 +142,7 @@ impl Intake {
         }
         let new = new.values().sum();
         if new > 0 {
+            inner.found.fetch_add(new as u64, Ordering::Relaxed);
             inner.registered.notify_one();
         }
         Ok(new)
@@ -151,6 +156,11 @@ impl Intake {
             .room(&self.0.tenant.id, bytes)
             .await
             .map(drop)
+    }
+
+    /// How many new units the source has registered since the start.
+    pub(super) fn found(&self) -> u64 {
+        self.0.found.load(Ordering::Relaxed)
     }
 
     /// Waits until new units are registered.

@@ -21,6 +21,8 @@ use crate::plugin::{LaneKind, Next, Source};
 
 /// Units taken from the journal at a time.
 const AHEAD: usize = 32;
+/// The journal is asked for units that are due at least this often.
+const LOOK_AGAIN: Duration = Duration::from_mins(1);
 /// Units that failed, without a success between, after which the whole source backs off.
 const STREAK: usize = 8;
 
@@ -144,6 +146,7 @@ impl Runner {
         let mut attempt = 0;
         loop {
             gate.wait().await;
+            let found = self.intake.found();
             let listed = AssertUnwindSafe(self.source.list(&self.intake)).catch_unwind();
             let listed = listed
                 .await
@@ -170,7 +173,11 @@ impl Runner {
                 }
                 Err(error) => error,
             };
-            attempt += 1;
+            // What finds something before it fails is not down: a long list with a fault here and there goes on at once.
+            attempt = match self.intake.found() > found {
+                true => 1,
+                false => attempt + 1,
+            };
             up.set(0);
             self.note("listing failed", &error, attempt);
             self.metrics
@@ -194,7 +201,7 @@ impl Runner {
     }
 
     async fn fetch(&self, gate: &Gate) {
-        let mut fetches = Fetches::default();
+        let mut fetches = Fetches::new();
         loop {
             gate.wait().await;
             let filled = match self.intake.room().await {
@@ -222,7 +229,7 @@ impl Runner {
                         self.settle(&mut fetches, due, result, gate).await;
                     }
                 }
-                () = self.intake.registered() => {}
+                () = self.intake.registered() => fetches.look_now(),
                 () = tokio::time::sleep(next_due) => {}
             }
         }
@@ -231,12 +238,12 @@ impl Runner {
     /// Starts fetches up to the tenant's limit: live units first, but never only live ones while a backlog waits.
     /// Returns when to look again.
     async fn fill(&self, fetches: &mut Fetches) -> Result<Duration> {
-        let mut next_due = Duration::from_mins(1);
-        for (kind, queue) in [
+        for (kind, line) in [
             (LaneKind::Live, &mut fetches.live),
             (LaneKind::CatchUp, &mut fetches.catch_up),
         ] {
-            if !queue.is_empty() || fetches.running.len() >= self.parallel {
+            let full = fetches.running.len() >= self.parallel;
+            if full || !line.units.is_empty() || line.next > Instant::now() {
                 continue;
             }
             let busy: HashSet<_> = fetches
@@ -249,11 +256,9 @@ impl Runner {
                 .journal()
                 .due(self.intake.stream(), kind, busy, AHEAD)
                 .await?;
-            queue.extend(due);
-            if let Some(next) = next {
-                let wait = (next - self.clock.now()).to_std().unwrap_or_default();
-                next_due = next_due.min(wait.max(Duration::from_millis(10)));
-            }
+            line.units.extend(due);
+            let wait = next.map(|next| (next - self.clock.now()).to_std().unwrap_or_default());
+            line.next = Instant::now() + wait.unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN);
         }
         while fetches.running.len() < self.parallel {
             let catching_up = fetches
@@ -264,20 +269,28 @@ impl Runner {
             let next = if one_left && !catching_up {
                 fetches
                     .catch_up
+                    .units
                     .pop_front()
-                    .or_else(|| fetches.live.pop_front())
+                    .or_else(|| fetches.live.units.pop_front())
             } else {
                 fetches
                     .live
+                    .units
                     .pop_front()
-                    .or_else(|| fetches.catch_up.pop_front())
+                    .or_else(|| fetches.catch_up.units.pop_front())
             };
             let Some(due) = next else { break };
             let task = self.start(due.clone());
             let id = fetches.running.spawn(task).id();
             fetches.busy.insert(id, due);
         }
-        Ok(next_due)
+        if fetches.running.len() >= self.parallel {
+            return Ok(LOOK_AGAIN);
+        }
+        let next = fetches.live.next.min(fetches.catch_up.next);
+        Ok(next
+            .saturating_duration_since(Instant::now())
+            .max(Duration::from_millis(10)))
     }
 
     fn start(&self, due: Due) -> impl Future<Output = Result<()>> + Send + use<> {
@@ -354,12 +367,40 @@ impl Runner {
 }
 
 /// The fetches of one tenant: what runs, and what was taken from the journal to run next.
-#[derive(Default)]
 struct Fetches {
     running: JoinSet<Result<()>>,
     busy: HashMap<Id, Due>,
-    live: VecDeque<Due>,
-    catch_up: VecDeque<Due>,
+    live: Line,
+    catch_up: Line,
     /// Units that failed since the last success.
     failing: HashSet<Arc<str>>,
+}
+
+/// Units of one kind that wait their turn.
+struct Line {
+    units: VecDeque<Due>,
+    /// Nothing else is due before this, so the journal need not be asked.
+    next: Instant,
+}
+
+impl Fetches {
+    fn new() -> Self {
+        let line = || Line {
+            units: VecDeque::new(),
+            next: Instant::now(),
+        };
+        Self {
+            running: JoinSet::new(),
+            busy: HashMap::new(),
+            live: line(),
+            catch_up: line(),
+            failing: HashSet::new(),
+        }
+    }
+
+    /// Something may have become due: asks the journal at the next opportunity.
+    fn look_now(&mut self) {
+        self.live.next = Instant::now();
+        self.catch_up.next = self.live.next;
+    }
 }

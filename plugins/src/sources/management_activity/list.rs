@@ -280,6 +280,7 @@ impl Lister {
         if let Some(gone) = plan.gone {
             report_gone(content_type, gone);
         }
+        let mut settled = false;
         loop {
             let Some(window) = ledger.progress(content_type).await.oldest_unlisted() else {
                 return Ok(false);
@@ -288,7 +289,16 @@ impl Lister {
                 return Ok(true);
             }
             let done = |progress: &mut Progress| progress.settled(window);
-            self.walk(content_type, ledger, window, &done).await?;
+            match self.walk(content_type, ledger, window, &done).await {
+                Ok(()) => settled = true,
+                // A fault here and there in a long backlog is no reason to wait. The next call begins with this window,
+                // and if it still fails, that call fails.
+                Err(error) if settled && error.kind() == Kind::Unavailable => {
+                    tracing::debug!(content_type, %error, "the backlog is gone on with");
+                    return Ok(true);
+                }
+                Err(error) => return Err(error),
+            }
         }
     }
 

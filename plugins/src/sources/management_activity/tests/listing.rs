@@ -71,6 +71,37 @@ async fn the_checkpoint_moves_with_the_last_page_alone() {
 }
 
 #[tokio::test]
+async fn faults_here_and_there_do_not_slow_down_a_backlog() {
+    let asked = AtomicUsize::new(0);
+    let peer = tenant(move |seen| {
+        let is_listing = seen.target.contains("/subscriptions/content");
+        let fails = is_listing && asked.fetch_add(1, Ordering::SeqCst) % 5 == 4;
+        fails.then(|| Reply::new(502, "<html>"))
+    })
+    .await;
+    let bench = Bench::new(&peer, ONE).await;
+    // Each call lists the newest hour and three windows before its fifth request fails; none is a failure.
+    let mut calls = 1;
+    while matches!(bench.list().await.unwrap(), Next::Now) {
+        calls += 1;
+    }
+    assert_eq!(calls, 10);
+}
+
+#[tokio::test]
+async fn a_backlog_that_does_not_move_is_a_failure() {
+    let asked = AtomicUsize::new(0);
+    let peer = tenant(move |seen| {
+        let is_listing = seen.target.contains("/subscriptions/content");
+        let fails = is_listing && asked.fetch_add(1, Ordering::SeqCst) > 0;
+        fails.then(|| Reply::new(502, "<html>"))
+    })
+    .await;
+    let bench = Bench::new(&peer, ONE).await;
+    assert_eq!(bench.list().await.unwrap_err().kind(), Kind::Unavailable);
+}
+
+#[tokio::test]
 async fn a_subscription_is_started_and_not_again_for_fifteen_minutes() {
     let minutes = Arc::new(AtomicI64::new(0));
     let clock = Arc::clone(&minutes);
