@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, Hasher};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed};
 
 use super::Verdict;
-use crate::event::AuditEvent;
+use crate::event::{AuditEvent, is_guid};
 
 /// An event's identity and bytes as fixed-size hashes, seeded by the journal: 128 bits of identity, 56 bits of the
 /// bytes, 8 bits of the source.
@@ -143,15 +143,6 @@ pub(super) fn parse_ids(ids: &[u8]) -> impl Iterator<Item = (u128, u64)> {
                 .fold(0, |all, byte| all << 8 | u64::from(*byte)),
         )
     })
-}
-
-fn is_guid(id: &str) -> bool {
-    let id = id.as_bytes();
-    id.len() == 36
-        && id.iter().enumerate().all(|(at, byte)| match at {
-            8 | 13 | 18 | 23 => *byte == b'-',
-            _ => byte.is_ascii_hexdigit(),
-        })
 }
 
 /// Identities are hashes already: their low bits serve as the table's hash.

@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use audit_exporter_core::Result;
 use audit_exporter_core::config::{Options, Secret, Tenant};
+use audit_exporter_core::event::is_guid;
 use serde::Deserialize;
 use url::{Host, Url};
-
-use super::is_guid;
 
 /// What a national cloud has in its own place.
 struct Cloud {

@@ -1,5 +1,6 @@
 //! `check`: what is wrong, where, and what to do about it, without changing anything.
 
+use audit_exporter_core::event::is_guid;
 use audit_exporter_core::plugin::Finding;
 use chrono::TimeDelta;
 use secrecy::ExposeSecret;
@@ -9,7 +10,6 @@ use super::config::Settings;
 use super::window::Window;
 use crate::microsoft::claims::Claims;
 use crate::microsoft::http::NOTABLE_SKEW;
-use crate::microsoft::is_guid;
 use crate::microsoft::text::first_sentence;
 
 /// The permission without which nothing can be read.

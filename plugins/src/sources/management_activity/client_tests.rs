@@ -92,9 +92,12 @@ async fn the_next_page_is_read_in_any_spelling_of_the_header() {
 #[tokio::test]
 async fn an_empty_address_of_the_next_page_does_not_fail_the_listing() {
     for next in ["", " "] {
-        let peer = Peer::start(move |seen, _| match seen.is_token_request() {
-            true => Reply::token("t", "3600"),
-            false => Reply::ok("[]").with("nextpageuri", next),
+        let peer = Peer::start(move |seen, _| {
+            if seen.is_token_request() {
+                Reply::token("t", "3600")
+            } else {
+                Reply::ok("[]").with("nextpageuri", next)
+            }
         })
         .await;
         let first = Url::parse(&format!("{}/first", peer.url)).unwrap();

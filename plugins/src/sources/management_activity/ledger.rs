@@ -13,8 +13,8 @@ use tokio::sync::Mutex;
 use super::window::{Progress, Window};
 
 /// Why there is a gap, and what can be done.
-const GONE: &str =
-    "content of this time cannot be listed any more, it is older than seven days; use a backfill";
+const GONE: &str = "content of this time cannot be listed any more, it is older than seven days; a search \
+    in Microsoft Purview goes further back";
 
 /// How far the source is: one entry a content type.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
