@@ -79,6 +79,7 @@ impl Engine {
         metrics.journal_limit_bytes.set(limits.max_bytes as i64);
         let (journal, closer) =
             Journal::open(&config.journal.path, limits, clock.clone(), metrics.clone())?;
+        admin::withdraw(&config.journal.path)?;
         let parts = build::Parts {
             config,
             registry,
@@ -105,8 +106,6 @@ impl Engine {
         for source in sources {
             runners.push(parts.runner(source, &slots, &signals.sources).await?);
         }
-        let token = admin::token(&config.journal.path)?;
-
         let mut engine = Self {
             journal: journal.clone(),
             closer,
@@ -122,6 +121,7 @@ impl Engine {
             signals: signals.clone(),
         };
         if let Some(listener) = listener {
+            let token = admin::token(&config.journal.path)?;
             admin::announce(&listener, &config.journal.path)?;
             let served = admin::serve(
                 listener,
