@@ -132,7 +132,7 @@ pub(crate) async fn serve(
 ) {
     let router = Router::new()
         .route("/metrics", get(show_metrics))
-        .route("/healthz", get(async || "ok\n"))
+        .route("/healthz", get(healthy))
         .route("/readyz", get(ready))
         .route("/-/sinks/{name}/forget", post(forget))
         .layer(middleware::from_fn(check_host))
@@ -240,6 +240,15 @@ async fn refresh(admin: &Admin) -> Result<()> {
     }
     metrics.refresh_listing_lag(seconds(now_ms));
     Ok(())
+}
+
+/// Healthy while the journal can be written; otherwise only a restart helps.
+async fn healthy(State(admin): State<Admin>) -> Response {
+    if admin.journal.is_gone() {
+        let text = "the journal's writer has ended; restart\n";
+        return (StatusCode::INTERNAL_SERVER_ERROR, text).into_response();
+    }
+    "ok\n".into_response()
 }
 
 /// Ready while every source and sink works. The answer names those that do not.

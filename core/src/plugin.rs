@@ -61,6 +61,19 @@ pub struct Unit {
     pub lane: LaneKind,
 }
 
+/// A time that a source could not list and never will: nobody knows what was in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// The content type.
+    pub content_type: Arc<str>,
+    /// Where it begins.
+    pub from: DateTime<Utc>,
+    /// Where it ends; not part of it.
+    pub to: DateTime<Utc>,
+    /// Why, and what can be done.
+    pub reason: String,
+}
+
 /// One way to collect one tenant's events. One instance a tenant.
 #[async_trait]
 pub trait Source: Send + Sync {

@@ -40,7 +40,7 @@ pub(crate) fn routes(state: Arc<State>) -> Router {
         .route("/api/v1/{tenant}/activity/feed/{*path}", any(management))
         .route("/ledger", get(ledger))
         .route("/stats", get(statistics))
-        .route("/control/faults", get(faults))
+        .route("/control/faults", get(faults).post(set_faults))
         .route("/control/{action}", post(change))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .with_state(state)
@@ -147,16 +147,24 @@ async fn faults(Shared(state): Shared<Arc<State>>) -> Response<Body> {
     send(&state, Answer::json(StatusCode::OK, body))
 }
 
+async fn set_faults(Shared(state): Shared<Arc<State>>, body: Bytes) -> Response<Body> {
+    control(&state, "faults", &body)
+}
+
 async fn change(
     Shared(state): Shared<Arc<State>>,
     Path(action): Path<String>,
     body: Bytes,
 ) -> Response<Body> {
-    let answer = match control::post(&Control::new(Arc::clone(&state)), &action, &body) {
+    control(&state, &action, &body)
+}
+
+fn control(state: &Arc<State>, action: &str, body: &[u8]) -> Response<Body> {
+    let answer = match control::post(&Control::new(Arc::clone(state)), action, body) {
         Ok(value) => Answer::json(StatusCode::OK, value.to_string()),
         Err(error) => Answer::json(StatusCode::BAD_REQUEST, json!({"error": error}).to_string()),
     };
-    send(&state, answer)
+    send(state, answer)
 }
 
 async fn foreign(Shared(state): Shared<Arc<State>>, request: Request) -> Response<Body> {

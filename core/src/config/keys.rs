@@ -74,7 +74,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            intake_memory: Size::mib(16),
+            intake_memory: Size::mib(32),
             batch_size: Size::mib(1),
             record_size: Size::mib(16),
             blob_size: Size::gib(4),

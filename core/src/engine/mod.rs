@@ -7,6 +7,7 @@
 mod build;
 pub mod check;
 pub mod intake;
+pub mod memory;
 mod retry;
 mod sink;
 mod source;
@@ -101,10 +102,12 @@ impl Engine {
             .collect();
         let orphans = journal.attach(build::specs(config), tenants).await?;
         let signals = Signals::default();
-        let slots = Arc::new(Semaphore::new(build::slots(config)));
+        let memory = build::memory(config);
+        let slots = Arc::new(Semaphore::new(config.limits.parallel_fetches.get()));
         let mut runners = Vec::with_capacity(sources.len());
         for source in sources {
-            runners.push(parts.runner(source, &slots, &signals.sources).await?);
+            let runner = parts.runner(source, &slots, &memory, &signals.sources);
+            runners.push(runner.await?);
         }
         let mut engine = Self {
             journal: journal.clone(),
@@ -180,6 +183,13 @@ impl Engine {
     #[must_use]
     pub fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
         self.journal.changes()
+    }
+
+    /// Returns when this engine cannot go on: the journal's writer has panicked. Nothing that was committed is lost;
+    /// a new process goes on from there.
+    pub async fn broken(&self) -> Error {
+        self.journal.gone().await;
+        Error::bug("the journal's writer has ended by a panic; start again, and please report it")
     }
 
     /// Stops: sources at once, sinks when they have delivered what is journaled or after `patience`. Returns the

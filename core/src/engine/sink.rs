@@ -1,10 +1,12 @@
 //! Runs one sink: reads its lanes, filters, delivers with retries, and moves the cursor once the data is safe.
 
+use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::retry;
@@ -17,6 +19,9 @@ use crate::plugin::{Batch, Delivered, Filter, LaneKind, Receipt, Rejected, Sink}
 
 /// Every this many turns, catch-up goes first, so that a busy tenant's live events do not starve a backlog.
 const CATCH_UP_TURN: u64 = 4;
+/// A lane rests this long between two deliveries unless a large batch waits, so that a delivery's fixed costs (syncs,
+/// a request, a cursor) are shared by many events. What comes after a pause goes out at once.
+const REST: Duration = Duration::from_millis(50);
 
 /// One sink, ready to run.
 pub(super) struct Worker {
@@ -78,9 +83,10 @@ impl Worker {
             .set(1);
         let mut changes = self.journal.changes();
         let (mut turn, mut last_lane) = (0_u64, 0);
+        let mut began = HashMap::new();
         loop {
             changes.mark_unchanged();
-            let Some((lane, cursor)) = self.choose(turn, last_lane) else {
+            let Some((lane, cursor, rest)) = self.choose(turn, last_lane, &began) else {
                 if self.drain.is_cancelled() {
                     return Ok(());
                 }
@@ -90,14 +96,23 @@ impl Worker {
                 }
                 continue;
             };
-            turn += 1;
-            last_lane = lane;
             let found = self
                 .persist("reading the journal", || {
                     self.journal
                         .read(lane, cursor, self.batch_events, self.batch_bytes)
                 })
                 .await?;
+            if !rest.is_zero() && !self.is_large(&found) && !self.drain.is_cancelled() {
+                tokio::select! {
+                    woken = changes.changed() => if woken.is_err() { return Ok(()) },
+                    () = tokio::time::sleep(rest) => {}
+                    () = self.drain.cancelled() => {}
+                }
+                continue;
+            }
+            turn += 1;
+            last_lane = lane;
+            began.insert(lane, Instant::now());
             if let Some(work) = self.prepare(lane, &found) {
                 self.deal_with(work).await?;
             } else {
@@ -170,9 +185,23 @@ impl Worker {
         }
     }
 
-    /// The next lane in turn: tenants one after the other, live before catch-up.
-    fn choose(&self, turn: u64, last: LaneId) -> Option<(LaneId, u64)> {
-        let behind = self.journal.behind(&self.name);
+    /// The next lane in turn and how long it still rests: tenants one after the other, live before catch-up, those
+    /// that need no rest before the others. `began` says when each lane's last delivery began.
+    fn choose(
+        &self,
+        turn: u64,
+        last: LaneId,
+        began: &HashMap<LaneId, Instant>,
+    ) -> Option<(LaneId, u64, Duration)> {
+        let now = Instant::now();
+        let rest = |lane: LaneId| {
+            let until = began.get(&lane).map_or(now, |began| *began + REST);
+            until.saturating_duration_since(now)
+        };
+        let mut behind = self.journal.behind(&self.name);
+        if behind.iter().any(|(lane, ..)| rest(*lane).is_zero()) {
+            behind.retain(|(lane, ..)| rest(*lane).is_zero());
+        }
         let first = if turn % CATCH_UP_TURN == CATCH_UP_TURN - 1 {
             LaneKind::CatchUp
         } else {
@@ -185,7 +214,14 @@ impl Worker {
         let after = candidates.clone().find(|(lane, ..)| *lane > last);
         after
             .or_else(|| candidates.next())
-            .map(|(lane, _, cursor)| (*lane, *cursor))
+            .map(|(lane, _, cursor)| (*lane, *cursor, rest(*lane)))
+    }
+
+    /// Whether this is half of what one delivery may hold: enough not to wait for more.
+    fn is_large(&self, found: &[Arc<Stored>]) -> bool {
+        let events: usize = found.iter().map(|stored| stored.events.len()).sum();
+        let bytes: usize = found.iter().map(|stored| stored.raw_bytes).sum();
+        events >= self.batch_events / 2 || bytes >= self.batch_bytes / 2
     }
 
     fn prepare(&self, lane: LaneId, batches: &[Arc<Stored>]) -> Option<Work> {

@@ -44,7 +44,7 @@ pub use cursors::{Advance, Orphan, SinkSpec, Start, Tally};
 pub use dead_letters::{DeadLetter, DeadLetters, Letter, OversizePart};
 pub use limits::Room;
 pub use read::{Position, Stored};
-pub use status::{SKIPS, SinkStatus, Skip, Status, TenantStatus};
+pub use status::{GapStatus, SKIPS, SinkStatus, Skip, Status, TenantStatus};
 pub use store::Store;
 pub use units::{Due, Stream};
 
@@ -156,6 +156,17 @@ impl Journal {
     #[must_use]
     pub fn id(&self) -> &Arc<str> {
         &self.shared.id
+    }
+
+    /// Whether nothing can be written any more, because the writer has panicked.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.writer.is_gone()
+    }
+
+    /// Returns when nothing can be written any more.
+    pub(crate) async fn gone(&self) {
+        self.writer.gone().await;
     }
 
     /// Wakes at every commit and every cursor that moves.

@@ -64,6 +64,16 @@ CREATE INDEX pending_units ON units (stream, lane_kind, due) WHERE state = 0;
 CREATE INDEX expiring_units ON units (stream, content_type, expires) WHERE state = 0;
 CREATE INDEX settled_units ON units (state, expires) WHERE state <> 0;
 
+-- Times that a source could not list and never will. `from` to `to` (excluded) and `at` in milliseconds since 1970.
+CREATE TABLE gaps (
+    stream       INTEGER NOT NULL,
+    content_type TEXT    NOT NULL,
+    "from"       INTEGER NOT NULL,
+    "to"         INTEGER NOT NULL,
+    reason       TEXT    NOT NULL,
+    at           INTEGER NOT NULL
+);
+
 -- Sinks and how far each is in each lane. seq 0: nothing yet. Counts are of events behind the cursor.
 CREATE TABLE sinks (
     sink       TEXT PRIMARY KEY,

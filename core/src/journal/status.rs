@@ -17,6 +17,8 @@ pub struct Status {
     pub used_bytes: u64,
     /// Each tenant and source.
     pub tenants: Vec<TenantStatus>,
+    /// Times that sources could not list and never will, the newest first, at most a hundred.
+    pub gaps: Vec<GapStatus>,
     /// Each sink and tenant.
     pub sinks: Vec<SinkStatus>,
     /// What sinks skipped because the journal was full, the newest first; at most [`SKIPS`].
@@ -40,6 +42,28 @@ pub struct Skip {
     /// The events in them.
     pub events: i64,
     /// When it was left behind, in milliseconds since 1970.
+    pub at_ms: i64,
+}
+
+/// Gaps that are told. The others are in the journal.
+const MOST_GAPS: usize = 100;
+
+/// A time that a source could not list and never will.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct GapStatus {
+    /// The tenant's id.
+    pub tenant: String,
+    /// The source's name.
+    pub source: String,
+    /// The content type.
+    pub content_type: String,
+    /// Where it begins, in milliseconds since 1970.
+    pub from_ms: i64,
+    /// Where it ends (not part of it), in milliseconds since 1970.
+    pub to_ms: i64,
+    /// Why.
+    pub reason: String,
+    /// When it was found, in milliseconds since 1970.
     pub at_ms: i64,
 }
 
@@ -142,6 +166,7 @@ fn read_in_transaction(conn: &Connection) -> Result<Status> {
         )?,
         used_bytes: writer::used_bytes(conn)?,
         tenants: tenants(conn)?,
+        gaps: gaps(conn)?,
         sinks: sinks(conn)?,
         skips: skips(conn)?,
     })
@@ -165,6 +190,25 @@ fn tenants(conn: &Connection) -> Result<Vec<TenantStatus>> {
             lost,
             pending: listed - fetched - lost,
             next_expiry_ms: row.get(6)?,
+        })
+    }))?;
+    sql(rows.collect())
+}
+
+fn gaps(conn: &Connection) -> Result<Vec<GapStatus>> {
+    let mut select = sql(conn.prepare(
+        "SELECT s.tenant, s.source, g.content_type, g.\"from\", g.\"to\", g.reason, g.at \
+         FROM gaps g JOIN streams s USING (stream) ORDER BY g.rowid DESC LIMIT ?1",
+    ))?;
+    let rows = sql(select.query_map([MOST_GAPS], |row| {
+        Ok(GapStatus {
+            tenant: row.get(0)?,
+            source: row.get(1)?,
+            content_type: row.get(2)?,
+            from_ms: row.get(3)?,
+            to_ms: row.get(4)?,
+            reason: row.get(5)?,
+            at_ms: row.get(6)?,
         })
     }))?;
     sql(rows.collect())

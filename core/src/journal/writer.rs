@@ -81,6 +81,16 @@ impl Writer {
         Ok((Self { jobs }, thread))
     }
 
+    /// Whether the thread has ended, which it does by itself only after a panic.
+    pub(super) fn is_gone(&self) -> bool {
+        self.jobs.is_closed()
+    }
+
+    /// Returns when the thread has ended.
+    pub(super) async fn gone(&self) {
+        self.jobs.closed().await;
+    }
+
     /// Runs `job` in the next transaction and returns its result once that has been committed and synced.
     pub(super) async fn run<T: Send + 'static>(
         &self,
@@ -195,12 +205,12 @@ impl Thread {
             owed: &mut self.owed,
             after: Vec::new(),
         };
-        let begun = sql(tx.conn.execute_batch("BEGIN IMMEDIATE"));
+        let begun = run(tx.conn, "BEGIN IMMEDIATE");
         let mut done = begun;
         for job in group {
             let (ids, changes) = (tx.dedupe.pending(), tx.after.len());
             if done.is_ok() {
-                done = sql(tx.conn.execute_batch("SAVEPOINT job"));
+                done = run(tx.conn, "SAVEPOINT job");
             }
             if done.is_err() {
                 // The transaction is gone: the caller of a job that is dropped without having run tries again.
@@ -210,7 +220,7 @@ impl Thread {
             let (succeeded, answer) = job(&mut tx);
             answers.push(answer);
             if succeeded {
-                done = sql(tx.conn.execute_batch("RELEASE job"));
+                done = run(tx.conn, "RELEASE job");
             } else {
                 tx.dedupe.roll_back(ids);
                 tx.after.truncate(changes);
@@ -219,7 +229,7 @@ impl Thread {
         }
         let after = tx.after;
         fail::fail_point!("journal::commit");
-        if let Err(error) = done.and_then(|()| sql(self.conn.execute_batch("COMMIT"))) {
+        if let Err(error) = done.and_then(|()| run(&self.conn, "COMMIT")) {
             if !self.conn.is_autocommit() {
                 sql(self.conn.execute_batch("ROLLBACK"))?;
             }
@@ -245,11 +255,22 @@ impl Thread {
     }
 }
 
+/// Runs a statement of every transaction without parsing it each time.
+fn run(conn: &Connection, statement: &str) -> Result<()> {
+    sql(conn
+        .prepare_cached(statement)
+        .and_then(|mut run| run.execute([])))?;
+    Ok(())
+}
+
 /// Bytes of the database that are in use: free pages count as free.
 pub(super) fn used_bytes(conn: &Connection) -> Result<u64> {
-    let pragma = |name: &str| -> Result<u64> {
-        sql(conn.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0)))
-            .map(|value| value as u64)
+    let pragma = |question: &str| -> Result<u64> {
+        sql(conn
+            .prepare_cached(question)
+            .and_then(|mut ask| ask.query_row([], |row| row.get::<_, i64>(0))))
+        .map(|value| value as u64)
     };
-    Ok((pragma("page_count")? - pragma("freelist_count")?) * pragma("page_size")?)
+    let used = pragma("PRAGMA page_count")? - pragma("PRAGMA freelist_count")?;
+    Ok(used * pragma("PRAGMA page_size")?)
 }

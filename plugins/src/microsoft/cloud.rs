@@ -178,7 +178,9 @@ fn token_version(options: &Options, name: &str) -> Result<TokenVersion> {
 fn origin(options: &Options, key: &str, given: &str) -> Result<Url> {
     let expected =
         "a URL such as https://manage.office.com, with a scheme and a host and nothing else";
-    let url = Url::parse(given.trim()).map_err(|_| options.invalid(key, expected, given))?;
+    // What is given is not shown, here and below: it may hold a password.
+    let url = Url::parse(given.trim())
+        .map_err(|_| options.invalid(key, expected, "something that is no URL"))?;
     let bare = url.path() == "/"
         && url.query().is_none()
         && url.fragment().is_none()
@@ -186,7 +188,6 @@ fn origin(options: &Options, key: &str, given: &str) -> Result<Url> {
         && url.password().is_none()
         && url.has_host();
     if !bare {
-        // Not shown: it may hold a password.
         return Err(options.invalid(key, expected, "more than that, or no host"));
     }
     match url.scheme() {
@@ -305,6 +306,10 @@ mod tests {
             "ftp://127.0.0.1",
             "manage.office.com",
             "https://user:hunter2@manage.office.com",
+            "https://user:hunter2@ho st/",
+            "https://user:hunter2@[::1",
+            "https://user:hunter2@host:99999",
+            "user:hunter2@manage.office.com",
             "https://manage.office.com/api/v1.0",
             "https://manage.office.com/?a=b",
             "data:x",

@@ -38,6 +38,26 @@ fn blobs_fail(answers: AnswerFaults) -> Faults {
 }
 
 #[tokio::test]
+async fn faults_can_be_read_and_set_over_http() {
+    let (stage, _, path) = one_blob().await;
+    let url = format!("{}/control/faults", stage.simulator.url());
+    let wanted = r#"{"blobs": {"bad_gateway": 1.0}, "most_in_a_row": 0}"#;
+    let set = stage.http.post(&url).body(wanted).send().await.unwrap();
+    assert_eq!(set.status(), StatusCode::OK);
+    let read: Value = stage
+        .http
+        .get(&url)
+        .send()
+        .await
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
+    assert_eq!(read["blobs"]["bad_gateway"], 1.0);
+    assert_eq!(stage.get(&path).await.status(), StatusCode::BAD_GATEWAY);
+}
+
+#[tokio::test]
 async fn throttling_has_both_shapes() {
     let (stage, _, path) = one_blob().await;
     let control = stage.simulator.control();

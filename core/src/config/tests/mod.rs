@@ -185,8 +185,8 @@ fn problems_with_the_engines_tables() {
             "limits.parallel_fetches: expected a whole number of at least 1, found a list",
         ),
         (
-            "[limits]\nrecord_size = \"17MiB\"",
-            "limits.record_size: expected at most limits.intake_memory (16MiB), found 17MiB",
+            "[limits]\nrecord_size = \"33MiB\"",
+            "limits.record_size: expected at most limits.intake_memory (32MiB), found 33MiB",
         ),
         ("[sink.a]", "sink: unknown key; did you mean \"sinks\"?"),
     ] {

@@ -120,7 +120,10 @@ async fn a_unit_that_always_fails_delays_no_other_and_is_lost_when_it_expires() 
             until(&engine, |status| has_all(status, "a", shown)).await;
             assert!(before.0.elapsed() <= 2 * MINUTE, "{:?}", before.0.elapsed());
             assert!(world.lists() > before.1);
+            let before = world.lists();
             tokio::time::sleep(Duration::from_hours(1)).await;
+            // Two tenants, every minute.
+            assert!(world.lists() - before > 110, "{}", world.lists() - before);
         }
         tokio::time::sleep(Duration::from_hours(2)).await;
         let status = done(&engine, &world).await;

@@ -1,0 +1,15 @@
+//! End to end: the real binary as its users run it, over real HTTP, against a simulated Microsoft 365.
+//!
+//! What arrives is judged by `tests/compare_ledger.py`, which shares no code with the exporter, against the
+//! simulator's own ledger. Tests wait for what they can observe (metrics, the status command, the log), never for time
+//! to pass.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test.
+
+mod complete;
+mod exporter;
+mod http;
+mod life;
+mod microsoft;
+mod refusals;
+mod tenants;
