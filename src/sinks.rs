@@ -102,6 +102,18 @@ fn status(config: &Config, json: bool) -> Outcome {
     if status.skips.len() == SKIPS {
         say("… and others before");
     }
+    for gap in &status.gaps {
+        say(format!(
+            "{}: {} of {} was not listed by {} from {} to {}, and will not be: {}",
+            terminal::time(gap.at_ms),
+            gap.content_type,
+            config.tenant_of(&gap.tenant),
+            gap.source,
+            terminal::time(gap.from_ms),
+            terminal::time(gap.to_ms),
+            gap.reason
+        ));
+    }
     Ok(exit::OK)
 }
 
