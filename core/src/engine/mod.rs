@@ -80,6 +80,7 @@ impl Engine {
         metrics.journal_limit_bytes.set(limits.max_bytes as i64);
         let (journal, closer) =
             Journal::open(&config.journal.path, limits, clock.clone(), metrics.clone())?;
+        admin::withdraw(&config.journal.path)?;
         let parts = build::Parts {
             config,
             registry,
@@ -108,8 +109,6 @@ impl Engine {
             let runner = parts.runner(source, &slots, &memory, &signals.sources);
             runners.push(runner.await?);
         }
-        let token = admin::token(&config.journal.path)?;
-
         let mut engine = Self {
             journal: journal.clone(),
             closer,
@@ -125,6 +124,7 @@ impl Engine {
             signals: signals.clone(),
         };
         if let Some(listener) = listener {
+            let token = admin::token(&config.journal.path)?;
             admin::announce(&listener, &config.journal.path)?;
             let served = admin::serve(
                 listener,

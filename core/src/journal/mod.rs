@@ -41,10 +41,10 @@ use crate::plugin::LaneKind;
 
 pub use commit::{Commit, Committed};
 pub use cursors::{Advance, Orphan, SinkSpec, Start, Tally};
-pub use dead_letters::{DeadLetter, OversizePart};
+pub use dead_letters::{DeadLetter, DeadLetters, Letter, OversizePart};
 pub use limits::Room;
 pub use read::{Position, Stored};
-pub use status::{GapStatus, SinkStatus, Status, TenantStatus};
+pub use status::{GapStatus, SKIPS, SinkStatus, Skip, Status, TenantStatus};
 pub use store::Store;
 pub use units::{Due, Stream};
 
@@ -138,6 +138,20 @@ impl Journal {
         ))
     }
 
+    /// Whether a process holds the journal in folder `dir`. Makes nothing.
+    pub fn is_held(dir: &Path) -> Result<bool> {
+        let lock = match File::open(dir.join(LOCK)) {
+            Ok(lock) => lock,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error.into()),
+        };
+        match lock.try_lock_shared() {
+            Ok(()) => Ok(false),
+            Err(std::fs::TryLockError::WouldBlock) => Ok(true),
+            Err(std::fs::TryLockError::Error(error)) => Err(error.into()),
+        }
+    }
+
     /// The journal's random id.
     #[must_use]
     pub fn id(&self) -> &Arc<str> {
@@ -179,6 +193,8 @@ impl Journal {
 }
 
 const FILE: &str = "journal.sqlite";
+/// Locked by the process that holds the journal.
+const LOCK: &str = "lock";
 /// Connections kept for the next question.
 const IDLE_READERS: usize = 4;
 
@@ -224,7 +240,7 @@ fn lock(dir: &Path) -> Result<File> {
         .truncate(false)
         .write(true)
         .mode(0o600)
-        .open(dir.join("lock"))
+        .open(dir.join(LOCK))
         .map_err(|error| {
             Error::config("the folder cannot be written; give this user write permission")
                 .with_cause(error)

@@ -21,6 +21,28 @@ pub struct Status {
     pub gaps: Vec<GapStatus>,
     /// Each sink and tenant.
     pub sinks: Vec<SinkStatus>,
+    /// What sinks skipped because the journal was full, the newest first; at most [`SKIPS`].
+    pub skips: Vec<Skip>,
+}
+
+/// The ranges that a status names; the counts of the sinks hold the rest.
+pub const SKIPS: usize = 100;
+
+/// A range of batches that a sink will not get any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Skip {
+    /// The sink's name.
+    pub sink: String,
+    /// The tenant's id.
+    pub tenant: String,
+    /// The first batch.
+    pub first: i64,
+    /// The last batch.
+    pub last: i64,
+    /// The events in them.
+    pub events: i64,
+    /// When it was left behind, in milliseconds since 1970.
+    pub at_ms: i64,
 }
 
 /// Gaps that are told. The others are in the journal.
@@ -109,17 +131,22 @@ impl Journal {
 impl Status {
     /// Reads the status of the journal in `dir` without disturbing the process that may hold it.
     pub fn read(dir: &Path) -> Result<Self> {
-        let path = dir.join(FILE);
-        if !path.exists() {
-            return Err(Error::config(format!(
-                "there is no journal in {}; has `audit-exporter run` been started with this configuration?",
-                dir.display()
-            )));
-        }
-        let conn = open_read_only(&path)?;
-        schema::require_newest(&conn)?;
-        read(&conn)
+        read(&look_into(dir)?)
     }
+}
+
+/// The database of the journal in `dir`, only to be read. Another process may hold the journal.
+pub(super) fn look_into(dir: &Path) -> Result<Connection> {
+    let path = dir.join(FILE);
+    if !path.exists() {
+        return Err(Error::config(format!(
+            "there is no journal in {}; has `audit-exporter run` been started with this configuration?",
+            dir.display()
+        )));
+    }
+    let conn = open_read_only(&path)?;
+    schema::require_newest(&conn)?;
+    Ok(conn)
 }
 
 fn read(conn: &Connection) -> Result<Status> {
@@ -141,6 +168,7 @@ fn read_in_transaction(conn: &Connection) -> Result<Status> {
         tenants: tenants(conn)?,
         gaps: gaps(conn)?,
         sinks: sinks(conn)?,
+        skips: skips(conn)?,
     })
 }
 
@@ -206,6 +234,24 @@ fn sinks(conn: &Connection) -> Result<Vec<SinkStatus>> {
             skipped: row.get(7)?,
             pending: row.get(8)?,
             oldest_pending_ms: row.get(9)?,
+        })
+    }))?;
+    sql(rows.collect())
+}
+
+fn skips(conn: &Connection) -> Result<Vec<Skip>> {
+    let mut select = sql(conn.prepare(
+        "SELECT d.sink, l.tenant, d.first, d.last, d.events, d.at \
+         FROM detached d JOIN lanes l USING (lane) ORDER BY d.rowid DESC LIMIT ?1",
+    ))?;
+    let rows = sql(select.query_map([SKIPS as i64], |row| {
+        Ok(Skip {
+            sink: row.get(0)?,
+            tenant: row.get(1)?,
+            first: row.get(2)?,
+            last: row.get(3)?,
+            events: row.get(4)?,
+            at_ms: row.get(5)?,
         })
     }))?;
     sql(rows.collect())
