@@ -31,8 +31,9 @@ const ANSWER_CAP: usize = 256 * 1024;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// Callers that waited for a token that could not be had get that answer too, instead of asking again in turn.
 const REFUSAL_HOLDS: Duration = Duration::from_secs(10);
-/// A token that replaced a refused one is not replaced in turn before this: the fault lies elsewhere.
-const REPLACED_AGAIN_AFTER: Duration = Duration::from_mins(5);
+/// A token that replaced a refused one is not replaced in turn before this, so that a service that refuses every token
+/// is not asked for one at each call. Short, because a good one may follow at once.
+const REPLACED_AGAIN_AFTER: Duration = Duration::from_secs(20);
 
 /// One access token.
 pub(crate) struct Token {
