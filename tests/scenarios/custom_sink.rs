@@ -142,7 +142,13 @@ fn the_example_is_a_program_that_knows_its_own_sink() {
         .args(["check", "--config"])
         .arg(&config)
         .output()
-        .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+        .unwrap_or_else(|error| {
+            // `cargo test --test scenarios` alone builds no examples.
+            panic!(
+                "{}: {error}; build it by `cargo build --example custom_sink`",
+                program.display()
+            )
+        });
     let out = String::from_utf8(done.stdout).unwrap();
     assert!(out.contains("app-usage.json will be made"), "{out}");
 }
