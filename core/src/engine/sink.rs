@@ -96,13 +96,7 @@ impl Worker {
                 }
                 continue;
             };
-            let found = self
-                .persist("reading the journal", || {
-                    self.journal
-                        .read(lane, cursor, self.batch_events, self.batch_bytes)
-                })
-                .await?;
-            if !rest.is_zero() && !self.is_large(&found) && !self.drain.is_cancelled() {
+            if !rest.is_zero() && !self.much_waits(lane, cursor) && !self.drain.is_cancelled() {
                 tokio::select! {
                     woken = changes.changed() => if woken.is_err() { return Ok(()) },
                     () = tokio::time::sleep(rest) => {}
@@ -113,6 +107,12 @@ impl Worker {
             turn += 1;
             last_lane = lane;
             began.insert(lane, Instant::now());
+            let found = self
+                .persist("reading the journal", || {
+                    self.journal
+                        .read(lane, cursor, self.batch_events, self.batch_bytes)
+                })
+                .await?;
             if let Some(work) = self.prepare(lane, &found) {
                 self.deal_with(work).await?;
             } else {
@@ -217,11 +217,12 @@ impl Worker {
             .map(|(lane, _, cursor)| (*lane, *cursor, rest(*lane)))
     }
 
-    /// Whether this is half of what one delivery may hold: enough not to wait for more.
-    fn is_large(&self, found: &[Arc<Stored>]) -> bool {
-        let events: usize = found.iter().map(|stored| stored.events.len()).sum();
-        let bytes: usize = found.iter().map(|stored| stored.raw_bytes).sum();
-        events >= self.batch_events / 2 || bytes >= self.batch_bytes / 2
+    /// Whether there is a backlog, or half of what one delivery may hold: enough not to wait for more.
+    fn much_waits(&self, lane: LaneId, cursor: u64) -> bool {
+        let fresh = self.journal.fresh(lane, cursor);
+        fresh.is_none_or(|(events, bytes)| {
+            events >= self.batch_events / 2 || bytes >= self.batch_bytes / 2
+        })
     }
 
     fn prepare(&self, lane: LaneId, batches: &[Arc<Stored>]) -> Option<Work> {
