@@ -46,8 +46,9 @@ impl Fingerprinter {
         let id = event.id();
         if let (Some(id), Some(created), Some(operation)) = (&id, created, event.operation()) {
             hash.update(b"\0id\0");
+            // Its length says where it ends, whatever is in it.
+            hash.update(&(id.len() as u64).to_le_bytes());
             hash.update(id.as_bytes());
-            hash.update(b"\0");
             hash.update(&created.to_le_bytes());
             hash.update(operation.as_bytes());
         } else {
@@ -59,6 +60,8 @@ impl Fingerprinter {
             hash.update(origin.unit.as_bytes());
             hash.update(b"\0");
             hash.update(&index.to_le_bytes());
+            // Ids are kept by day, and another day is another table.
+            hash.update(&created.unwrap_or(i64::MIN).to_le_bytes());
         }
         let bytes = xxh3_64_with_seed(event.raw(), self.seed) & !SOURCE_MASK;
         Fingerprint {

@@ -245,6 +245,14 @@ fn open_database(path: &Path) -> Result<Connection> {
     Ok(conn)
 }
 
+/// A database with the journal's tables, for tests of what lives in them.
+#[cfg(test)]
+pub(crate) fn tables_at(path: &Path) -> Connection {
+    let mut conn = open_database(path).unwrap();
+    schema::migrate(&mut conn).unwrap();
+    conn
+}
+
 fn open_read_only(path: &Path) -> Result<Connection> {
     let conn = sql(Connection::open_with_flags(
         path,
