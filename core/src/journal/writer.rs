@@ -123,10 +123,9 @@ impl Thread {
     fn run(&mut self, mut queue: mpsc::Receiver<Job>) {
         while let Some(group) = self.next_group(&mut queue) {
             self.commit(group);
-            if self.dedupe.is_full()
-                && let Err(error) = self.spill()
-            {
-                tracing::warn!(%error, "ids stay in the log for now");
+            let now = self.shared.clock.now().timestamp();
+            if let Err(error) = self.dedupe.maintain(&self.conn, now) {
+                tracing::warn!(%error, "the ids of events stay where they are for now");
             }
         }
     }
@@ -227,22 +226,16 @@ impl Thread {
         });
         Ok(())
     }
-
-    fn spill(&mut self) -> Result<()> {
-        let now = self.shared.clock.now().timestamp();
-        let transaction = sql(self.conn.unchecked_transaction())?;
-        let written = self.dedupe.spill(&transaction, now)?;
-        sql(transaction.commit())?;
-        self.dedupe.spilled(written, now);
-        Ok(())
-    }
 }
 
-/// Bytes of the database that are in use: free pages count as free.
+/// Bytes in use, of the database (free pages count as free) and of runs of ids.
 pub(super) fn used_bytes(conn: &Connection) -> Result<u64> {
     let pragma = |name: &str| -> Result<u64> {
         sql(conn.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0)))
             .map(|value| value as u64)
     };
-    Ok((pragma("page_count")? - pragma("freelist_count")?) * pragma("page_size")?)
+    let runs: u64 = sql(conn
+        .prepare_cached("SELECT coalesce(sum(bytes), 0) FROM id_runs")
+        .and_then(|mut sum| sum.query_row([], |row| row.get(0))))?;
+    Ok((pragma("page_count")? - pragma("freelist_count")?) * pragma("page_size")? + runs)
 }

@@ -202,7 +202,10 @@ async fn a_subscription_that_an_administrator_disables_is_started_again() {
     collect(&mut bench).await;
     let tenant = TenantConfig::default().id;
     let control = simulator.control();
-    assert_eq!(control.disable_subscription(&tenant, ContentType::General, false), 1);
+    assert_eq!(
+        control.disable_subscription(&tenant, ContentType::General, false),
+        1
+    );
     // Within the cool-down of the first start nothing is asked; the other content types go on.
     bench.list().await.unwrap();
     assert_eq!(simulator.stats().count("start", "200"), 5);
