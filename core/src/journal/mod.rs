@@ -34,7 +34,7 @@ use std::thread::JoinHandle;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::clock::Clock;
-use crate::dedupe::{Dedupe, Fingerprinter};
+use crate::dedupe::{Dedupe, Fingerprinter, Sizes};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::plugin::LaneKind;
@@ -119,7 +119,8 @@ impl Journal {
         let mut conn = open_database(&path).map_err(at)?;
         schema::migrate(&mut conn).map_err(at)?;
         let (id, seed) = identity(&conn).map_err(at)?;
-        let dedupe = Dedupe::load(&conn).map_err(at)?;
+        let dedupe =
+            Dedupe::load(&conn, dir, clock.now().timestamp(), Sizes::default()).map_err(at)?;
         let state = load_state(&conn).map_err(at)?;
         let shared = Arc::new(Shared::new(id, clock, metrics, limits, state));
         let readers = Arc::new(Readers {

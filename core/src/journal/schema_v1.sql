@@ -155,24 +155,18 @@ CREATE TABLE coverage_sinks (
     PRIMARY KEY (sink, tenant, hour)
 ) WITHOUT ROWID;
 
--- Dedupe: the log of the newest ids, and sorted runs of older ones (core/src/dedupe).
+-- Dedupe: the log of the newest ids, and the runs of older ones, which are the files ids.* beside this one
+-- (core/src/dedupe). `journaled`: when the newest of its ids was, in seconds since 1970.
 CREATE TABLE id_log (
     entry INTEGER PRIMARY KEY AUTOINCREMENT,
     ids   BLOB NOT NULL
 );
 CREATE TABLE id_runs (
-    run          INTEGER PRIMARY KEY AUTOINCREMENT,
-    day          INTEGER NOT NULL,
-    written_at   INTEGER NOT NULL,
-    descriptor   BLOB    NOT NULL,
-    fingerprints BLOB    NOT NULL
+    run       INTEGER PRIMARY KEY,
+    level     INTEGER NOT NULL,
+    journaled INTEGER NOT NULL,
+    bytes     INTEGER NOT NULL
 );
-CREATE TABLE id_chunks (
-    run   INTEGER NOT NULL,
-    first INTEGER NOT NULL,
-    ids   BLOB    NOT NULL,
-    PRIMARY KEY (run, first)
-) WITHOUT ROWID;
 
 -- Small durable stores of plugin instances.
 CREATE TABLE stores (

@@ -142,10 +142,9 @@ impl Thread {
     fn run(&mut self, mut queue: mpsc::Receiver<Job>) {
         while let Some(group) = self.next_group(&mut queue) {
             self.commit(group);
-            if self.dedupe.is_full()
-                && let Err(error) = self.spill()
-            {
-                tracing::warn!(%error, "ids stay in the log for now");
+            let now = self.shared.clock.now().timestamp();
+            if let Err(error) = self.dedupe.maintain(&self.conn, now) {
+                tracing::warn!(%error, "the ids of events stay where they are for now");
             }
         }
     }
@@ -244,15 +243,6 @@ impl Thread {
         });
         Ok(())
     }
-
-    fn spill(&mut self) -> Result<()> {
-        let now = self.shared.clock.now().timestamp();
-        let transaction = sql(self.conn.unchecked_transaction())?;
-        let written = self.dedupe.spill(&transaction, now)?;
-        sql(transaction.commit())?;
-        self.dedupe.spilled(written, now);
-        Ok(())
-    }
 }
 
 /// Runs a statement of every transaction without parsing it each time.
@@ -263,7 +253,7 @@ fn run(conn: &Connection, statement: &str) -> Result<()> {
     Ok(())
 }
 
-/// Bytes of the database that are in use: free pages count as free.
+/// Bytes in use, of the database (free pages count as free) and of runs of ids.
 pub(super) fn used_bytes(conn: &Connection) -> Result<u64> {
     let pragma = |question: &str| -> Result<u64> {
         sql(conn
@@ -271,6 +261,9 @@ pub(super) fn used_bytes(conn: &Connection) -> Result<u64> {
             .and_then(|mut ask| ask.query_row([], |row| row.get::<_, i64>(0))))
         .map(|value| value as u64)
     };
-    let used = pragma("PRAGMA page_count")? - pragma("PRAGMA freelist_count")?;
-    Ok(used * pragma("PRAGMA page_size")?)
+    let runs: u64 = sql(conn
+        .prepare_cached("SELECT coalesce(sum(bytes), 0) FROM id_runs")
+        .and_then(|mut sum| sum.query_row([], |row| row.get(0))))?;
+    let pages = pragma("PRAGMA page_count")? - pragma("PRAGMA freelist_count")?;
+    Ok(pages * pragma("PRAGMA page_size")? + runs)
 }
