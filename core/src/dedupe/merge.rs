@@ -29,7 +29,7 @@ pub(super) struct Merge {
 /// What the merged runs hold of one day.
 #[derive(Debug)]
 struct Day {
-    day: u16,
+    date: u16,
     parts: usize,
     next: usize,
     inputs: Vec<Input>,
@@ -63,8 +63,8 @@ impl Merge {
         }
         let days: Vec<Day> = days
             .into_iter()
-            .map(|(day, (ids, inputs))| Day {
-                day,
+            .map(|(date, (ids, inputs))| Day {
+                date,
                 parts: ids.div_ceil(block_ids).max(1),
                 next: 0,
                 inputs,
@@ -92,7 +92,7 @@ impl Merge {
         }
         // Stable sorting finds the sorted stretches and merges them.
         ids.sort();
-        self.out.block(day.day, &ids)?;
+        self.out.block(day.date, &ids)?;
         day.next += 1;
         Ok(true)
     }

@@ -194,7 +194,7 @@ impl Dedupe {
             .take_if(|(_, merge)| merge.is_finished() || (full && behind()))
         {
             let bytes = merge.wait()?;
-            self.switch(conn, replacement, bytes, now)?;
+            self.switch(conn, &replacement, bytes, now)?;
         }
         if full {
             self.spill_at = self.table.len() + self.sizes.table_ids / 8;
@@ -221,7 +221,7 @@ impl Dedupe {
                 // If it stays, the next start removes it.
                 drop(std::fs::remove_file(&path));
             })?;
-        self.switch(conn, replacement, bytes, now)
+        self.switch(conn, &replacement, bytes, now)
     }
 
     /// A merge of the runs from the log, if there are enough of them.
@@ -252,7 +252,7 @@ impl Dedupe {
     }
 
     /// Makes a run whose file is complete count, in the place of what it replaces.
-    fn switch(&mut self, conn: &Connection, new: Replacement, bytes: u64, now: i64) -> Result<()> {
+    fn switch(&mut self, conn: &Connection, new: &Replacement, bytes: u64, now: i64) -> Result<()> {
         let spilled = new.run.level == 0;
         if spilled {
             fail::fail_point!("dedupe::spill");

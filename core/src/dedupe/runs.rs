@@ -28,7 +28,7 @@ pub(super) struct Run {
 #[derive(Debug)]
 pub(super) struct Runs {
     dir: PathBuf,
-    runs: BTreeMap<i64, Run>,
+    known: BTreeMap<i64, Run>,
     days: BTreeMap<u16, Vec<Section>>,
     last: i64,
 }
@@ -39,7 +39,7 @@ impl Runs {
     pub(super) fn load(conn: &Connection, dir: &Path) -> Result<Self> {
         let mut runs = Self {
             dir: dir.to_owned(),
-            runs: BTreeMap::new(),
+            known: BTreeMap::new(),
             days: BTreeMap::new(),
             last: 0,
         };
@@ -61,7 +61,7 @@ impl Runs {
             let number = name
                 .to_str()
                 .and_then(|name| name.strip_prefix(FILE)?.parse().ok());
-            if number.is_some_and(|number| !runs.runs.contains_key(&number)) {
+            if number.is_some_and(|number| !runs.known.contains_key(&number)) {
                 fs::remove_file(entry.path())?;
             }
         }
@@ -80,7 +80,7 @@ impl Runs {
 
     /// The runs of a level, oldest first.
     pub(super) fn of_level(&self, level: u8) -> impl Iterator<Item = Run> {
-        let runs = self.runs.values().copied();
+        let runs = self.known.values().copied();
         runs.filter(move |run| run.level == level)
     }
 
@@ -101,7 +101,7 @@ impl Runs {
     }
 
     fn add(&mut self, run: Run, sections: Vec<Section>) {
-        self.runs.insert(run.number, run);
+        self.known.insert(run.number, run);
         for section in sections {
             self.days.entry(section.day).or_default().push(section);
         }
@@ -121,7 +121,7 @@ impl Runs {
         // The file's name is on the disk before anything counts on it.
         File::open(&self.dir)?.sync_all()?;
         let old = self
-            .runs
+            .known
             .values()
             .filter(|run| run.journaled < now - KEEP_SECONDS);
         let gone: Vec<i64> = replaced
@@ -147,7 +147,7 @@ impl Runs {
             !sections.is_empty()
         });
         for number in gone {
-            self.runs.remove(&number);
+            self.known.remove(&number);
             if let Err(error) = fs::remove_file(self.path(number)) {
                 tracing::warn!(%error, number, "a run of ids that is not needed any more stays until the next start");
             }

@@ -164,7 +164,7 @@ impl Bench {
             && let Some((new, merge)) = self.merging.take()
         {
             let bytes = merge.finish().unwrap();
-            self.with(holds, |dedupe, conn| dedupe.switch(conn, new, bytes, now));
+            self.with(holds, |dedupe, conn| dedupe.switch(conn, &new, bytes, now));
         }
     }
 
