@@ -181,7 +181,7 @@ fn figures() {
             "day by day"
         }
     );
-    let cpu = (after.cpu - before.cpu).saturating_sub(making);
+    let cpu = after.cpu.saturating_sub(before.cpu + making);
     println!(
         "cpu            {:.3} µs an id shown",
         per(cpu.as_secs_f64() * 1e6)
