@@ -11,5 +11,6 @@ mod exporter;
 mod http;
 mod life;
 mod microsoft;
+mod odd;
 mod refusals;
 mod tenants;
