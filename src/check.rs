@@ -3,33 +3,33 @@
 use audit_exporter_core::engine::check::check;
 use audit_exporter_core::plugin::{Registry, Severity};
 
-use crate::terminal::{LogFormat, log, paint, say};
+use crate::terminal::{LogFormat, log, say, say_coloured};
 use crate::{ConfigArgs, Outcome, exit};
 
 pub(crate) async fn run(args: &ConfigArgs, registry: &Registry) -> Outcome {
     let config = args.load()?;
     // What matters is in the findings; the log would say it twice.
-    let progress = log(LogFormat::Text, "off", true);
+    let progress = log(LogFormat::Text, "off,panic=error", true);
     progress.show("asking Microsoft and the destinations …".to_owned());
     let sections = check(&config, registry).await;
     progress.clear();
     let sections = sections?;
     let (mut warnings, mut problems) = (0, 0);
     for section in &sections {
-        say(paint("1", &section.part));
+        say_coloured("1", &section.part, "");
         for finding in &section.findings {
-            let mark = match finding.severity {
-                Severity::Ok => paint("32", "ok      "),
+            let (colour, mark) = match finding.severity {
+                Severity::Ok => ("32", "  ok      "),
                 Severity::Warning => {
                     warnings += 1;
-                    paint("33", "warning ")
+                    ("33", "  warning ")
                 }
                 Severity::Problem => {
                     problems += 1;
-                    paint("31", "PROBLEM ")
+                    ("31", "  PROBLEM ")
                 }
             };
-            say(format!("  {mark} {}", finding.message));
+            say_coloured(colour, mark, &format!(" {}", finding.message));
         }
     }
     say(match (problems, warnings) {

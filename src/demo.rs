@@ -1,8 +1,10 @@
 //! `demo`: the whole pipeline on a simulated tenant, in this process, and the proof that nothing is missing.
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufRead as _, BufReader, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use audit_exporter_core::clock::Clock;
 use audit_exporter_core::config::Config;
@@ -15,7 +17,9 @@ use sha2::{Digest, Sha256};
 use simulator::{AnswerFaults, Faults, Generated, RecordFaults, Records, Simulator, TenantConfig};
 
 use crate::run::Figures;
-use crate::terminal::{LogFormat, Progress, log, number, paint, say};
+use crate::terminal::{
+    LogFormat, Progress, complain, log, newest_warning, number, say, say_coloured, warn_of_listener,
+};
 use crate::{Outcome, asked_to_stop, exit};
 
 #[derive(Debug, clap::Args)]
@@ -39,6 +43,7 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args, registry: &Registry) -> Outcome {
     let progress = log(LogFormat::Auto, "error", true);
+    warn_of_listener("the metrics of the demo", args.listen);
     let folder = folder(args.folder.as_deref())?;
     let simulated = TenantConfig {
         records: Records::Generated(Generated {
@@ -64,7 +69,7 @@ pub(crate) async fn run(args: Args, registry: &Registry) -> Outcome {
         number(args.events)
     ));
 
-    let started = std::time::Instant::now();
+    let started = Instant::now();
     let config = Config::from_toml(&text, &folder)?;
     let engine = Engine::start(&config, registry, Clock::system()).await?;
     if let Some(address) = engine.admin() {
@@ -85,21 +90,27 @@ pub(crate) async fn run(args: Args, registry: &Registry) -> Outcome {
     }
     let status = engine.shutdown(Duration::from_secs(20)).await?;
     progress.clear();
-    let proof = Proof::of(simulator.ledger(), &folder.join("events"))?;
+    let (ledger, events) = (simulator.ledger(), folder.join("events"));
+    let proof = tokio::task::spawn_blocking(move || Proof::of(ledger, &events))
+        .await
+        .map_err(|error| Error::bug("the comparison broke off").with_cause(error))??;
     simulator.stop().await;
-    if !complete {
-        say(
-            "\nBroken off. What was delivered so far is in the folder below; a run would go on from there.",
-        );
+    proof.tell(&status, complete, took);
+    say("\nLook at it:");
+    for (name, what) in [
+        ("events/", "every event, byte for byte"),
+        ("power-platform/", "flows and app launches only, normalized"),
+        ("config.toml", "the configuration"),
+    ] {
+        let path = folder.join(name);
+        if path.exists() {
+            say(format!("  {}/{name:<15}   {what}", folder.display()));
+        }
     }
-    proof.tell(&status, took);
-    let folder = folder.display();
-    say(format!(
-        "\nLook at it:\n  {folder}/events/           every event, byte for byte\n  \
-         {folder}/power-platform/   flows and app launches only, normalized\n  \
-         {folder}/config.toml       the configuration\n\n\
-         Your own tenant: config/first-try.toml is a start, and `audit-exporter check --config FILE` says what it needs."
-    ));
+    say(
+        "\nYour own tenant: config/first-try.toml is a start, and `audit-exporter check --config FILE` says what it \
+         needs.",
+    );
     Ok(if complete && !proof.holds() {
         exit::FAILED
     } else {
@@ -188,14 +199,28 @@ filters = ["power-platform"]
 /// How long the demo waits for a sign before it looks for itself.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// Waits until everything that is listed is fetched and delivered.
+/// How long nothing may move before the demo says why.
+const STUCK: Duration = Duration::from_secs(10);
+
+/// Waits until everything that is listed is fetched and delivered. Says so if nothing moves any more.
 async fn until_settled(engine: &Engine, progress: &Progress) -> Result<()> {
     let mut changes = engine.changes();
+    let mut moved = (Figures::default(), Instant::now());
     loop {
         changes.mark_unchanged();
         let status = engine.status().await?;
         let figures = Figures::of(&status);
         progress.show(figures.line());
+        if figures != moved.0 {
+            moved = (figures, Instant::now());
+        } else if moved.1.elapsed() > STUCK {
+            let why = newest_warning().unwrap_or_else(|| "no error is known".to_owned());
+            complain(&Error::unavailable(format!(
+                "nothing has moved for {} seconds: {why}",
+                STUCK.as_secs()
+            )));
+            moved.1 = Instant::now();
+        }
         if engine.listed() && figures.waiting == 0 && figures.pending == 0 {
             return Ok(());
         }
@@ -217,24 +242,23 @@ struct Proof {
 }
 
 impl Proof {
+    /// Reads every file below `events`, a line at a time.
     fn of(ledger: impl Iterator<Item = simulator::Entry>, events: &Path) -> Result<Self> {
-        let mut expected: HashMap<String, i64> = HashMap::new();
+        let mut expected: HashMap<[u8; 32], i64> = HashMap::new();
         let mut occurrences = 0;
         for entry in ledger {
             occurrences += 1;
             if entry.repeats.is_none() {
-                *expected.entry(entry.sha256).or_default() += 1;
+                *expected.entry(digest(&entry.sha256)?).or_default() += 1;
             }
         }
         let wanted = expected.values().sum::<i64>() as usize;
         let (mut found, mut foreign) = (0, 0);
         for file in files_below(events)? {
-            for line in std::fs::read(file)?
-                .split(|byte| *byte == b'\n')
-                .filter(|line| !line.is_empty())
-            {
+            for line in BufReader::new(File::open(file)?).split(b'\n') {
                 found += 1;
-                match expected.get_mut(&hex(&Sha256::digest(line))) {
+                let hash: [u8; 32] = Sha256::digest(line?).into();
+                match expected.get_mut(&hash) {
                     Some(left) => *left -= 1,
                     None => foreign += 1,
                 }
@@ -260,16 +284,26 @@ impl Proof {
         self.missing + self.twice + self.foreign == 0
     }
 
-    fn tell(&self, status: &Status, took: Duration) {
+    fn tell(&self, status: &Status, complete: bool, took: Duration) {
         let figures = Figures::of(status);
-        let verdict = if self.holds() {
-            paint("32", "Complete")
-        } else {
-            paint("31", "NOT COMPLETE")
+        let (colour, verdict) = match (complete, self.holds()) {
+            (false, _) => ("33", "Broken off"),
+            (true, true) => ("32", "Complete"),
+            (true, false) => ("31", "NOT COMPLETE"),
         };
-        say(format!("\n{verdict} after {:.1} s", took.as_secs_f64()));
+        say("");
+        say_coloured(
+            colour,
+            verdict,
+            &format!(" after {:.1} s", took.as_secs_f64()),
+        );
+        if !complete {
+            say(
+                "  A run would go on from here, and nothing that is missing now would be missing then.",
+            );
+        }
         say(format!(
-            "  {} records served in {} content blobs, {} of them repeats by design",
+            "  {} records served in {} content blobs, {} of them repeats that must not arrive",
             number(self.occurrences as u64),
             number(figures.fetched),
             number((self.occurrences - self.expected) as u64)
@@ -297,17 +331,31 @@ impl Proof {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
-    let digit = |value: u8| char::from_digit(u32::from(value), 16);
-    let digits = |byte: &u8| [digit(byte >> 4), digit(byte & 15)];
-    bytes.iter().flat_map(digits).flatten().collect()
+/// The hash that a ledger writes in hexadecimal digits.
+fn digest(text: &str) -> Result<[u8; 32]> {
+    let mut digest = [0; 32];
+    let wrong = || Error::bug("the ledger holds no SHA-256");
+    if text.len() != 2 * digest.len() {
+        return Err(wrong());
+    }
+    for (at, byte) in digest.iter_mut().enumerate() {
+        let digits = text.get(2 * at..2 * at + 2).ok_or_else(wrong)?;
+        *byte = u8::from_str_radix(digits, 16).map_err(|error| wrong().with_cause(error))?;
+    }
+    Ok(digest)
 }
 
+/// Every file below a folder; none if there is no such folder yet.
 fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder)? {
+        let entries = match std::fs::read_dir(folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(error) => return Err(error.into()),
+        };
+        for entry in entries {
             let path = entry?.path();
             if path.is_dir() {
                 folders.push(path);
@@ -317,4 +365,49 @@ fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
         }
     }
     Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_demo_that_is_stopped_before_its_first_delivery_has_no_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let proof = Proof::of(std::iter::empty(), &folder.path().join("events")).unwrap();
+        assert_eq!((proof.found, proof.missing), (0, 0));
+        assert!(proof.holds());
+    }
+
+    #[test]
+    fn a_proof_counts_what_is_missing_there_twice_and_foreign() {
+        let folder = tempfile::tempdir().unwrap();
+        let events = folder.path().join("events/contoso");
+        std::fs::create_dir_all(&events).unwrap();
+        std::fs::write(events.join("a.ndjson"), "one\ntwo\ntwo\nalien\n").unwrap();
+        let entry = |record: &str| simulator::Entry {
+            tenant: String::new(),
+            content_type: String::new(),
+            blob: String::new(),
+            index: 0,
+            id: None,
+            sha256: Sha256::digest(record)
+                .iter()
+                .flat_map(|byte| [byte >> 4, byte & 15])
+                .filter_map(|digit| char::from_digit(digit.into(), 16))
+                .collect(),
+            repeats: None,
+            visible_at: chrono::DateTime::UNIX_EPOCH,
+        };
+        let ledger = ["one", "two", "three"].map(entry);
+        let proof = Proof::of(ledger.into_iter(), folder.path()).unwrap();
+        let Proof {
+            missing,
+            twice,
+            foreign,
+            found,
+            ..
+        } = proof;
+        assert_eq!((missing, twice, foreign, found), (1, 1, 1, 4));
+    }
 }

@@ -2,6 +2,7 @@
 //! holds them, and every command knows them (`examples/custom_sink.rs`).
 
 mod check;
+mod dead_letters;
 mod demo;
 #[cfg(feature = "failpoints")]
 mod failpoints;
@@ -32,7 +33,7 @@ mod exit {
 const FIRST_STEPS: &str = "\
 First steps:
   audit-exporter demo                  see it work; needs nothing
-  audit-exporter check --config FILE   what your own tenant still needs; changes nothing
+  audit-exporter check --config FILE   what your own tenant still needs
   audit-exporter run --config FILE     collect and deliver
 
 Exit codes: 0 it worked, 1 it failed, 2 wrong arguments, 78 the configuration, a credential or a permission is wrong.
@@ -58,6 +59,8 @@ enum Command {
     Simulate(simulate::Args),
     /// Show how far the sinks are, and let go of those that are gone
     Sinks(sinks::Args),
+    /// Show the records that were refused for good
+    DeadLetters(dead_letters::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -104,6 +107,7 @@ pub fn main(registry: Registry) -> ExitCode {
             Command::Demo(args) => demo::run(args, &registry).await,
             Command::Simulate(args) => simulate::run(args).await,
             Command::Sinks(args) => sinks::run(args).await,
+            Command::DeadLetters(args) => dead_letters::run(args),
         }
     });
     match result {

@@ -51,6 +51,10 @@ pub(crate) async fn run(args: Args, registry: &Registry) -> Outcome {
     tokio::select! {
         () = asked_to_stop() => {}
         () = watch(&engine, &progress) => {}
+        broken = engine.broken() => {
+            progress.clear();
+            return Err(broken);
+        }
     }
     progress.show("stopping: delivering what is journaled …".to_owned());
     tracing::info!("stopping: delivering what is journaled");

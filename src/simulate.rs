@@ -10,7 +10,7 @@ use audit_exporter_simulator::{
 use figment::Figment;
 use figment::providers::{Format, Toml};
 
-use crate::terminal::{LogFormat, log, say};
+use crate::terminal::{LogFormat, log, say, warn_of_listener};
 use crate::{Outcome, asked_to_stop, exit};
 
 #[derive(Debug, clap::Args)]
@@ -22,8 +22,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
     /// Tenants to simulate
-    #[arg(long, value_name = "N")]
-    tenants: Option<usize>,
+    #[arg(long, value_name = "N", conflicts_with = "config")]
+    tenants: Option<u16>,
     /// Events that each tenant has at the start
     #[arg(long, value_name = "N", conflicts_with = "records")]
     events: Option<u64>,
@@ -47,6 +47,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args) -> Outcome {
     let _progress = log(LogFormat::Auto, "warn", false);
     let config = args.configuration()?;
+    warn_of_listener("the simulator and its controls", config.listen);
     let tenants = config.tenants.clone();
     let simulator = Simulator::start(config)
         .await
@@ -121,11 +122,43 @@ impl Args {
 }
 
 /// The `number`th of several simulated tenants.
-fn tenant(number: usize) -> TenantConfig {
+fn tenant(number: u16) -> TenantConfig {
     let first = TenantConfig::default();
     TenantConfig {
         id: format!("{}{number:04x}", &first.id[..first.id.len() - 4]),
         domain: format!("tenant{number}.onmicrosoft.com"),
         ..first
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    struct Cli {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn tenants_of_a_file_are_not_replaced_in_silence() {
+        let parse = |args: &[&str]| Cli::try_parse_from([&["simulate"], args].concat());
+        let error = parse(&["--config", "f.toml", "--tenants", "2"]).unwrap_err();
+        assert!(error.to_string().contains("cannot be used with"), "{error}");
+        assert!(parse(&["--tenants", "65536"]).is_err());
+        assert!(parse(&["--tenants", "2"]).is_ok());
+    }
+
+    #[test]
+    fn every_tenant_has_an_id_of_its_own_that_is_a_guid() {
+        let length = TenantConfig::default().id.len();
+        for number in [0, 1, 0xfff, u16::MAX] {
+            let id = tenant(number).id;
+            assert_eq!(id.len(), length);
+            assert!(id.ends_with(&format!("{number:04x}")), "{id}");
+        }
     }
 }

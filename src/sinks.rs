@@ -2,11 +2,11 @@
 
 use audit_exporter_core::clock::Clock;
 use audit_exporter_core::config::Config;
-use audit_exporter_core::journal::{Journal, Limits, Status};
+use audit_exporter_core::journal::{Journal, Limits, SKIPS, Status};
 use audit_exporter_core::metrics::Metrics;
-use audit_exporter_core::{Error, admin, http};
+use audit_exporter_core::{Error, admin};
 
-use crate::terminal::say;
+use crate::terminal::{self, say};
 use crate::{ConfigArgs, Outcome, exit};
 
 #[derive(Debug, clap::Args)]
@@ -44,16 +44,9 @@ pub(crate) async fn run(args: Args) -> Outcome {
 fn status(config: &Config, json: bool) -> Outcome {
     let status = Status::read(&config.journal.path)?;
     if json {
-        let text = serde_json::to_string_pretty(&status).map_err(|error| {
-            Error::bug("the status cannot be written as JSON").with_cause(error)
-        })?;
-        say(text);
+        say(terminal::json(&status)?);
         return Ok(exit::OK);
     }
-    let name = |id: &str| {
-        let known = config.tenants.iter().find(|tenant| *tenant.id == *id);
-        known.map_or_else(|| id.to_owned(), |tenant| tenant.name.to_string())
-    };
     let heads = [
         "SINK",
         "TENANT",
@@ -84,7 +77,7 @@ fn status(config: &Config, json: bool) -> Outcome {
             counts.map(|count| count.to_string());
         rows.push([
             sink.sink.clone(),
-            name(&sink.tenant),
+            config.tenant_of(&sink.tenant).to_owned(),
             journaled,
             delivered,
             filtered,
@@ -94,30 +87,34 @@ fn status(config: &Config, json: bool) -> Outcome {
             remark.to_owned(),
         ]);
     }
-    table(&rows);
-    Ok(exit::OK)
-}
-
-/// Writes rows as columns: the first two and the last to the left, numbers to the right.
-fn table<const N: usize>(rows: &[[String; N]]) {
-    let width = |column: usize| {
-        rows.iter()
-            .map(|row| row[column].chars().count())
-            .max()
-            .unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..N).map(width).collect();
-    for row in rows {
-        let cells = row.iter().enumerate().map(|(column, cell)| {
-            let width = widths[column];
-            if column < 2 || column == N - 1 {
-                format!("{cell:<width$}")
-            } else {
-                format!("{cell:>width$}")
-            }
-        });
-        say(cells.collect::<Vec<_>>().join("  ").trim_end());
+    terminal::table(&rows, 2..8);
+    for skip in &status.skips {
+        say(format!(
+            "{}: {} skipped {} events of {} because the journal was full (batches {} to {})",
+            terminal::time(skip.at_ms),
+            skip.sink,
+            skip.events,
+            config.tenant_of(&skip.tenant),
+            skip.first,
+            skip.last
+        ));
     }
+    if status.skips.len() == SKIPS {
+        say("… and others before");
+    }
+    for gap in &status.gaps {
+        say(format!(
+            "{}: {} of {} was not listed by {} from {} to {}, and will not be: {}",
+            terminal::time(gap.at_ms),
+            gap.content_type,
+            config.tenant_of(&gap.tenant),
+            gap.source,
+            terminal::time(gap.from_ms),
+            terminal::time(gap.to_ms),
+            gap.reason
+        ));
+    }
+    Ok(exit::OK)
 }
 
 /// Asks the running process, or does it here if none runs.
@@ -129,49 +126,17 @@ async fn forget(config: &Config, name: &str) -> Outcome {
     }
     // A journal that is not there would be made.
     Status::read(&config.journal.path)?;
-    let here = Journal::open(
-        &config.journal.path,
-        Limits::default(),
-        Clock::system(),
-        Metrics::new()?,
-    );
-    let known = match here {
-        Ok((journal, closer)) => {
-            let known = journal.forget_sink(name).await?;
-            drop(journal);
-            closer.wait();
-            known
-        }
-        Err(locked) => {
-            let Some((address, token)) = admin::find(&config.journal.path) else {
-                return Err(locked);
-            };
-            let answer = http::client()?
-                .post(format!("http://{address}/-/sinks/{name}/forget"))
-                .bearer_auth(token)
-                .send()
-                .await
-                .map_err(|error| locked.with_cause(error.without_url()))?;
-            match answer.status().as_u16() {
-                200 => true,
-                404 => false,
-                401 => {
-                    return Err(Error::config(
-                        "the running process does not know the token in the journal's folder",
-                    ));
-                }
-                409 => {
-                    return Err(Error::config(format!(
-                        "sink {name} is in the running configuration; remove it there, and start the program anew"
-                    )));
-                }
-                status => {
-                    return Err(Error::unavailable(format!(
-                        "the running process answers HTTP {status}; its log says why"
-                    )));
-                }
-            }
-        }
+    let path = &config.journal.path;
+    let known = if Journal::is_held(path)? {
+        admin::ask_to_forget(path, name).await?
+    } else {
+        let (journal, closer) =
+            Journal::open(path, Limits::default(), Clock::system(), Metrics::new()?)?;
+        admin::withdraw(path)?;
+        let known = journal.forget_sink(name).await?;
+        drop(journal);
+        closer.wait();
+        known
     };
     if !known {
         return Err(Error::config(format!("the journal knows no sink {name}")));

@@ -1,12 +1,22 @@
 //! What people see: colour and a progress line on a terminal, structured logs otherwise.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::fmt::Debug;
 use std::io::{self, IsTerminal, Write};
-use std::sync::OnceLock;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::panic::PanicHookInfo;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
-use audit_exporter_core::Error;
+use audit_exporter_core::{Error, Result, printable};
+use chrono::{DateTime, SecondsFormat};
 use indicatif::{ProgressBar, ProgressStyle};
+use tracing::field::Field;
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// The form of the log, which goes to standard error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -84,40 +94,103 @@ impl Write for AroundProgress {
 }
 
 /// Starts logging; what is shown follows `RUST_LOG`, or `default` without it. On a terminal there is a progress line,
-/// if `progress`.
+/// if `progress`. A panic is logged like any other error.
 pub(crate) fn log(format: LogFormat, default: &str, progress: bool) -> Progress {
     let progress = Progress::new(progress);
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
     let terminal = io::stderr().is_terminal();
-    let logs = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(progress.clone());
-    // A second call keeps the first subscriber, as tests do that run several commands.
-    let started = if format == LogFormat::Json || (format == LogFormat::Auto && !terminal) {
-        logs.json().flatten_event(true).with_ansi(false).try_init()
+    let lines = tracing_subscriber::fmt::layer().with_writer(progress.clone());
+    let lines = if format == LogFormat::Json || (format == LogFormat::Auto && !terminal) {
+        lines.json().flatten_event(true).with_ansi(false).boxed()
     } else {
-        logs.compact()
+        lines
+            .compact()
             .with_target(false)
             .with_ansi(terminal && colours())
-            .try_init()
+            .boxed()
     };
+    // A second call keeps the first subscriber, as tests do that run several commands.
+    let started = tracing_subscriber::registry()
+        .with(lines.with_filter(filter))
+        .with(KeepNewest.with_filter(LevelFilter::WARN))
+        .try_init();
     if let Err(error) = started {
         tracing::debug!(%error, "logging was started before");
     }
+    std::panic::set_hook(Box::new(log_panic));
     progress
+}
+
+/// The log's target of panics.
+const PANIC: &str = "panic";
+
+/// What a program that reads the log would otherwise find between its lines.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let message = panic.payload_as_str().unwrap_or("without a message");
+    let place = panic.location().map(ToString::to_string);
+    let backtrace = Backtrace::capture();
+    let backtrace =
+        (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+    tracing::error!(target: PANIC, place, backtrace, "panic: {message}; please report it");
+}
+
+/// The newest warning or error of the log, whether the log shows it or not.
+static NEWEST: Mutex<Option<String>> = Mutex::new(None);
+
+struct KeepNewest;
+
+impl<S: tracing::Subscriber> Layer<S> for KeepNewest {
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        event.record(&mut |field: &Field, value: &dyn Debug| {
+            if field.name() == "message" {
+                let mut newest = NEWEST.lock().unwrap_or_else(PoisonError::into_inner);
+                *newest = Some(format!("{value:?}"));
+            }
+        });
+    }
+}
+
+/// The newest warning or error, whether the log shows it or not.
+pub(crate) fn newest_warning() -> Option<String> {
+    let newest = NEWEST.lock().unwrap_or_else(PoisonError::into_inner);
+    newest.clone()
 }
 
 /// Writes an error for people to standard error.
 pub(crate) fn complain(error: &Error) {
-    for line in error.to_string().lines() {
+    for line in printable(&error.to_string()).lines() {
         // Nowhere is left to report that standard error is closed.
         aside(|| drop(writeln!(io::stderr(), "audit-exporter: {line}")));
     }
 }
 
-/// Writes a line to standard output. A closed pipe ends the talking, not the work.
+/// Tells, on standard error, that other machines can reach what has no password.
+pub(crate) fn warn_of_listener(what: &str, listen: SocketAddr) {
+    if !listen.ip().is_loopback() {
+        aside(|| {
+            drop(writeln!(
+                io::stderr(),
+                "audit-exporter: {listen} can be reached from other machines: {what}, without a password"
+            ));
+        });
+    }
+}
+
+/// Writes a line to standard output; what would command a terminal is escaped. A closed pipe ends the talking, not
+/// the work.
 pub(crate) fn say(line: impl AsRef<str>) {
-    aside(|| drop(writeln!(io::stdout(), "{}", line.as_ref())));
+    let line = printable(line.as_ref());
+    aside(|| drop(writeln!(io::stdout(), "{line}")));
+}
+
+/// Writes a line that begins in a colour (an ANSI code) if standard output is a terminal.
+pub(crate) fn say_coloured(code: &str, head: &str, rest: &str) {
+    if io::stdout().is_terminal() && colours() {
+        let (head, rest) = (printable(head), printable(rest));
+        aside(|| drop(writeln!(io::stdout(), "\x1b[{code}m{head}\x1b[0m{rest}")));
+    } else {
+        say(format!("{head}{rest}"));
+    }
 }
 
 /// Does this while the progress line, if there is one, is out of the way.
@@ -128,18 +201,44 @@ fn aside(write: impl FnOnce()) {
     }
 }
 
-/// `text` in a colour (an ANSI code) if standard output is a terminal.
-pub(crate) fn paint(code: &str, text: &str) -> String {
-    if io::stdout().is_terminal() && colours() {
-        format!("\x1b[{code}m{text}\x1b[0m")
-    } else {
-        text.to_owned()
-    }
-}
-
 /// Whether the user has nothing against colours (<https://no-color.org>).
 fn colours() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// A moment, in milliseconds since 1970, as people and programs read it.
+pub(crate) fn time(ms: i64) -> String {
+    DateTime::from_timestamp_millis(ms)
+        .unwrap_or_default()
+        .to_rfc3339_opts(SecondsFormat::Secs, true)
+}
+
+/// An answer for programs.
+pub(crate) fn json(answer: &impl serde::Serialize) -> Result<String> {
+    serde_json::to_string_pretty(answer)
+        .map_err(|error| Error::bug("the answer cannot be written as JSON").with_cause(error))
+}
+
+/// Writes rows as columns: those of `numbers` to the right, the others to the left.
+pub(crate) fn table<const N: usize>(rows: &[[String; N]], numbers: Range<usize>) {
+    let width = |column: usize| {
+        rows.iter()
+            .map(|row| row[column].chars().count())
+            .max()
+            .unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..N).map(width).collect();
+    for row in rows {
+        let cells = row.iter().enumerate().map(|(column, cell)| {
+            let width = widths[column];
+            if numbers.contains(&column) {
+                format!("{cell:>width$}")
+            } else {
+                format!("{cell:<width$}")
+            }
+        });
+        say(cells.collect::<Vec<_>>().join("  ").trim_end());
+    }
 }
 
 /// A number with its thousands apart: `20,000`.
@@ -157,7 +256,46 @@ pub(crate) fn number(number: impl TryInto<u64>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::number;
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn a_panic_is_a_line_of_the_log() {
+        #[derive(Clone, Default)]
+        struct Lines(Arc<Mutex<Vec<u8>>>);
+        impl Write for Lines {
+            fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+                self.0.lock().unwrap().write(line)
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let logs = tracing_subscriber::fmt()
+            .json()
+            .flatten_event(true)
+            .with_writer(move || writer.clone())
+            .finish();
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(log_panic));
+        let caught = tracing::subscriber::with_default(logs, || {
+            std::panic::catch_unwind(|| panic!("oh \"no\"\nreally"))
+        });
+        std::panic::set_hook(usual);
+        assert!(caught.is_err());
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        assert_eq!(text.lines().count(), 1, "{text}");
+        let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(
+            line["message"],
+            "panic: oh \"no\"\nreally; please report it"
+        );
+        let place = line["place"].as_str().unwrap();
+        assert!(place.starts_with("src/terminal.rs:"), "{place}");
+    }
 
     #[test]
     fn thousands_are_apart() {

@@ -3,11 +3,12 @@
 //! Listens on loopback unless told otherwise. Whatever changes something needs the control token, a file that only
 //! this user can read. A request that came by a foreign host name is refused, so that no web page can reach it.
 
-use std::io::Write as _;
-use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{ErrorKind, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Path as UrlPath, Request, State};
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
+use crate::http;
 use crate::journal::Journal;
 use crate::metrics::Metrics;
 
@@ -28,6 +30,9 @@ use crate::metrics::Metrics;
 const TOKEN_FILE: &str = "control.token";
 /// The file that tells commands where the running process listens.
 const ADDRESS_FILE: &str = "control.address";
+
+/// How long a command waits for the running process.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 #[derive(Clone)]
 struct Admin {
@@ -49,13 +54,25 @@ pub(crate) async fn bind(listen: SocketAddr) -> Result<TcpListener> {
     })
 }
 
-/// The control token, made at the first start.
+/// The control token, made at the first start. One that others could read, or that another user may change, is none.
 pub(crate) fn token(journal_dir: &Path) -> Result<Arc<str>> {
     let path = journal_dir.join(TOKEN_FILE);
-    if let Ok(token) = std::fs::read_to_string(&path)
-        && !token.trim().is_empty()
-    {
-        return Ok(token.trim().into());
+    match std::fs::symlink_metadata(&path) {
+        Ok(known) if known.uid() != rustix::process::geteuid().as_raw() => {
+            return Err(Error::config(format!(
+                "{} belongs to another user; run as that user, or delete the file",
+                path.display()
+            )));
+        }
+        Ok(known) if known.is_file() && known.mode() % 0o100 == 0 => {
+            let token = std::fs::read_to_string(&path)?;
+            if !token.trim().is_empty() {
+                return Ok(token.trim().into());
+            }
+        }
+        Ok(_) => tracing::warn!("{TOKEN_FILE} was not this user's alone; it is made anew"),
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(error.into()),
     }
     let token = format!(
         "{}{}",
@@ -66,14 +83,41 @@ pub(crate) fn token(journal_dir: &Path) -> Result<Arc<str>> {
     Ok(token.into())
 }
 
-fn private_file(path: &PathBuf, text: &str) -> Result<()> {
+/// Puts a fresh file of ours in the place of whatever is there.
+fn private_file(path: &Path, text: &str) -> Result<()> {
+    remove(path)?;
     let mut file = std::fs::OpenOptions::new()
-        .create(true)
-        .truncate(true)
+        .create_new(true)
         .write(true)
         .mode(0o600)
         .open(path)?;
     Ok(file.write_all(text.as_bytes())?)
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Tells commands where to find this process.
+pub(crate) fn announce(listener: &TcpListener, journal_dir: &Path) -> Result<()> {
+    let mut address = listener.local_addr()?;
+    // Commands run on this machine: what they send has no reason to leave it.
+    if address.ip().is_unspecified() {
+        address.set_ip(match address.ip() {
+            IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    private_file(&journal_dir.join(ADDRESS_FILE), &address.to_string())
+}
+
+/// Forgets where a process listened that held the journal before: whoever listens there now is not to be sent the
+/// token. Whoever takes the journal's lock does this first.
+pub fn withdraw(journal_dir: &Path) -> Result<()> {
+    remove(&journal_dir.join(ADDRESS_FILE))
 }
 
 /// Serves until stopped: answers what was asked, closes connections that are kept open.
@@ -86,14 +130,9 @@ pub(crate) async fn serve(
     journal_dir: PathBuf,
     stop: CancellationToken,
 ) {
-    if let Ok(address) = listener.local_addr()
-        && let Err(error) = private_file(&journal_dir.join(ADDRESS_FILE), &address.to_string())
-    {
-        tracing::warn!("commands will not find this process: {error}");
-    }
     let router = Router::new()
         .route("/metrics", get(show_metrics))
-        .route("/healthz", get(async || "ok\n"))
+        .route("/healthz", get(healthy))
         .route("/readyz", get(ready))
         .route("/-/sinks/{name}/forget", post(forget))
         .layer(middleware::from_fn(check_host))
@@ -107,6 +146,9 @@ pub(crate) async fn serve(
     let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
     if let Err(error) = served.await {
         tracing::error!("the admin listener has stopped: {error}");
+    }
+    if let Err(error) = withdraw(&journal_dir) {
+        tracing::warn!("{ADDRESS_FILE} cannot be removed: {error}");
     }
 }
 
@@ -200,16 +242,23 @@ async fn refresh(admin: &Admin) -> Result<()> {
     Ok(())
 }
 
+/// Healthy while the journal can be written; otherwise only a restart helps.
+async fn healthy(State(admin): State<Admin>) -> Response {
+    if admin.journal.is_gone() {
+        let text = "the journal's writer has ended; restart\n";
+        return (StatusCode::INTERNAL_SERVER_ERROR, text).into_response();
+    }
+    "ok\n".into_response()
+}
+
 /// Ready while every source and sink works. The answer names those that do not.
 async fn ready(State(admin): State<Admin>) -> Response {
     let down = admin.metrics.down();
     if down.is_empty() {
         return "ready\n".into_response();
     }
-    let text = format!(
-        "{} does not work; see the log\n",
-        down.join(" does not work\n")
-    );
+    let mut text = down.join(" does not work; see the log\n");
+    text.push_str(" does not work; see the log\n");
     (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
 }
 
@@ -257,11 +306,97 @@ fn authorized(headers: &HeaderMap, token: &str) -> bool {
             == 0
 }
 
-/// Where a command reaches the process that holds the journal in `dir`, and with which token. `None` if there is no
-/// such process to be found.
-#[must_use]
-pub fn find(journal_dir: &Path) -> Option<(SocketAddr, String)> {
+/// Asks the process that holds the journal in `journal_dir` to forget a sink. `false` if its journal knows none of
+/// this name.
+pub async fn ask_to_forget(journal_dir: &Path, sink: &str) -> Result<bool> {
+    let Some((address, token)) = find(journal_dir) else {
+        return Err(Error::config(
+            "another audit-exporter uses the journal, and its admin listener is not to be found; stop it first",
+        ));
+    };
+    let url = reqwest::Url::parse(&format!("http://{address}/-/sinks"))
+        .ok()
+        .and_then(|mut url| {
+            url.path_segments_mut().ok()?.extend([sink, "forget"]);
+            Some(url)
+        })
+        .ok_or_else(|| Error::bug("the admin listener's address makes no URL"))?;
+    // No proxy may see the token.
+    let answer = http::direct_client()?
+        .post(url)
+        .timeout(PATIENCE)
+        .bearer_auth(token)
+        .send()
+        .await
+        .map_err(|error| {
+            Error::unavailable("the process that uses the journal does not answer")
+                .with_cause(error.without_url())
+        })?;
+    match answer.status().as_u16() {
+        200 => Ok(true),
+        404 => Ok(false),
+        401 => Err(Error::config(
+            "the running process does not know the token in the journal's folder",
+        )),
+        409 => Err(Error::config(format!(
+            "sink {sink} is in the running configuration; remove it there, and start the program anew"
+        ))),
+        status => Err(Error::unavailable(format!(
+            "the running process answers HTTP {status}; its log says why"
+        ))),
+    }
+}
+
+/// Where the process listens that holds the journal, and its token. `None` if there is none to be found.
+pub(crate) fn find(journal_dir: &Path) -> Option<(SocketAddr, String)> {
     let address = std::fs::read_to_string(journal_dir.join(ADDRESS_FILE)).ok()?;
     let token = std::fs::read_to_string(journal_dir.join(TOKEN_FILE)).ok()?;
     Some((address.trim().parse().ok()?, token.trim().to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_token_that_others_could_read_is_not_used_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join(TOKEN_FILE);
+        let first = token(folder.path()).unwrap();
+        assert_eq!(token(folder.path()).unwrap(), first, "it stays");
+        for mode in [0o604, 0o640, 0o666] {
+            let before = std::fs::read_to_string(&file).unwrap();
+            std::fs::set_permissions(&file, PermissionsExt::from_mode(mode)).unwrap();
+            let fresh = token(folder.path()).unwrap();
+            assert_ne!(*fresh, *before, "{mode:o}");
+            assert_eq!(file.metadata().unwrap().mode() & 0o777, 0o600);
+        }
+    }
+
+    #[test]
+    fn a_token_that_is_a_link_is_replaced_and_what_it_points_to_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let other = folder.path().join("other");
+        std::fs::write(&other, "chosen by somebody else").unwrap();
+        std::os::unix::fs::symlink(&other, folder.path().join(TOKEN_FILE)).unwrap();
+        let token = token(folder.path()).unwrap();
+        assert_eq!(token.len(), 64);
+        let text = std::fs::read_to_string(other).unwrap();
+        assert_eq!(text, "chosen by somebody else");
+    }
+
+    #[tokio::test]
+    async fn commands_on_this_machine_never_leave_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
+        token(folder.path()).unwrap();
+        announce(&listener, folder.path()).unwrap();
+        let (address, _) = find(folder.path()).unwrap();
+        assert!(address.ip().is_loopback(), "{address}");
+        withdraw(folder.path()).unwrap();
+        assert!(find(folder.path()).is_none());
+        withdraw(folder.path()).unwrap();
+    }
 }

@@ -15,5 +15,7 @@ pub mod http;
 pub mod journal;
 pub mod metrics;
 pub mod plugin;
+mod printable;
 
 pub use error::{Error, Kind, Result};
+pub use printable::printable;

@@ -30,6 +30,8 @@ pub struct Metrics {
     pub units_fetched: IntCounterVec,
     /// Units that expired or vanished before they could be fetched.
     pub units_lost: IntCounterVec,
+    /// Time that a source could not list and never will.
+    pub listing_gap: IntCounterVec,
     /// Events that a sink's filters dropped.
     pub events_filtered: IntCounterVec,
     /// Events that a sink's far side has.
@@ -158,6 +160,12 @@ impl Metrics {
                 r,
                 "units_lost_total",
                 "Content blobs (or pages) that expired or vanished before they could be fetched.",
+                UNIT,
+            )?,
+            listing_gap: counters(
+                r,
+                "listing_gap_seconds_total",
+                "Time that could not be listed and never will be; nobody knows what was in it.",
                 UNIT,
             )?,
             events_filtered: counters(

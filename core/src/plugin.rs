@@ -61,6 +61,19 @@ pub struct Unit {
     pub lane: LaneKind,
 }
 
+/// A time that a source could not list and never will: nobody knows what was in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// The content type.
+    pub content_type: Arc<str>,
+    /// Where it begins.
+    pub from: DateTime<Utc>,
+    /// Where it ends; not part of it.
+    pub to: DateTime<Utc>,
+    /// Why, and what can be done.
+    pub reason: String,
+}
+
 /// One way to collect one tenant's events. One instance a tenant.
 #[async_trait]
 pub trait Source: Send + Sync {
@@ -131,7 +144,8 @@ pub trait Filter: Send + Sync {
 /// Events that travel to a sink together, all of one lane, in journal order.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    /// Where they lie in the journal.
+    /// Where they lie in the journal. Of several deliveries that one batch of the journal makes, because it is larger
+    /// than the sink's limits, all but the last say the position before it.
     pub position: Position,
     /// The events that passed the sink's filters; never empty.
     pub events: Vec<AuditEvent>,
@@ -200,8 +214,9 @@ pub struct Delivered {
 #[async_trait]
 pub trait Sink: Send + Sync {
     /// Asked once at start, with the last receipt: brings the far side back to what the receipt says, or reports
-    /// what the far side itself holds, which then overrides the journal's cursors. A position of another journal, or
-    /// beyond this journal's head, is refused loudly. Default: nothing to do, nothing known.
+    /// what the far side itself holds. What lies between a cursor and such a position counts as delivered and is not
+    /// delivered again; so a far side that refuses events of a batch must not store that batch's position. A position
+    /// of another journal, or beyond this journal's head, is refused loudly. Default: nothing to do, nothing known.
     async fn recover(&self, _last: Option<&Receipt>) -> Result<Vec<Position>> {
         Ok(Vec::new())
     }

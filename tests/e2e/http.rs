@@ -26,7 +26,7 @@ pub(crate) fn post(address: SocketAddr, path: &str, body: &Value) -> Value {
 fn request(address: SocketAddr, what: &str, head: &str, body: &str) -> Result<String, String> {
     let ask = || -> std::io::Result<String> {
         let mut stream = TcpStream::connect(address)?;
-        stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+        stream.set_read_timeout(Some(Duration::from_mins(1)))?;
         write!(
             stream,
             "{what} HTTP/1.0\r\nHost: {address}\r\n{head}\r\n{body}"

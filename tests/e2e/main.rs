@@ -4,7 +4,13 @@
 //! simulator's own ledger. Tests wait for what they can observe (metrics, the status command, the log), never for time
 //! to pass.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // A test.
+// A test may fail by a panic, and says what it skips.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout
+)]
 
 mod complete;
 mod exporter;

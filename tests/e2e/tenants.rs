@@ -47,9 +47,9 @@ fn three_tenants_go_to_three_folders_without_crossing() {
     let mut sinks =
         "[sinks.all]\ntype = \"file\"\npath = \"all/{tenant}/{date}.ndjson\"\n".to_owned();
     for name in NAMES {
-        sinks += &format!(
+        sinks.extend([format!(
             "[sinks.{name}]\ntype = \"file\"\ntenants = [\"{name}\"]\npath = \"alone/{name}/{{content_type}}.ndjson\"\n"
-        );
+        )]);
     }
     let home = Home::new(&format!("{tenants}{SOURCE}{sinks}"));
     let mut exporter = home.run();
@@ -88,9 +88,9 @@ fn a_backlog_and_failing_blobs_of_others_do_not_hold_up_a_tenant() {
         .collect();
     let mut sinks = String::new();
     for name in NAMES {
-        sinks += &format!(
+        sinks.extend([format!(
             "[sinks.{name}]\ntype = \"file\"\ntenants = [\"{name}\"]\npath = \"{name}/{{content_type}}.ndjson\"\n"
-        );
+        )]);
     }
     let home = Home::new(&format!("{tenants}{SOURCE}{sinks}"));
     let exporter = home.run();
@@ -121,8 +121,8 @@ fn a_backlog_and_failing_blobs_of_others_do_not_hold_up_a_tenant() {
             delivered("alpha") < 20_000.0,
             "the backlog did not outlast the test"
         );
-        assert_eq!(pending("beta"), 40.0);
-        assert_eq!(delivered("beta"), 0.0);
+        assert!((pending("beta") - 40.0).abs() < 0.5);
+        assert!(delivered("beta") < 0.5);
     }
     let freshness =
         |part: &str| exporter.sum(&format!("freshness_seconds_{part}"), &["sink=\"gamma\""]);

@@ -1,7 +1,7 @@
 //! The program in `examples/custom_sink.rs`: what it writes, and that a launch counts once whenever it is killed.
 
 #[path = "../../examples/custom_sink.rs"]
-#[allow(dead_code)] // Its `main` is run by people.
+#[allow(dead_code)] // Its `main` runs as a program of its own, below.
 mod example;
 
 use std::collections::BTreeMap;
@@ -109,6 +109,48 @@ async fn it_counts_the_launches_of_a_tenant() {
         .unwrap();
     assert_eq!(sink.delivered as u64, launches.values().sum::<u64>());
     assert!(sink.balances());
+}
+
+/// The example as Cargo builds it for every test run: beside the folder of the tests.
+#[test]
+fn the_example_is_a_program_that_knows_its_own_sink() {
+    let tests = std::env::current_exe().unwrap();
+    let program = tests
+        .ancestors()
+        .nth(2)
+        .unwrap()
+        .join("examples/custom_sink");
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("config.toml");
+    let text = format!(
+        r#"
+        [tenants.contoso]
+        id = "{TENANT}"
+        client_id = "{APP}"
+        client_secret = "secret"
+        authority = "http://127.0.0.1:9"
+        management_api = "http://127.0.0.1:9"
+        [sources.activity]
+        type = "management_activity"
+        [sinks.usage]
+        type = "app_usage"
+        path = "app-usage.json"
+        "#
+    );
+    std::fs::write(&config, text).unwrap();
+    let done = std::process::Command::new(&program)
+        .args(["check", "--config"])
+        .arg(&config)
+        .output()
+        .unwrap_or_else(|error| {
+            // `cargo test --test scenarios` alone builds no examples.
+            panic!(
+                "{}: {error}; build it by `cargo build --example custom_sink`",
+                program.display()
+            )
+        });
+    let out = String::from_utf8(done.stdout).unwrap();
+    assert!(out.contains("app-usage.json will be made"), "{out}");
 }
 
 fn contents(path: &Path) -> Value {

@@ -1,8 +1,10 @@
 //! What users start from: every file in `config/` and the program in `examples/`, run against a simulated tenant.
 
 // A test may stop at what it does not expect.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
+mod command_line;
 mod configs;
 mod custom_sink;
+mod docs;
 mod program;

@@ -120,12 +120,21 @@ impl Setup {
         program
     }
 
+    /// Takes back the variables of a table.
+    pub(crate) fn without(mut self, table: &str) -> Self {
+        let prefix = format!("AUDIT_EXPORTER_{table}__");
+        self.variables.retain(|name, _| !name.starts_with(&prefix));
+        self
+    }
+
+    /// Runs `check` with one variable more.
+    pub(crate) fn check_with(&self, name: &str, value: &str) -> (Option<i32>, String) {
+        checked(self.command(&["check"]).env(name, value))
+    }
+
     /// Runs `check`; gives its exit code and what it said.
     pub(crate) fn check(&self) -> (Option<i32>, String) {
-        let done = self.command(&["check"]).output().unwrap();
-        let said =
-            String::from_utf8(done.stdout).unwrap() + &String::from_utf8(done.stderr).unwrap();
-        (done.status.code(), said)
+        checked(&mut self.command(&["check"]))
     }
 
     /// Runs until all that the tenants have is delivered everywhere, then stops as a service manager does. Gives what
@@ -173,6 +182,12 @@ impl Setup {
                 .iter()
                 .all(|sink| sink.pending == 0 && sink.balances())
     }
+}
+
+fn checked(check: &mut Command) -> (Option<i32>, String) {
+    let done = check.output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (done.status.code(), text(done.stdout) + &text(done.stderr))
 }
 
 /// Ends with the test, whatever happens.

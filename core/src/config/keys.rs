@@ -59,7 +59,7 @@ pub struct Limits {
     pub intake_memory: Size,
     /// The records of one batch in the journal.
     pub batch_size: Size,
-    /// One record. A larger one is counted as lost, not read into memory.
+    /// One record. A larger one goes to the dead letters in parts, not into memory.
     pub record_size: Size,
     /// One inflated body.
     pub blob_size: Size,
@@ -74,7 +74,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            intake_memory: Size::mib(16),
+            intake_memory: Size::mib(32),
             batch_size: Size::mib(1),
             record_size: Size::mib(16),
             blob_size: Size::gib(4),

@@ -174,4 +174,11 @@ impl Config {
     pub fn tenant(&self, name: &str) -> Option<&Tenant> {
         self.tenants.iter().find(|tenant| &*tenant.name == name)
     }
+
+    /// The name of the tenant with this id, or the id of one that is not configured any more.
+    #[must_use]
+    pub fn tenant_of<'a>(&'a self, id: &'a str) -> &'a str {
+        let known = self.tenants.iter().find(|tenant| &*tenant.id == id);
+        known.map_or(id, |tenant| &tenant.name)
+    }
 }

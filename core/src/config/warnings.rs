@@ -5,6 +5,13 @@ use super::{Config, Sink, Source};
 /// The warnings about a configuration that is valid.
 pub(super) fn find(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
+    let listen = config.admin.listen;
+    if config.admin.enabled && !listen.ip().is_loopback() {
+        warnings.push(format!(
+            "admin.listen: {listen} can be reached from other machines: the metrics, which name your tenants, have no \
+             password, and the control token goes there without TLS; let a proxy in front of it ask for both"
+        ));
+    }
     for tenant in &*config.tenants {
         if !config
             .sources

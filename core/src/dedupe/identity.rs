@@ -5,25 +5,59 @@ use std::hash::{BuildHasher, Hasher};
 use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed};
 
 use super::Verdict;
-use crate::event::AuditEvent;
+use crate::event::{AuditEvent, is_guid};
 
-/// An event's identity and bytes as fixed-size hashes, seeded by the journal: 128 bits of identity, 56 bits of the
-/// bytes, 8 bits of the source.
+/// What tells events apart: the day of `CreationTime` since 1970, and 112 bits of hash. Ordered by day, then hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Key(u64, u64);
+
+/// Bytes of a key without its day.
+pub(super) const HASH_BYTES: usize = 14;
+
+impl Key {
+    pub(super) fn new(day: u16, identity: u128) -> Self {
+        let high = (identity >> 64) as u64 & (u64::MAX >> 16);
+        Self(u64::from(day) << 48 | high, identity as u64)
+    }
+
+    pub(super) fn day(self) -> u16 {
+        (self.0 >> 48) as u16
+    }
+
+    /// The leading bits of the hash: spread evenly, and in the order of the keys of one day.
+    pub(super) fn lead(self) -> u64 {
+        self.0 << 16 | self.1 >> 48
+    }
+
+    /// The hash, so that bytes compare as keys of one day do.
+    pub(super) fn hash_bytes(self) -> [u8; HASH_BYTES] {
+        let mut bytes = [0; HASH_BYTES];
+        bytes[..6].copy_from_slice(&self.0.to_be_bytes()[2..]);
+        bytes[6..].copy_from_slice(&self.1.to_be_bytes());
+        bytes
+    }
+}
+
+/// What is kept of an event: its key, and 56 bits of hash of its bytes with 8 bits of its source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Id {
+    pub(super) key: Key,
+    pub(super) value: u64,
+}
+
+/// An event's identity and bytes as hashes, seeded by the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Fingerprint {
-    /// Day of `CreationTime` since 1970, or [`NO_DAY`].
-    pub(super) day: i32,
-    pub(super) identity: u128,
-    pub(super) value: u64,
+    pub(super) id: Id,
     /// Whether the Id is a GUID, so that another source's copy is the same event whatever its bytes.
     pub(super) global: bool,
 }
 
-/// The day of events whose `CreationTime` cannot be read.
-const NO_DAY: i32 = i32::MIN;
+/// The day of events whose `CreationTime` cannot be read. Their hash alone tells them from those of that day.
+const NO_DAY: u16 = 0;
 const SOURCE_MASK: u64 = 0xff;
-/// Bytes of an id in the log and in a run: 16 of identity, 8 of value.
-pub(super) const ID_BYTES: usize = 24;
+/// Bytes of an id in the log.
+const LOG_BYTES: usize = 24;
 
 /// Makes fingerprints for one journal.
 #[derive(Clone, Copy, Debug)]
@@ -46,8 +80,9 @@ impl Fingerprinter {
         let id = event.id();
         if let (Some(id), Some(created), Some(operation)) = (&id, created, event.operation()) {
             hash.update(b"\0id\0");
+            // Its length says where it ends, whatever is in it.
+            hash.update(&(id.len() as u64).to_le_bytes());
             hash.update(id.as_bytes());
-            hash.update(b"\0");
             hash.update(&created.to_le_bytes());
             hash.update(operation.as_bytes());
         } else {
@@ -59,28 +94,33 @@ impl Fingerprinter {
             hash.update(origin.unit.as_bytes());
             hash.update(b"\0");
             hash.update(&index.to_le_bytes());
+            // Ids are kept by day, and another day is another table.
+            hash.update(&created.unwrap_or(i64::MIN).to_le_bytes());
         }
         let bytes = xxh3_64_with_seed(event.raw(), self.seed) & !SOURCE_MASK;
+        let day = created.map_or(NO_DAY, |at| {
+            u16::try_from(at.div_euclid(86_400)).unwrap_or(NO_DAY)
+        });
         Fingerprint {
-            day: created.map_or(NO_DAY, |at| {
-                i32::try_from(at.div_euclid(86_400)).unwrap_or(NO_DAY)
-            }),
-            identity: hash.digest128(),
-            value: bytes | u64::from(source),
+            id: Id {
+                key: Key::new(day, hash.digest128()),
+                value: bytes | u64::from(source),
+            },
             global: id.is_some_and(|id| is_guid(&id)),
         }
     }
 }
 
 impl Fingerprint {
-    /// Compares with the values that are known for this identity.
+    /// Compares with the values that are known for this key.
     pub(super) fn judge(self, known: &[u64]) -> Verdict {
+        let value = self.id.value;
         if known.is_empty() {
             return Verdict::New;
         }
-        let repeat = known.iter().any(|value| {
-            value & !SOURCE_MASK == self.value & !SOURCE_MASK
-                || (self.global && value & SOURCE_MASK != self.value & SOURCE_MASK)
+        let repeat = known.iter().any(|known| {
+            known & !SOURCE_MASK == value & !SOURCE_MASK
+                || (self.global && known & SOURCE_MASK != value & SOURCE_MASK)
         });
         if repeat {
             Verdict::Repeat
@@ -89,69 +129,34 @@ impl Fingerprint {
         }
     }
 
-    /// The log's form: runs of one day, each `day, count, ids`.
+    /// The log's form. Whether the Id was a GUID is not needed of ids that are known.
     pub(super) fn encode(fingerprints: &[Self]) -> Vec<u8> {
-        let mut out = Vec::with_capacity(8 + fingerprints.len() * ID_BYTES);
-        for same_day in fingerprints.chunk_by(|a, b| a.day == b.day) {
-            out.extend_from_slice(&same_day[0].day.to_le_bytes());
-            out.extend_from_slice(&(same_day.len() as u32).to_le_bytes());
-            for id in same_day {
-                out.extend_from_slice(&id.identity.to_be_bytes());
-                out.extend_from_slice(&id.value.to_be_bytes());
-            }
+        let mut log = Vec::with_capacity(fingerprints.len() * LOG_BYTES);
+        for Self { id, .. } in fingerprints {
+            log.extend_from_slice(&id.key.0.to_be_bytes());
+            log.extend_from_slice(&id.key.1.to_be_bytes());
+            log.extend_from_slice(&id.value.to_be_bytes());
         }
-        out
-    }
-
-    /// Reads the log's form. Whether the Id was a GUID is not needed of ids that are known.
-    pub(super) fn decode(mut log: &[u8]) -> Vec<Self> {
-        let mut out = Vec::with_capacity(log.len() / ID_BYTES);
-        while let Some((day, rest)) = log.split_first_chunk::<4>() {
-            let Some((count, rest)) = rest.split_first_chunk::<4>() else {
-                break;
-            };
-            let bytes = (u32::from_le_bytes(*count) as usize * ID_BYTES).min(rest.len());
-            let (ids, rest) = rest.split_at(bytes);
-            for (identity, value) in parse_ids(ids) {
-                let day = i32::from_le_bytes(*day);
-                out.push(Self {
-                    day,
-                    identity,
-                    value,
-                    global: false,
-                });
-            }
-            log = rest;
-        }
-        out
+        log
     }
 }
 
-/// The ids of a run's chunk or of a log entry.
-pub(super) fn parse_ids(ids: &[u8]) -> impl Iterator<Item = (u128, u64)> {
-    ids.chunks_exact(ID_BYTES).map(|id| {
-        let (identity, value) = id.split_at(16);
-        (
-            identity
-                .iter()
-                .fold(0, |all, byte| all << 8 | u128::from(*byte)),
-            value
-                .iter()
-                .fold(0, |all, byte| all << 8 | u64::from(*byte)),
-        )
+/// Reads the log's form.
+pub(super) fn decode(log: &[u8]) -> impl Iterator<Item = Id> {
+    log.as_chunks::<LOG_BYTES>().0.iter().map(|id| Id {
+        key: Key(number(&id[..8]), number(&id[8..16])),
+        value: number(&id[16..]),
     })
 }
 
-fn is_guid(id: &str) -> bool {
-    let id = id.as_bytes();
-    id.len() == 36
-        && id.iter().enumerate().all(|(at, byte)| match at {
-            8 | 13 | 18 | 23 => *byte == b'-',
-            _ => byte.is_ascii_hexdigit(),
-        })
+/// A number from its bytes, the highest first.
+pub(super) fn number(bytes: &[u8]) -> u64 {
+    bytes
+        .iter()
+        .fold(0, |all, byte| all << 8 | u64::from(*byte))
 }
 
-/// Identities are hashes already: their low bits serve as the table's hash.
+/// Keys are hashes already.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Prehashed(u64);
 
@@ -171,7 +176,7 @@ impl Hasher for Prehashed {
             self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
         }
     }
-    fn write_u128(&mut self, identity: u128) {
-        self.0 = (identity >> 64) as u64 ^ identity as u64;
+    fn write_u64(&mut self, half: u64) {
+        self.0 = self.0.rotate_left(8) ^ half;
     }
 }

@@ -5,28 +5,76 @@
 //! `CreationTime` to the second + Operation; without an Id: its place in its unit). No probabilistic answer ever
 //! drops an event: a filter may only say "certainly new", anything else is looked up in the ids themselves.
 //!
-//! Ids live per day of `CreationTime`: the newest in a table in memory, backed by an append-only log that commits
-//! with the events; older ones in sorted runs on disk, each behind a binary fuse filter of about 9 bits an id.
+//! - An id commits with its event, into an append-only **log** in the journal's database; a **table** in memory holds
+//!   the same ids.
+//! - A full table is **spilled** into a **run**, a file of sorted ids, and the log is emptied.
+//! - Runs are **merged** on a thread of their own, so that a look-up has few to ask. Every id is written three times.
+//! - Each block of a run has a binary fuse filter of about 9 bits an id. Those of the days nearest to today are kept
+//!   in memory, as many as a fixed number of bytes holds.
+//!
+//! A spill and a merge each become true in one transaction, which names the new run and strikes out what it replaces.
+//! Before it, the new file counts for nothing; after it, the old ones do.
 
 mod identity;
+mod merge;
 mod run;
+mod runs;
+mod table;
 
-use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 
 use rusqlite::Connection;
 
+use identity::Id;
 pub(crate) use identity::{Fingerprint, Fingerprinter};
-use run::Run;
+use merge::{Background, Merge};
+use run::RunWriter;
+use runs::{Run, Runs};
+use table::Table;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::journal::sql;
 
-/// Ids held in memory before they become a sorted run. About 5 MB of table; a run of this size is built in
-/// milliseconds and needs little scratch memory.
-const TABLE_IDS: usize = 65_536;
+/// What bounds memory and work.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizes {
+    /// Ids in the table before they become a run.
+    table_ids: usize,
+    /// Ids in a block. Building its filter takes some 30 bytes an id for a moment; smaller filters take more bits.
+    block_ids: usize,
+    /// Runs from the log that are merged into one. A look-up asks half of them, and one for each merge of its day.
+    merge_runs: usize,
+    /// Filters in memory: enough for 70 million ids.
+    filter_bytes: usize,
+}
 
-/// How long ids are remembered after their run was written.
-const KEEP_DAYS: i64 = 35;
+impl Sizes {
+    /// The table fills a hash table of 2^17 slots to 7/8, which takes 3.3 MB.
+    const REAL: Self = Self {
+        table_ids: 114_688,
+        block_ids: 120_000,
+        merge_runs: 32,
+        filter_bytes: 84_000_000,
+    };
+}
+
+impl Default for Sizes {
+    /// Small in tests, so that they all cross every border.
+    fn default() -> Self {
+        if cfg!(test) {
+            return Self {
+                table_ids: 50,
+                block_ids: 40,
+                merge_runs: 3,
+                filter_bytes: 4_000,
+            };
+        }
+        Self::REAL
+    }
+}
+
+/// Ids that the table may hold while it cannot be spilled. Then commits fail rather than memory grow.
+const TABLE_LIMIT: usize = 1 << 20;
 
 /// What the memory says about an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,94 +87,76 @@ pub(crate) enum Verdict {
     Repeat,
 }
 
-/// The values (bytes' hash and source) seen for one identity; nearly always one.
-#[derive(Debug)]
-enum Values {
-    One(u64),
-    Many(Vec<u64>),
-}
-
-impl Values {
-    fn as_slice(&self) -> &[u64] {
-        match self {
-            Self::One(value) => std::slice::from_ref(value),
-            Self::Many(values) => values,
-        }
-    }
-
-    fn add(&mut self, value: u64) {
-        match self {
-            Self::One(first) => *self = Self::Many(vec![*first, value]),
-            Self::Many(values) => values.push(value),
-        }
-    }
-}
-
-type Table = HashMap<u128, Values, identity::Prehashed>;
-
 /// The ids of one journal. Owned by the journal's writer thread.
 #[derive(Debug)]
 pub(crate) struct Dedupe {
-    table: BTreeMap<i32, Table>,
-    table_ids: usize,
-    runs: BTreeMap<i32, Vec<Run>>,
-    /// Fingerprints that the open transaction added: forgotten again if it fails.
-    pending: Vec<Fingerprint>,
+    sizes: Sizes,
+    table: Table,
+    /// How full the table is when it is spilled next: more after one that failed.
+    spill_at: usize,
+    runs: Runs,
+    merging: Option<(Replacement, Background)>,
+    /// Ids that the open transaction added: forgotten again if it fails.
+    pending: Vec<Id>,
+    /// The values known for the event that is judged. Kept for its room.
+    known: Vec<u64>,
+}
+
+/// A run that is to take the place of others.
+#[derive(Debug)]
+struct Replacement {
+    run: Run,
+    replaced: Vec<i64>,
 }
 
 impl Dedupe {
-    /// Loads the filters of the runs and the log of ids that are not in a run yet.
-    pub(crate) fn load(conn: &Connection) -> Result<Self> {
-        let mut dedupe = Self {
-            table: BTreeMap::new(),
-            table_ids: 0,
-            runs: run::load(conn)?,
-            pending: Vec::new(),
-        };
+    /// Opens the runs of the journal in `dir` and loads the log of ids that are in none yet.
+    pub(crate) fn load(conn: &Connection, dir: &Path, now: i64, sizes: Sizes) -> Result<Self> {
+        let mut table = Table::default();
         let mut log = sql(conn.prepare("SELECT ids FROM id_log ORDER BY entry"))?;
         let mut rows = sql(log.query([]))?;
         while let Some(row) = sql(rows.next())? {
-            let ids: Vec<u8> = sql(row.get(0))?;
-            for fingerprint in Fingerprint::decode(&ids) {
-                dedupe.insert(fingerprint);
-            }
+            let ids = sql(sql(row.get_ref(0))?.as_blob().map_err(Into::into))?;
+            identity::decode(ids).for_each(|id| table.insert(id));
         }
-        dedupe.pending.clear();
-        Ok(dedupe)
+        let mut runs = Runs::load(conn, dir)?;
+        runs.warm(day_of(now), sizes.filter_bytes);
+        Ok(Self {
+            sizes,
+            table,
+            spill_at: sizes.table_ids,
+            runs,
+            merging: None,
+            pending: Vec::new(),
+            known: Vec::new(),
+        })
     }
 
     /// Judges an event and, unless it is a repeat, remembers it.
-    pub(crate) fn admit(&mut self, conn: &Connection, new: Fingerprint) -> Result<Verdict> {
-        let mut verdict = Verdict::New;
-        if let Some(values) = self.table.get(&new.day).and_then(|t| t.get(&new.identity)) {
-            verdict = new.judge(values.as_slice());
-        }
-        if verdict != Verdict::Repeat {
-            for run in self.runs.get(&new.day).into_iter().flatten() {
-                if run.may_hold(new.identity) {
-                    let values = run.values(conn, new.identity)?;
-                    verdict = verdict.max(new.judge(&values));
-                    if verdict == Verdict::Repeat {
-                        break;
-                    }
-                }
+    pub(crate) fn admit(&mut self, new: Fingerprint) -> Result<Verdict> {
+        self.known.clear();
+        self.table.find(new.id.key, &mut self.known);
+        let mut verdict = new.judge(&self.known);
+        for section in self.runs.of_day(new.id.key.day()) {
+            if verdict == Verdict::Repeat {
+                return Ok(verdict);
+            }
+            let before = self.known.len();
+            section.find(new.id.key, &mut self.known)?;
+            if self.known.len() > before {
+                verdict = new.judge(&self.known);
             }
         }
         if verdict != Verdict::Repeat {
-            self.insert(new);
+            if self.table.len() >= TABLE_LIMIT {
+                return Err(Error::unavailable(
+                    "the ids of events cannot be written to the journal's folder; the log says why",
+                ));
+            }
+            self.table.insert(new.id);
+            self.pending.push(new.id);
         }
         Ok(verdict)
-    }
-
-    fn insert(&mut self, new: Fingerprint) {
-        self.table
-            .entry(new.day)
-            .or_default()
-            .entry(new.identity)
-            .and_modify(|values| values.add(new.value))
-            .or_insert(Values::One(new.value));
-        self.table_ids += 1;
-        self.pending.push(new);
     }
 
     /// Writes the ids of one batch into the log, in the same transaction as the batch.
@@ -150,72 +180,121 @@ impl Dedupe {
 
     /// Forgets what the open transaction added after `mark`.
     pub(crate) fn roll_back(&mut self, mark: usize) {
-        for gone in self.pending.split_off(mark) {
-            let Some(table) = self.table.get_mut(&gone.day) else {
-                continue;
-            };
-            let empty = match table.get_mut(&gone.identity) {
-                Some(Values::Many(values)) => {
-                    if let Some(at) = values.iter().rposition(|value| *value == gone.value) {
-                        values.remove(at);
-                    }
-                    values.is_empty()
+        for gone in self.pending.drain(mark..) {
+            self.table.remove(gone);
+        }
+    }
+
+    /// Spills and merges what is due, between transactions. On error nothing is lost, and it is tried again later.
+    pub(crate) fn maintain(&mut self, conn: &Connection, now: i64) -> Result<()> {
+        let full = self.table.len() >= self.spill_at;
+        let behind = || self.runs.of_level(0).count() >= 3 * self.sizes.merge_runs;
+        if let Some((replacement, merge)) = self
+            .merging
+            .take_if(|(_, merge)| merge.is_finished() || (full && behind()))
+        {
+            let bytes = merge.wait()?;
+            self.switch(conn, &replacement, bytes, now)?;
+        }
+        if full {
+            self.spill_at = self.table.len() + self.sizes.table_ids / 8;
+            self.spill(conn, now)?;
+            self.spill_at = self.sizes.table_ids;
+            self.start_merge()?;
+        }
+        Ok(())
+    }
+
+    /// Writes the table as a run and empties the log.
+    fn spill(&mut self, conn: &Connection, now: i64) -> Result<()> {
+        let replacement = Replacement {
+            run: Run {
+                number: self.runs.next(),
+                level: 0,
+                journaled: now,
+            },
+            replaced: Vec::new(),
+        };
+        let path = self.runs.path(replacement.run.number);
+        let bytes =
+            write_run(&path, &self.table.sorted(), self.sizes.block_ids).inspect_err(|_| {
+                // If it stays, the next start removes it.
+                drop(std::fs::remove_file(&path));
+            })?;
+        self.switch(conn, &replacement, bytes, now)
+    }
+
+    /// A merge of the runs from the log, if there are enough of them.
+    fn prepare_merge(&mut self) -> Result<Option<(Replacement, Merge)>> {
+        let inputs: Vec<Run> = self.runs.of_level(0).collect();
+        if inputs.len() < self.sizes.merge_runs {
+            return Ok(None);
+        }
+        let run = Run {
+            number: self.runs.next(),
+            level: 1,
+            journaled: inputs.iter().map(|run| run.journaled).max().unwrap_or(0),
+        };
+        let replaced: Vec<i64> = inputs.iter().map(|run| run.number).collect();
+        let path = self.runs.path(run.number);
+        let merge = Merge::new(&path, self.sizes.block_ids, self.runs.of(&replaced))?;
+        Ok(Some((Replacement { run, replaced }, merge)))
+    }
+
+    fn start_merge(&mut self) -> Result<()> {
+        if self.merging.is_none()
+            && let Some((replacement, merge)) = self.prepare_merge()?
+        {
+            let path = self.runs.path(replacement.run.number);
+            self.merging = Some((replacement, Background::start(merge, path)?));
+        }
+        Ok(())
+    }
+
+    /// Makes a run whose file is complete count, in the place of what it replaces.
+    fn switch(&mut self, conn: &Connection, new: &Replacement, bytes: u64, now: i64) -> Result<()> {
+        let spilled = new.run.level == 0;
+        if spilled {
+            fail::fail_point!("dedupe::spill");
+        } else {
+            fail::fail_point!("dedupe::merge");
+        }
+        self.runs
+            .switch(conn, (new.run, bytes), &new.replaced, now, |conn| {
+                if spilled {
+                    conn.execute("DELETE FROM id_log", [])?;
                 }
-                Some(Values::One(_)) => true,
-                None => continue,
-            };
-            if empty {
-                table.remove(&gone.identity);
-            }
-            self.table_ids -= 1;
+                Ok(())
+            })?;
+        if spilled {
+            self.table.clear(self.sizes.table_ids);
         }
-    }
-
-    /// Whether the table should become runs; asked between transactions.
-    pub(crate) fn is_full(&self) -> bool {
-        self.table_ids >= TABLE_IDS
-    }
-
-    /// Writes the table as sorted runs, one a day, and empties the log. The caller owns the transaction and calls
-    /// [`Dedupe::spilled`] with the result once it has committed.
-    pub(crate) fn spill(&self, conn: &Connection, now_seconds: i64) -> Result<Vec<(i32, Run)>> {
-        let mut written = Vec::with_capacity(self.table.len());
-        for (day, table) in &self.table {
-            let mut ids: Vec<(u128, u64)> = table
-                .iter()
-                .flat_map(|(identity, values)| values.as_slice().iter().map(|v| (*identity, *v)))
-                .collect();
-            ids.sort_unstable();
-            written.push((*day, Run::write(conn, *day, now_seconds, &ids)?));
-        }
-        sql(conn.execute("DELETE FROM id_log", []))?;
-        run::forget_before(conn, now_seconds - KEEP_DAYS * 86_400)?;
-        Ok(written)
-    }
-
-    /// The spill has committed: the runs take the table's place.
-    pub(crate) fn spilled(&mut self, written: Vec<(i32, Run)>, now_seconds: i64) {
-        self.table.clear();
-        self.table_ids = 0;
-        for (day, run) in written {
-            self.runs.entry(day).or_default().push(run);
-        }
-        for runs in self.runs.values_mut() {
-            runs.retain(|run| run.written_at() >= now_seconds - KEEP_DAYS * 86_400);
-        }
-        self.runs.retain(|_, runs| !runs.is_empty());
+        self.runs.warm(day_of(now), self.sizes.filter_bytes);
+        Ok(())
     }
 }
 
-impl Verdict {
-    fn max(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::Repeat, _) | (_, Self::Repeat) => Self::Repeat,
-            (Self::Variant, _) | (_, Self::Variant) => Self::Variant,
-            (Self::New, Self::New) => Self::New,
-        }
-    }
+fn day_of(seconds: i64) -> u16 {
+    u16::try_from(seconds.div_euclid(86_400)).unwrap_or(0)
 }
 
+/// Writes sorted ids as a run.
+fn write_run(path: &Path, ids: &[Id], block_ids: usize) -> Result<u64> {
+    let mut out = RunWriter::create(path)?;
+    for ids in ids.chunk_by(|a, b| a.key.day() == b.key.day()) {
+        let parts = ids.len().div_ceil(block_ids);
+        let mut rest = ids;
+        for at in 0..parts {
+            let count = rest.partition_point(|id| run::part(id.key.lead(), parts).0 <= at);
+            let (block, after) = rest.split_at(count);
+            out.block(ids[0].key.day(), block)?;
+            rest = after;
+        }
+    }
+    out.finish()
+}
+
+#[cfg(test)]
+mod scale;
 #[cfg(test)]
 mod tests;

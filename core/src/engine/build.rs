@@ -7,6 +7,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::intake::{Intake, IntakeLimits};
+use super::memory::Memory;
 use super::{sink, source};
 use crate::clock::Clock;
 use crate::config::{self, Config, Tenant};
@@ -68,11 +69,11 @@ fn ids(config: &Config, names: &[Arc<str>]) -> Vec<Arc<str>> {
     tenants.map(|tenant| Arc::clone(&tenant.id)).collect()
 }
 
-/// Fetches that may run at once: each holds about a batch of memory.
-pub(super) fn slots(config: &Config) -> usize {
+/// What all fetches together may hold.
+pub(super) fn memory(config: &Config) -> Memory {
     let limits = &config.limits;
-    let by_memory = limits.intake_memory.bytes() / limits.batch_size.bytes().max(1);
-    limits.parallel_fetches.get().min(by_memory.max(1))
+    let (total, batch) = (limits.intake_memory.bytes(), limits.batch_size.bytes());
+    Memory::new(total, batch, limits.record_size.bytes())
 }
 
 /// Builds plugins from a configuration. `store` gives each instance its durable store.
@@ -225,6 +226,7 @@ impl<'a> Parts<'a> {
         &self,
         built: BuiltSource,
         slots: &Arc<Semaphore>,
+        memory: &Memory,
         stop: &CancellationToken,
     ) -> Result<source::Runner> {
         let limits = &self.config.limits;
@@ -235,6 +237,7 @@ impl<'a> Parts<'a> {
                 batch_bytes: limits.batch_size.bytes(),
                 record_bytes: limits.record_size.bytes(),
                 unit_bytes: limits.blob_size.0,
+                memory: memory.clone(),
             },
             built.tenant,
             built.name,

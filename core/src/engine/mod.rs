@@ -7,6 +7,7 @@
 mod build;
 pub mod check;
 pub mod intake;
+pub mod memory;
 mod retry;
 mod sink;
 mod source;
@@ -79,6 +80,7 @@ impl Engine {
         metrics.journal_limit_bytes.set(limits.max_bytes as i64);
         let (journal, closer) =
             Journal::open(&config.journal.path, limits, clock.clone(), metrics.clone())?;
+        admin::withdraw(&config.journal.path)?;
         let parts = build::Parts {
             config,
             registry,
@@ -100,13 +102,13 @@ impl Engine {
             .collect();
         let orphans = journal.attach(build::specs(config), tenants).await?;
         let signals = Signals::default();
-        let slots = Arc::new(Semaphore::new(build::slots(config)));
+        let memory = build::memory(config);
+        let slots = Arc::new(Semaphore::new(config.limits.parallel_fetches.get()));
         let mut runners = Vec::with_capacity(sources.len());
         for source in sources {
-            runners.push(parts.runner(source, &slots, &signals.sources).await?);
+            let runner = parts.runner(source, &slots, &memory, &signals.sources);
+            runners.push(runner.await?);
         }
-        let token = admin::token(&config.journal.path)?;
-
         let mut engine = Self {
             journal: journal.clone(),
             closer,
@@ -122,6 +124,8 @@ impl Engine {
             signals: signals.clone(),
         };
         if let Some(listener) = listener {
+            let token = admin::token(&config.journal.path)?;
+            admin::announce(&listener, &config.journal.path)?;
             let served = admin::serve(
                 listener,
                 journal.clone(),
@@ -181,6 +185,13 @@ impl Engine {
         self.journal.changes()
     }
 
+    /// Returns when this engine cannot go on: the journal's writer has panicked. Nothing that was committed is lost;
+    /// a new process goes on from there.
+    pub async fn broken(&self) -> Error {
+        self.journal.gone().await;
+        Error::bug("the journal's writer has ended by a panic; start again, and please report it")
+    }
+
     /// Stops: sources at once, sinks when they have delivered what is journaled or after `patience`. Returns the
     /// journal's last account.
     pub async fn shutdown(mut self, patience: Duration) -> Result<Status> {
@@ -216,3 +227,6 @@ impl Engine {
         status
     }
 }
+
+#[cfg(test)]
+mod tests;

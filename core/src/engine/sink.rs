@@ -1,10 +1,12 @@
 //! Runs one sink: reads its lanes, filters, delivers with retries, and moves the cursor once the data is safe.
 
+use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::retry;
@@ -17,6 +19,9 @@ use crate::plugin::{Batch, Delivered, Filter, LaneKind, Receipt, Rejected, Sink}
 
 /// Every this many turns, catch-up goes first, so that a busy tenant's live events do not starve a backlog.
 const CATCH_UP_TURN: u64 = 4;
+/// A lane rests this long between two deliveries unless a large batch waits, so that a delivery's fixed costs (syncs,
+/// a request, a cursor) are shared by many events. What comes after a pause goes out at once.
+const REST: Duration = Duration::from_millis(50);
 
 /// One sink, ready to run.
 pub(super) struct Worker {
@@ -78,9 +83,10 @@ impl Worker {
             .set(1);
         let mut changes = self.journal.changes();
         let (mut turn, mut last_lane) = (0_u64, 0);
+        let mut began = HashMap::new();
         loop {
             changes.mark_unchanged();
-            let Some((lane, cursor)) = self.choose(turn, last_lane) else {
+            let Some((lane, cursor, rest)) = self.choose(turn, last_lane, &began) else {
                 if self.drain.is_cancelled() {
                     return Ok(());
                 }
@@ -90,8 +96,17 @@ impl Worker {
                 }
                 continue;
             };
+            if !rest.is_zero() && !self.much_waits(lane, cursor) && !self.drain.is_cancelled() {
+                tokio::select! {
+                    woken = changes.changed() => if woken.is_err() { return Ok(()) },
+                    () = tokio::time::sleep(rest) => {}
+                    () = self.drain.cancelled() => {}
+                }
+                continue;
+            }
             turn += 1;
             last_lane = lane;
+            began.insert(lane, Instant::now());
             let found = self
                 .persist("reading the journal", || {
                     self.journal
@@ -170,9 +185,23 @@ impl Worker {
         }
     }
 
-    /// The next lane in turn: tenants one after the other, live before catch-up.
-    fn choose(&self, turn: u64, last: LaneId) -> Option<(LaneId, u64)> {
-        let behind = self.journal.behind(&self.name);
+    /// The next lane in turn and how long it still rests: tenants one after the other, live before catch-up, those
+    /// that need no rest before the others. `began` says when each lane's last delivery began.
+    fn choose(
+        &self,
+        turn: u64,
+        last: LaneId,
+        began: &HashMap<LaneId, Instant>,
+    ) -> Option<(LaneId, u64, Duration)> {
+        let now = Instant::now();
+        let rest = |lane: LaneId| {
+            let until = began.get(&lane).map_or(now, |began| *began + REST);
+            until.saturating_duration_since(now)
+        };
+        let mut behind = self.journal.behind(&self.name);
+        if behind.iter().any(|(lane, ..)| rest(*lane).is_zero()) {
+            behind.retain(|(lane, ..)| rest(*lane).is_zero());
+        }
         let first = if turn % CATCH_UP_TURN == CATCH_UP_TURN - 1 {
             LaneKind::CatchUp
         } else {
@@ -185,7 +214,15 @@ impl Worker {
         let after = candidates.clone().find(|(lane, ..)| *lane > last);
         after
             .or_else(|| candidates.next())
-            .map(|(lane, _, cursor)| (*lane, *cursor))
+            .map(|(lane, _, cursor)| (*lane, *cursor, rest(*lane)))
+    }
+
+    /// Whether there is a backlog, or half of what one delivery may hold: enough not to wait for more.
+    fn much_waits(&self, lane: LaneId, cursor: u64) -> bool {
+        let fresh = self.journal.fresh(lane, cursor);
+        fresh.is_none_or(|(events, bytes)| {
+            events >= self.batch_events / 2 || bytes >= self.batch_bytes / 2
+        })
     }
 
     fn prepare(&self, lane: LaneId, batches: &[Arc<Stored>]) -> Option<Work> {
@@ -236,10 +273,13 @@ impl Worker {
     async fn deal_with(&self, mut work: Work) -> Result<()> {
         let mut receipt = None;
         if let Some(batch) = work.batch.take() {
-            let delivered = self.deliver(&batch).await?;
-            fail::fail_point!("sink::delivered");
-            receipt = delivered.receipt;
-            self.count(&batch, delivered.rejected, &mut work)?;
+            for (part, seqs) in self.split(batch, &work.seqs) {
+                let delivered = self.deliver(&part).await?;
+                fail::fail_point!("sink::delivered");
+                receipt = delivered.receipt.or(receipt);
+                let tenant = &work.tenant;
+                self.count(&part, seqs, delivered.rejected, &mut work.tally, tenant)?;
+            }
         }
         let filtered = self
             .metrics
@@ -247,6 +287,36 @@ impl Worker {
             .with_label_values(&[&*self.name, &*work.tenant]);
         filtered.inc_by(work.filtered);
         self.advance(work, receipt).await
+    }
+
+    /// The deliveries that a batch of the journal makes: it may be larger than the sink takes at a time. All but the
+    /// last say the position before what is not complete yet, so that no far side is believed to have the rest.
+    fn split<'a>(&self, batch: Batch, seqs: &'a [u64]) -> Vec<(Batch, &'a [u64])> {
+        let Batch { position, events } = batch;
+        let (mut parts, mut from) = (Vec::new(), 0);
+        while from < events.len() {
+            let mut bytes = 0;
+            let fitting = events[from..].iter().take(self.batch_events);
+            let fitting = fitting.take_while(|event| {
+                bytes += event.raw().len();
+                bytes <= self.batch_bytes
+            });
+            let to = from + fitting.count().max(1);
+            let last = match seqs.get(to) {
+                Some(next) => next - 1,
+                None => position.last,
+            };
+            let part = Batch {
+                position: Position {
+                    last,
+                    ..position.clone()
+                },
+                events: events[from..to].to_vec(),
+            };
+            parts.push((part, &seqs[from..to]));
+            from = to;
+        }
+        parts
     }
 
     async fn advance(&self, work: Work, receipt: Option<Receipt>) -> Result<()> {
@@ -291,8 +361,15 @@ impl Worker {
     }
 
     /// Counts what became of a batch and turns the refused events into dead letters.
-    fn count(&self, batch: &Batch, rejected: Vec<Rejected>, work: &mut Work) -> Result<()> {
-        let labels = [&*self.name, &*work.tenant];
+    fn count(
+        &self,
+        batch: &Batch,
+        seqs: &[u64],
+        rejected: Vec<Rejected>,
+        tally: &mut Tally,
+        tenant: &str,
+    ) -> Result<()> {
+        let labels = [&*self.name, tenant];
         let freshness = self.metrics.freshness.with_label_values(&[&*self.name]);
         let now = self.clock.now();
         let mut reasons: Vec<Option<String>> = vec![None; batch.events.len()];
@@ -308,7 +385,7 @@ impl Worker {
         }
         let (mut dead, mut delivered, mut bytes) = (0, 0, 0);
         let mut first_reason = None;
-        for ((event, seq), reason) in batch.events.iter().zip(&work.seqs).zip(reasons) {
+        for ((event, seq), reason) in batch.events.iter().zip(seqs).zip(reasons) {
             if let Some(reason) = reason {
                 dead += 1;
                 first_reason.get_or_insert_with(|| reason.clone());
@@ -318,10 +395,10 @@ impl Worker {
                     event,
                     reason,
                 };
-                work.tally.dead(*seq, letter);
+                tally.dead(*seq, letter);
                 continue;
             }
-            work.tally.delivered(*seq, event);
+            tally.delivered(*seq, event);
             delivered += 1;
             bytes += event.raw().len() as u64;
             if let Some(created) = event.created() {
@@ -342,7 +419,7 @@ impl Worker {
                 .with_label_values(&labels)
                 .inc_by(dead);
             tracing::error!(
-                sink = %self.name, tenant = %work.tenant, events = dead,
+                sink = %self.name, tenant, events = dead,
                 "the destination refuses events for good; they are kept as dead letters: {reason}"
             );
         }

@@ -5,6 +5,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use futures::FutureExt;
 use tokio::sync::Semaphore;
 use tokio::task::{Id, JoinSet};
@@ -21,8 +22,14 @@ use crate::plugin::{LaneKind, Next, Source};
 
 /// Units taken from the journal at a time.
 const AHEAD: usize = 32;
+/// The journal is asked for units that are due at least this often.
+const LOOK_AGAIN: Duration = Duration::from_mins(1);
 /// Units that failed, without a success between, after which the whole source backs off.
 const STREAK: usize = 8;
+
+/// A unit is given up only so long after its expiry. The peer itself says when it is gone; this is for one that never
+/// answers, and leaves room for a clock of ours that is wrong.
+const EXPIRY_GRACE: TimeDelta = TimeDelta::days(2);
 
 /// One source of one tenant, ready to run.
 pub(super) struct Runner {
@@ -30,7 +37,7 @@ pub(super) struct Runner {
     pub(super) intake: Intake,
     pub(super) metrics: Metrics,
     pub(super) clock: Clock,
-    /// Fetches that may run in the whole process, bounding the memory of bodies.
+    /// Fetches that may run in the whole process, bounding connections.
     pub(super) slots: Arc<Semaphore>,
     /// Fetches of this tenant that may run at once.
     pub(super) parallel: usize,
@@ -190,20 +197,15 @@ impl Runner {
             if matches!(error.kind(), Kind::Throttled | Kind::Auth | Kind::Config) {
                 gate.pause(&error);
             }
-            if error.kind() == Kind::Bug {
-                tracing::error!(
-                    source = name,
-                    tenant,
-                    "{error}: this source stops listing; please report it"
-                );
-                return;
+            if error.kind() == Kind::Bug && attempt == 1 {
+                tracing::error!(source = name, tenant, "{error}; please report it");
             }
             tokio::time::sleep(wait).await;
         }
     }
 
     async fn fetch(&self, gate: &Gate) {
-        let mut fetches = Fetches::default();
+        let mut fetches = Fetches::new();
         loop {
             gate.wait().await;
             let filled = match self.intake.room().await {
@@ -231,7 +233,7 @@ impl Runner {
                         self.settle(&mut fetches, due, result, gate).await;
                     }
                 }
-                () = self.intake.registered() => {}
+                () = self.intake.registered() => fetches.look_after(Duration::ZERO),
                 () = tokio::time::sleep(next_due) => {}
             }
         }
@@ -240,12 +242,12 @@ impl Runner {
     /// Starts fetches up to the tenant's limit: live units first, but never only live ones while a backlog waits.
     /// Returns when to look again.
     async fn fill(&self, fetches: &mut Fetches) -> Result<Duration> {
-        let mut next_due = Duration::from_mins(1);
-        for (kind, queue) in [
+        for (kind, line) in [
             (LaneKind::Live, &mut fetches.live),
             (LaneKind::CatchUp, &mut fetches.catch_up),
         ] {
-            if !queue.is_empty() || fetches.running.len() >= self.parallel {
+            let full = fetches.running.len() >= self.parallel;
+            if full || !line.units.is_empty() || line.next > Instant::now() {
                 continue;
             }
             let busy: HashSet<_> = fetches
@@ -258,11 +260,9 @@ impl Runner {
                 .journal()
                 .due(self.intake.stream(), kind, busy, AHEAD)
                 .await?;
-            queue.extend(due);
-            if let Some(next) = next {
-                let wait = (next - self.clock.now()).to_std().unwrap_or_default();
-                next_due = next_due.min(wait.max(Duration::from_millis(10)));
-            }
+            line.units.extend(due);
+            let wait = next.map(|next| (next - self.clock.now()).to_std().unwrap_or_default());
+            line.next = Instant::now() + wait.unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN);
         }
         while fetches.running.len() < self.parallel {
             let catching_up = fetches
@@ -273,20 +273,28 @@ impl Runner {
             let next = if one_left && !catching_up {
                 fetches
                     .catch_up
+                    .units
                     .pop_front()
-                    .or_else(|| fetches.live.pop_front())
+                    .or_else(|| fetches.live.units.pop_front())
             } else {
                 fetches
                     .live
+                    .units
                     .pop_front()
-                    .or_else(|| fetches.catch_up.pop_front())
+                    .or_else(|| fetches.catch_up.units.pop_front())
             };
             let Some(due) = next else { break };
             let task = self.start(due.clone());
             let id = fetches.running.spawn(task).id();
             fetches.busy.insert(id, due);
         }
-        Ok(next_due)
+        if fetches.running.len() >= self.parallel {
+            return Ok(LOOK_AGAIN);
+        }
+        let next = fetches.live.next.min(fetches.catch_up.next);
+        Ok(next
+            .saturating_duration_since(Instant::now())
+            .max(Duration::from_millis(10)))
     }
 
     fn start(&self, due: Due) -> impl Future<Output = Result<()>> + Send + use<> {
@@ -317,17 +325,17 @@ impl Runner {
                 self.metrics.units_fetched.with_label_values(&labels).inc();
                 return;
             }
-            // It keeps its place, and nothing is fetched before there is room.
-            Err(error) if error.code() == Some(JOURNAL_FULL) => return,
             Err(error) => error,
         };
+        if error.code() == Some(JOURNAL_FULL) {
+            // It keeps its place, and nothing is fetched before there is room.
+            fetches.look_after(Duration::ZERO);
+            return;
+        }
         let doing = format!("fetching {} failed", due.unit.id);
         self.note(&doing, &error, due.attempts + 1);
-        let refused = matches!(error.kind(), Kind::Throttled | Kind::Auth | Kind::Config);
-        let gone = matches!(error.kind(), Kind::Lost | Kind::Rejected)
-            || (!refused && self.clock.now() >= due.unit.expires);
         let (journal, stream) = (self.intake.journal(), self.intake.stream());
-        let recorded = if gone {
+        let recorded = if self.is_gone(&due, &error) {
             self.metrics.units_lost.with_label_values(&labels).inc();
             tracing::error!(
                 source = name, tenant, content_type = %due.unit.content_type, blob = %due.unit.id,
@@ -337,6 +345,7 @@ impl Runner {
         } else if error.kind() == Kind::Throttled {
             // Not this unit's fault: it keeps its place.
             gate.pause(&error);
+            fetches.look_after(Duration::ZERO);
             Ok(())
         } else {
             self.metrics
@@ -351,6 +360,7 @@ impl Runner {
                 gate.pause(&error);
             }
             let wait = retry::wait(&error, due.attempts + 1);
+            fetches.look_after(wait);
             journal
                 .put_off(stream, &due.unit, wait, error.to_string())
                 .await
@@ -360,15 +370,54 @@ impl Runner {
             gate.pause(&error);
         }
     }
+
+    /// Whether a unit will never be had: the peer says so, or it has failed until well after its expiry.
+    fn is_gone(&self, due: &Due, error: &Error) -> bool {
+        match error.kind() {
+            Kind::Lost | Kind::Rejected => true,
+            Kind::Throttled | Kind::Auth | Kind::Config => false,
+            Kind::Unavailable | Kind::Bug => self.clock.now() >= due.unit.expires + EXPIRY_GRACE,
+        }
+    }
 }
 
 /// The fetches of one tenant: what runs, and what was taken from the journal to run next.
-#[derive(Default)]
 struct Fetches {
     running: JoinSet<Result<()>>,
     busy: HashMap<Id, Due>,
-    live: VecDeque<Due>,
-    catch_up: VecDeque<Due>,
+    live: Line,
+    catch_up: Line,
     /// Units that failed since the last success.
     failing: HashSet<Arc<str>>,
+}
+
+/// Units of one kind that wait their turn.
+struct Line {
+    units: VecDeque<Due>,
+    /// Nothing else is due before this, so the journal need not be asked.
+    next: Instant,
+}
+
+impl Fetches {
+    fn new() -> Self {
+        let line = || Line {
+            units: VecDeque::new(),
+            next: Instant::now(),
+        };
+        Self {
+            running: JoinSet::new(),
+            busy: HashMap::new(),
+            live: line(),
+            catch_up: line(),
+            failing: HashSet::new(),
+        }
+    }
+
+    /// Something will be due after `wait`: asks the journal then.
+    fn look_after(&mut self, wait: Duration) {
+        let then = Instant::now() + wait;
+        for line in [&mut self.live, &mut self.catch_up] {
+            line.next = line.next.min(then);
+        }
+    }
 }

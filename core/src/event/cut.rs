@@ -185,8 +185,12 @@ impl Cutter {
             self.scanned
         };
         let tail = &self.buffer[kept..];
-        // The next buffer will be taken at about the same size.
-        let mut next = BytesMut::with_capacity(self.buffer.len().max(tail.len()));
+        let capacity = match self.phase {
+            Phase::Behind { .. } => tail.len(),
+            // The next buffer will be taken at about the same size.
+            _ => self.buffer.len(),
+        };
+        let mut next = BytesMut::with_capacity(capacity);
         next.extend_from_slice(tail);
         let mut full = std::mem::replace(&mut self.buffer, next);
         full.truncate(kept);

@@ -6,6 +6,7 @@
 
 mod address;
 pub mod cut;
+mod guid;
 pub mod header;
 mod lex;
 mod marks;
@@ -23,6 +24,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
 pub use address::client_address;
+pub use guid::is_guid;
 pub use header::Header;
 pub use record_type::RecordType;
 

@@ -86,7 +86,7 @@ pub(super) fn apply(
     let mut hours: BTreeMap<Hour, [u32; 3]> = BTreeMap::new();
     let mut done = Committed::default();
     for (event, fingerprint) in commit.events.iter().zip(fingerprints) {
-        let verdict = tx.dedupe.admit(tx.conn, fingerprint)?;
+        let verdict = tx.dedupe.admit(fingerprint)?;
         let counts = hours.entry(hour_of(event)).or_default();
         if verdict == Verdict::Repeat {
             done.repeats += 1;

@@ -142,6 +142,7 @@ impl Journal {
                         (orphan.attached, orphan.required) = (false, false);
                     }
                     state.sinks.extend(attached);
+                    state.cursors_moved = true;
                 });
                 Ok(orphans)
             })
@@ -253,7 +254,7 @@ impl Journal {
                 free_all(tx)?;
                 tx.after_commit(move |state| {
                     state.sinks.remove(&sink);
-                    state.forget_passed();
+                    state.cursors_moved = true;
                 });
                 Ok(known)
             })
@@ -282,7 +283,7 @@ impl Journal {
                         state
                             .sinks
                             .retain(|name, _| !over.iter().any(|gone| **gone == **name));
-                        state.forget_passed();
+                        state.cursors_moved = true;
                     });
                 }
                 Ok(())
@@ -556,7 +557,7 @@ pub(super) fn move_cursor(tx: &mut Tx<'_>, sink: Arc<str>, lane: LaneId, seq: u6
         if let Some(known) = state.sinks.get_mut(&sink) {
             known.cursors.insert(lane, seq);
         }
-        state.forget_passed();
+        state.cursors_moved = true;
     });
 }
 

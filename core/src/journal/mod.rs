@@ -34,17 +34,17 @@ use std::thread::JoinHandle;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::clock::Clock;
-use crate::dedupe::{Dedupe, Fingerprinter};
+use crate::dedupe::{Dedupe, Fingerprinter, Sizes};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::plugin::LaneKind;
 
 pub use commit::{Commit, Committed};
 pub use cursors::{Advance, Orphan, SinkSpec, Start, Tally};
-pub use dead_letters::{DeadLetter, OversizePart};
+pub use dead_letters::{DeadLetter, DeadLetters, Letter, OversizePart};
 pub use limits::Room;
 pub use read::{Position, Stored};
-pub use status::{SinkStatus, Status, TenantStatus};
+pub use status::{GapStatus, SKIPS, SinkStatus, Skip, Status, TenantStatus};
 pub use store::Store;
 pub use units::{Due, Stream};
 
@@ -119,7 +119,8 @@ impl Journal {
         let mut conn = open_database(&path).map_err(at)?;
         schema::migrate(&mut conn).map_err(at)?;
         let (id, seed) = identity(&conn).map_err(at)?;
-        let dedupe = Dedupe::load(&conn).map_err(at)?;
+        let dedupe =
+            Dedupe::load(&conn, dir, clock.now().timestamp(), Sizes::default()).map_err(at)?;
         let state = load_state(&conn).map_err(at)?;
         let shared = Arc::new(Shared::new(id, clock, metrics, limits, state));
         let readers = Arc::new(Readers {
@@ -138,10 +139,35 @@ impl Journal {
         ))
     }
 
+    /// Whether a process holds the journal in folder `dir`. Makes nothing.
+    pub fn is_held(dir: &Path) -> Result<bool> {
+        let lock = match File::open(dir.join(LOCK)) {
+            Ok(lock) => lock,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error.into()),
+        };
+        match lock.try_lock_shared() {
+            Ok(()) => Ok(false),
+            Err(std::fs::TryLockError::WouldBlock) => Ok(true),
+            Err(std::fs::TryLockError::Error(error)) => Err(error.into()),
+        }
+    }
+
     /// The journal's random id.
     #[must_use]
     pub fn id(&self) -> &Arc<str> {
         &self.shared.id
+    }
+
+    /// Whether nothing can be written any more, because the writer has panicked.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.writer.is_gone()
+    }
+
+    /// Returns when nothing can be written any more.
+    pub(crate) async fn gone(&self) {
+        self.writer.gone().await;
     }
 
     /// Wakes at every commit and every cursor that moves.
@@ -168,6 +194,8 @@ impl Journal {
 }
 
 const FILE: &str = "journal.sqlite";
+/// Locked by the process that holds the journal.
+const LOCK: &str = "lock";
 /// Connections kept for the next question.
 const IDLE_READERS: usize = 4;
 
@@ -213,7 +241,7 @@ fn lock(dir: &Path) -> Result<File> {
         .truncate(false)
         .write(true)
         .mode(0o600)
-        .open(dir.join("lock"))
+        .open(dir.join(LOCK))
         .map_err(|error| {
             Error::config("the folder cannot be written; give this user write permission")
                 .with_cause(error)
@@ -243,6 +271,14 @@ fn open_database(path: &Path) -> Result<Connection> {
     ))?;
     conn.set_prepared_statement_cache_capacity(64);
     Ok(conn)
+}
+
+/// A database with the journal's tables, for tests of what lives in them.
+#[cfg(test)]
+pub(crate) fn tables_at(path: &Path) -> Connection {
+    let mut conn = open_database(path).unwrap();
+    schema::migrate(&mut conn).unwrap();
+    conn
 }
 
 fn open_read_only(path: &Path) -> Result<Connection> {

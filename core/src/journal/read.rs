@@ -80,6 +80,21 @@ impl Journal {
         }
     }
 
+    /// How many events and raw bytes `lane` holds after `after`; nothing if not all of them are in memory.
+    #[must_use]
+    pub fn fresh(&self, lane: LaneId, after: u64) -> Option<(usize, usize)> {
+        self.shared.look(|state| {
+            let known = state.lanes.get(&lane)?;
+            (after >= known.evicted).then(|| {
+                let mine = |s: &&Arc<Stored>| s.lane == lane && s.seq > after;
+                let sum = |(events, bytes), stored: &Arc<Stored>| {
+                    (events + stored.events.len(), bytes + stored.raw_bytes)
+                };
+                state.recent.iter().filter(mine).fold((0, 0), sum)
+            })
+        })
+    }
+
     async fn read_disk(
         &self,
         lane: LaneId,

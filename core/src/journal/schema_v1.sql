@@ -64,6 +64,16 @@ CREATE INDEX pending_units ON units (stream, lane_kind, due) WHERE state = 0;
 CREATE INDEX expiring_units ON units (stream, content_type, expires) WHERE state = 0;
 CREATE INDEX settled_units ON units (state, expires) WHERE state <> 0;
 
+-- Times that a source could not list and never will. `from` to `to` (excluded) and `at` in milliseconds since 1970.
+CREATE TABLE gaps (
+    stream       INTEGER NOT NULL,
+    content_type TEXT    NOT NULL,
+    "from"       INTEGER NOT NULL,
+    "to"         INTEGER NOT NULL,
+    reason       TEXT    NOT NULL,
+    at           INTEGER NOT NULL
+);
+
 -- Sinks and how far each is in each lane. seq 0: nothing yet. Counts are of events behind the cursor.
 CREATE TABLE sinks (
     sink       TEXT PRIMARY KEY,
@@ -145,24 +155,18 @@ CREATE TABLE coverage_sinks (
     PRIMARY KEY (sink, tenant, hour)
 ) WITHOUT ROWID;
 
--- Dedupe: the log of the newest ids, and sorted runs of older ones (core/src/dedupe).
+-- Dedupe: the log of the newest ids, and the runs of older ones, which are the files ids.* beside this one
+-- (core/src/dedupe). `journaled`: when the newest of its ids was, in seconds since 1970.
 CREATE TABLE id_log (
     entry INTEGER PRIMARY KEY AUTOINCREMENT,
     ids   BLOB NOT NULL
 );
 CREATE TABLE id_runs (
-    run          INTEGER PRIMARY KEY AUTOINCREMENT,
-    day          INTEGER NOT NULL,
-    written_at   INTEGER NOT NULL,
-    descriptor   BLOB    NOT NULL,
-    fingerprints BLOB    NOT NULL
+    run       INTEGER PRIMARY KEY,
+    level     INTEGER NOT NULL,
+    journaled INTEGER NOT NULL,
+    bytes     INTEGER NOT NULL
 );
-CREATE TABLE id_chunks (
-    run   INTEGER NOT NULL,
-    first INTEGER NOT NULL,
-    ids   BLOB    NOT NULL,
-    PRIMARY KEY (run, first)
-) WITHOUT ROWID;
 
 -- Small durable stores of plugin instances.
 CREATE TABLE stores (

@@ -42,6 +42,8 @@ pub(super) struct State {
     pub(super) sinks: BTreeMap<Arc<str>, SinkState>,
     pub(super) recent: VecDeque<Arc<Stored>>,
     pub(super) recent_bytes: usize,
+    /// Some batches in memory may be wanted by nobody any more.
+    pub(super) cursors_moved: bool,
     pub(super) used_bytes: u64,
     /// Bytes of batches that are being committed, by tenant.
     pub(super) reserved: BTreeMap<Arc<str>, u64>,
@@ -65,20 +67,37 @@ impl State {
     }
 
     /// Drops fresh batches that every sink has passed.
-    pub(super) fn forget_passed(&mut self) {
-        let sinks = &self.sinks;
+    fn forget_passed(&mut self) {
+        let mut lowest: BTreeMap<LaneId, u64> = BTreeMap::new();
+        for (lane, cursor) in self.sinks.values().flat_map(|sink| &sink.cursors) {
+            let known = lowest.entry(*lane).or_insert(*cursor);
+            *known = (*known).min(*cursor);
+        }
         let mut kept_bytes = 0;
         self.recent.retain(|stored| {
-            let wanted = sinks
-                .values()
-                .filter_map(|sink| sink.cursors.get(&stored.lane))
-                .any(|cursor| *cursor < stored.seq);
+            let wanted = lowest
+                .get(&stored.lane)
+                .is_some_and(|low| *low < stored.seq);
             kept_bytes += if wanted { stored.memory_bytes() } else { 0 };
             wanted
         });
         self.recent_bytes = kept_bytes;
     }
+
+    /// Applies what a transaction has changed.
+    pub(super) fn apply(&mut self, changes: Vec<Change>) {
+        for change in changes {
+            change(self);
+        }
+        // Once, however many cursors have moved.
+        if std::mem::take(&mut self.cursors_moved) {
+            self.forget_passed();
+        }
+    }
 }
+
+/// Changes the state once its transaction has committed.
+pub(super) type Change = Box<dyn FnOnce(&mut State) + Send>;
 
 /// What the writer thread and the journal's users share.
 #[derive(Debug)]

@@ -17,8 +17,54 @@ pub struct Status {
     pub used_bytes: u64,
     /// Each tenant and source.
     pub tenants: Vec<TenantStatus>,
+    /// Times that sources could not list and never will, the newest first, at most a hundred.
+    pub gaps: Vec<GapStatus>,
     /// Each sink and tenant.
     pub sinks: Vec<SinkStatus>,
+    /// What sinks skipped because the journal was full, the newest first; at most [`SKIPS`].
+    pub skips: Vec<Skip>,
+}
+
+/// The ranges that a status names; the counts of the sinks hold the rest.
+pub const SKIPS: usize = 100;
+
+/// A range of batches that a sink will not get any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Skip {
+    /// The sink's name.
+    pub sink: String,
+    /// The tenant's id.
+    pub tenant: String,
+    /// The first batch.
+    pub first: i64,
+    /// The last batch.
+    pub last: i64,
+    /// The events in them.
+    pub events: i64,
+    /// When it was left behind, in milliseconds since 1970.
+    pub at_ms: i64,
+}
+
+/// Gaps that are told. The others are in the journal.
+const MOST_GAPS: usize = 100;
+
+/// A time that a source could not list and never will.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct GapStatus {
+    /// The tenant's id.
+    pub tenant: String,
+    /// The source's name.
+    pub source: String,
+    /// The content type.
+    pub content_type: String,
+    /// Where it begins, in milliseconds since 1970.
+    pub from_ms: i64,
+    /// Where it ends (not part of it), in milliseconds since 1970.
+    pub to_ms: i64,
+    /// Why.
+    pub reason: String,
+    /// When it was found, in milliseconds since 1970.
+    pub at_ms: i64,
 }
 
 /// What one source has collected of one tenant.
@@ -85,17 +131,22 @@ impl Journal {
 impl Status {
     /// Reads the status of the journal in `dir` without disturbing the process that may hold it.
     pub fn read(dir: &Path) -> Result<Self> {
-        let path = dir.join(FILE);
-        if !path.exists() {
-            return Err(Error::config(format!(
-                "there is no journal in {}; has `audit-exporter run` been started with this configuration?",
-                dir.display()
-            )));
-        }
-        let conn = open_read_only(&path)?;
-        schema::require_newest(&conn)?;
-        read(&conn)
+        read(&look_into(dir)?)
     }
+}
+
+/// The database of the journal in `dir`, only to be read. Another process may hold the journal.
+pub(super) fn look_into(dir: &Path) -> Result<Connection> {
+    let path = dir.join(FILE);
+    if !path.exists() {
+        return Err(Error::config(format!(
+            "there is no journal in {}; has `audit-exporter run` been started with this configuration?",
+            dir.display()
+        )));
+    }
+    let conn = open_read_only(&path)?;
+    schema::require_newest(&conn)?;
+    Ok(conn)
 }
 
 fn read(conn: &Connection) -> Result<Status> {
@@ -115,7 +166,9 @@ fn read_in_transaction(conn: &Connection) -> Result<Status> {
         )?,
         used_bytes: writer::used_bytes(conn)?,
         tenants: tenants(conn)?,
+        gaps: gaps(conn)?,
         sinks: sinks(conn)?,
+        skips: skips(conn)?,
     })
 }
 
@@ -142,6 +195,25 @@ fn tenants(conn: &Connection) -> Result<Vec<TenantStatus>> {
     sql(rows.collect())
 }
 
+fn gaps(conn: &Connection) -> Result<Vec<GapStatus>> {
+    let mut select = sql(conn.prepare(
+        "SELECT s.tenant, s.source, g.content_type, g.\"from\", g.\"to\", g.reason, g.at \
+         FROM gaps g JOIN streams s USING (stream) ORDER BY g.rowid DESC LIMIT ?1",
+    ))?;
+    let rows = sql(select.query_map([MOST_GAPS], |row| {
+        Ok(GapStatus {
+            tenant: row.get(0)?,
+            source: row.get(1)?,
+            content_type: row.get(2)?,
+            from_ms: row.get(3)?,
+            to_ms: row.get(4)?,
+            reason: row.get(5)?,
+            at_ms: row.get(6)?,
+        })
+    }))?;
+    sql(rows.collect())
+}
+
 fn sinks(conn: &Connection) -> Result<Vec<SinkStatus>> {
     let mut select = sql(conn.prepare(
         "SELECT c.sink, l.tenant, k.orphan_since, sum(l.journaled - c.baseline), sum(c.filtered), sum(c.delivered), \
@@ -162,6 +234,24 @@ fn sinks(conn: &Connection) -> Result<Vec<SinkStatus>> {
             skipped: row.get(7)?,
             pending: row.get(8)?,
             oldest_pending_ms: row.get(9)?,
+        })
+    }))?;
+    sql(rows.collect())
+}
+
+fn skips(conn: &Connection) -> Result<Vec<Skip>> {
+    let mut select = sql(conn.prepare(
+        "SELECT d.sink, l.tenant, d.first, d.last, d.events, d.at \
+         FROM detached d JOIN lanes l USING (lane) ORDER BY d.rowid DESC LIMIT ?1",
+    ))?;
+    let rows = sql(select.query_map([SKIPS as i64], |row| {
+        Ok(Skip {
+            sink: row.get(0)?,
+            tenant: row.get(1)?,
+            first: row.get(2)?,
+            last: row.get(3)?,
+            events: row.get(4)?,
+            at_ms: row.get(5)?,
         })
     }))?;
     sql(rows.collect())

@@ -11,7 +11,7 @@ use super::writer::Tx;
 use super::{Journal, sql, stored_kind};
 use crate::error::{Error, Result};
 use crate::event::Origin;
-use crate::plugin::{LaneKind, Unit};
+use crate::plugin::{Gap, LaneKind, Unit};
 
 /// One source's collection of one tenant, as the journal numbers it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +85,18 @@ impl Journal {
         units: Vec<Unit>,
         checkpoint: Option<String>,
     ) -> Result<BTreeMap<Arc<str>, usize>> {
+        self.register_with_gaps(stream, units, Vec::new(), checkpoint)
+            .await
+    }
+
+    /// The same, with the times that the checkpoint passes without their having been listed.
+    pub async fn register_with_gaps(
+        &self,
+        stream: &Stream,
+        units: Vec<Unit>,
+        gaps: Vec<Gap>,
+        checkpoint: Option<String>,
+    ) -> Result<BTreeMap<Arc<str>, usize>> {
         let stream = stream.id;
         self.writer
             .run(move |tx| {
@@ -92,6 +104,9 @@ impl Journal {
                 for unit in &units {
                     let count = register_unit(tx, stream, unit)?;
                     *new.entry(Arc::clone(&unit.content_type)).or_default() += count;
+                }
+                for gap in &gaps {
+                    note_gap(tx, stream, gap)?;
                 }
                 if let Some(checkpoint) = checkpoint {
                     sql(tx
@@ -212,6 +227,21 @@ fn register_unit(tx: &Tx<'_>, stream: i64, unit: &Unit) -> Result<usize> {
         count(tx, stream, &unit.content_type, created, "listed")?;
     }
     Ok(new)
+}
+
+fn note_gap(tx: &Tx<'_>, stream: i64, gap: &Gap) -> Result<()> {
+    sql(tx.conn.execute(
+        "INSERT INTO gaps (stream, content_type, \"from\", \"to\", reason, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        params![
+            stream,
+            gap.content_type,
+            gap.from.timestamp_millis(),
+            gap.to.timestamp_millis(),
+            gap.reason,
+            tx.now_ms
+        ],
+    ))?;
+    Ok(())
 }
 
 /// Marks a unit as fetched, in the transaction of its last batch.

@@ -11,7 +11,7 @@ use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 
 use super::cursors::free_passed;
-use super::state::{Shared, State};
+use super::state::{Change, Shared, State};
 use super::{LaneId, sql};
 use crate::dedupe::Dedupe;
 use crate::error::{Error, Result};
@@ -20,9 +20,6 @@ use crate::error::{Error, Result};
 const QUEUE: usize = 32;
 /// Jobs in one transaction: enough to share the fsync, few enough to keep its latency and size small.
 const GROUP: usize = 64;
-
-/// Changes the state in memory.
-type Change = Box<dyn FnOnce(&mut State) + Send>;
 
 /// An open transaction, as a job sees it.
 pub(super) struct Tx<'a> {
@@ -84,6 +81,16 @@ impl Writer {
         Ok((Self { jobs }, thread))
     }
 
+    /// Whether the thread has ended, which it does by itself only after a panic.
+    pub(super) fn is_gone(&self) -> bool {
+        self.jobs.is_closed()
+    }
+
+    /// Returns when the thread has ended.
+    pub(super) async fn gone(&self) {
+        self.jobs.closed().await;
+    }
+
     /// Runs `job` in the next transaction and returns its result once that has been committed and synced.
     pub(super) async fn run<T: Send + 'static>(
         &self,
@@ -105,10 +112,22 @@ impl Writer {
             .send(job)
             .await
             .map_err(|_| Error::bug("the journal's writer has stopped"))?;
-        result
-            .await
-            .map_err(|_| Error::unavailable("the journal could not be written; the log says why"))?
+        answered(result).await.ok_or_else(|| {
+            Error::unavailable("the journal could not be written; the log says why")
+        })?
     }
+}
+
+#[cfg(not(test))]
+async fn answered<T>(result: oneshot::Receiver<T>) -> Option<T> {
+    result.await.ok()
+}
+
+/// Where tests have paused the time, tokio would let it run while it waits for a thread that it does not know.
+#[cfg(test)]
+async fn answered<T: Send + 'static>(result: oneshot::Receiver<T>) -> Option<T> {
+    let waited = tokio::task::spawn_blocking(|| result.blocking_recv().ok());
+    waited.await.ok().flatten()
 }
 
 struct Thread {
@@ -123,10 +142,9 @@ impl Thread {
     fn run(&mut self, mut queue: mpsc::Receiver<Job>) {
         while let Some(group) = self.next_group(&mut queue) {
             self.commit(group);
-            if self.dedupe.is_full()
-                && let Err(error) = self.spill()
-            {
-                tracing::warn!(%error, "ids stay in the log for now");
+            let now = self.shared.clock.now().timestamp();
+            if let Err(error) = self.dedupe.maintain(&self.conn, now) {
+                tracing::warn!(%error, "the ids of events stay where they are for now");
             }
         }
     }
@@ -186,12 +204,12 @@ impl Thread {
             owed: &mut self.owed,
             after: Vec::new(),
         };
-        let begun = sql(tx.conn.execute_batch("BEGIN IMMEDIATE"));
+        let begun = run(tx.conn, "BEGIN IMMEDIATE");
         let mut done = begun;
         for job in group {
             let (ids, changes) = (tx.dedupe.pending(), tx.after.len());
             if done.is_ok() {
-                done = sql(tx.conn.execute_batch("SAVEPOINT job"));
+                done = run(tx.conn, "SAVEPOINT job");
             }
             if done.is_err() {
                 // The transaction is gone: the caller of a job that is dropped without having run tries again.
@@ -201,7 +219,7 @@ impl Thread {
             let (succeeded, answer) = job(&mut tx);
             answers.push(answer);
             if succeeded {
-                done = sql(tx.conn.execute_batch("RELEASE job"));
+                done = run(tx.conn, "RELEASE job");
             } else {
                 tx.dedupe.roll_back(ids);
                 tx.after.truncate(changes);
@@ -210,7 +228,7 @@ impl Thread {
         }
         let after = tx.after;
         fail::fail_point!("journal::commit");
-        if let Err(error) = done.and_then(|()| sql(self.conn.execute_batch("COMMIT"))) {
+        if let Err(error) = done.and_then(|()| run(&self.conn, "COMMIT")) {
             if !self.conn.is_autocommit() {
                 sql(self.conn.execute_batch("ROLLBACK"))?;
             }
@@ -220,29 +238,32 @@ impl Thread {
         self.dedupe.committed();
         let used = used_bytes(&self.conn);
         self.shared.update(|state| {
-            for change in after {
-                change(state);
-            }
+            state.apply(after);
             state.used_bytes = used.unwrap_or(state.used_bytes);
         });
         Ok(())
     }
-
-    fn spill(&mut self) -> Result<()> {
-        let now = self.shared.clock.now().timestamp();
-        let transaction = sql(self.conn.unchecked_transaction())?;
-        let written = self.dedupe.spill(&transaction, now)?;
-        sql(transaction.commit())?;
-        self.dedupe.spilled(written, now);
-        Ok(())
-    }
 }
 
-/// Bytes of the database that are in use: free pages count as free.
+/// Runs a statement of every transaction without parsing it each time.
+fn run(conn: &Connection, statement: &str) -> Result<()> {
+    sql(conn
+        .prepare_cached(statement)
+        .and_then(|mut run| run.execute([])))?;
+    Ok(())
+}
+
+/// Bytes in use, of the database (free pages count as free) and of runs of ids.
 pub(super) fn used_bytes(conn: &Connection) -> Result<u64> {
-    let pragma = |name: &str| -> Result<u64> {
-        sql(conn.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0)))
-            .map(|value| value as u64)
+    let pragma = |question: &str| -> Result<u64> {
+        sql(conn
+            .prepare_cached(question)
+            .and_then(|mut ask| ask.query_row([], |row| row.get::<_, i64>(0))))
+        .map(|value| value as u64)
     };
-    Ok((pragma("page_count")? - pragma("freelist_count")?) * pragma("page_size")?)
+    let runs: u64 = sql(conn
+        .prepare_cached("SELECT coalesce(sum(bytes), 0) FROM id_runs")
+        .and_then(|mut sum| sum.query_row([], |row| row.get(0))))?;
+    let pages = pragma("PRAGMA page_count")? - pragma("PRAGMA freelist_count")?;
+    Ok(pages * pragma("PRAGMA page_size")? + runs)
 }

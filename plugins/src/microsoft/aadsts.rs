@@ -246,7 +246,7 @@ pub(crate) fn refusal(
         (Some(code), Some((_, _, meaning, ""))) => format!("{code}: {meaning}"),
         (Some(code), Some((_, _, meaning, advice))) => format!("{code}: {meaning}; {advice}"),
         (Some(code), None) => code.clone(),
-        (None, _) => format!("HTTP {status} {}", answer.error),
+        (None, _) => format!("HTTP {status} {}", first_sentence(&answer.error)),
     };
     let said = match first_sentence(answer.words()) {
         said if said.is_empty() => said,
@@ -368,6 +368,17 @@ mod tests {
                 "{status} {body}"
             );
         }
+    }
+
+    #[test]
+    fn an_error_of_any_length_with_escapes_is_shown_harmless_and_short() {
+        let error = format!("\u{1b}]0;owned\u{7}\u{202e}{}", "x".repeat(5000));
+        let body = serde_json::json!({ "error": error, "error_description": error }).to_string();
+        let refusal = refusal("login.example", 400, body.as_bytes(), None);
+        assert!(refusal.message.chars().count() < 600, "{}", refusal.message);
+        let is_unsafe = |c: char| c.is_control() || c == '\u{202e}';
+        assert!(!refusal.message.contains(is_unsafe));
+        assert!(refusal.message.contains("HTTP 400 ]0;owned"));
     }
 
     #[test]

@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use audit_exporter_core::Result;
 use audit_exporter_core::config::{Options, Secret, Tenant};
+use audit_exporter_core::event::is_guid;
 use serde::Deserialize;
 use url::{Host, Url};
-
-use super::is_guid;
 
 /// What a national cloud has in its own place.
 struct Cloud {
@@ -178,7 +177,9 @@ fn token_version(options: &Options, name: &str) -> Result<TokenVersion> {
 fn origin(options: &Options, key: &str, given: &str) -> Result<Url> {
     let expected =
         "a URL such as https://manage.office.com, with a scheme and a host and nothing else";
-    let url = Url::parse(given.trim()).map_err(|_| options.invalid(key, expected, given))?;
+    // What is given is not shown, here and below: it may hold a password.
+    let url = Url::parse(given.trim())
+        .map_err(|_| options.invalid(key, expected, "something that is no URL"))?;
     let bare = url.path() == "/"
         && url.query().is_none()
         && url.fragment().is_none()
@@ -186,7 +187,6 @@ fn origin(options: &Options, key: &str, given: &str) -> Result<Url> {
         && url.password().is_none()
         && url.has_host();
     if !bare {
-        // Not shown: it may hold a password.
         return Err(options.invalid(key, expected, "more than that, or no host"));
     }
     match url.scheme() {
@@ -305,6 +305,10 @@ mod tests {
             "ftp://127.0.0.1",
             "manage.office.com",
             "https://user:hunter2@manage.office.com",
+            "https://user:hunter2@ho st/",
+            "https://user:hunter2@[::1",
+            "https://user:hunter2@host:99999",
+            "user:hunter2@manage.office.com",
             "https://manage.office.com/api/v1.0",
             "https://manage.office.com/?a=b",
             "data:x",

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, Datelike as _, Utc};
 use reqwest::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
 
 /// The longest wait that a peer may ask for. More is taken for a mistake: content expires meanwhile.
@@ -29,10 +29,13 @@ fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     headers.get(name)?.to_str().ok().map(str::trim)
 }
 
+/// A date of this century. Others are mistakes, and those at the end of the calendar cannot be reckoned with. Not
+/// compared with this machine's clock: a machine without a battery starts in 1970.
 fn http_date(value: &str) -> Option<DateTime<Utc>> {
     DateTime::parse_from_rfc2822(value)
         .ok()
         .map(|date| date.to_utc())
+        .filter(|date| (2000..2100).contains(&date.year()))
 }
 
 #[cfg(test)]
@@ -52,11 +55,26 @@ mod tests {
             ("99999999", Some(24 * 3600)),
             ("soon", None),
             ("-5", None),
+            ("Sat, 31 Dec 9999 23:59:59 GMT", None),
         ];
         for (value, expected) in cases {
             let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(value))]);
             let found = retry_after(&headers, now).map(|wait| wait.as_secs());
             assert_eq!(found, expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_date_at_the_end_of_the_calendar_is_no_clock() {
+        for (value, is_clock) in [
+            ("Fri, 09 Jan 2026 02:00:30 GMT", true),
+            ("Sun, 31 Dec 262142 23:59:59 +0000", false),
+            ("31 Dec 262142 23:59:59 +0000", false),
+            ("Fri, 31 Dec 9999 23:59:59 GMT", false),
+            ("Thu, 01 Jan 1970 00:00:00 GMT", false),
+        ] {
+            let headers = HeaderMap::from_iter([(DATE, HeaderValue::from_static(value))]);
+            assert_eq!(date(&headers).is_some(), is_clock, "{value}");
         }
     }
 

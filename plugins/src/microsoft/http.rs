@@ -1,6 +1,6 @@
 //! One API of Microsoft's as one tenant sees it: paced, authorised, and only ever at its own host.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use audit_exporter_core::clock::Clock;
@@ -25,8 +25,9 @@ const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 const REFUSAL_CAP: usize = 64 * 1024;
 /// Redirects within the host that one call follows.
 const MOST_REDIRECTS: usize = 3;
-/// A clock that is off by more than this is reported.
-const NOTABLE_SKEW: TimeDelta = TimeDelta::minutes(5);
+/// A clock that is off by more than this is reported, and is not believed at the first word: what can still be listed
+/// hangs on it.
+pub(crate) const NOTABLE_SKEW: TimeDelta = TimeDelta::minutes(5);
 
 /// A call to make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +48,7 @@ pub(crate) struct Api {
     limit: RateLimit,
     meter: Meter,
     clock: Clock,
-    skew_millis: AtomicI64,
+    skew: Mutex<Skew>,
 }
 
 impl Api {
@@ -67,7 +68,7 @@ impl Api {
             limit,
             meter,
             clock,
-            skew_millis: AtomicI64::new(0),
+            skew: Mutex::default(),
         }
     }
 
@@ -81,14 +82,23 @@ impl Api {
         self.origin.authority()
     }
 
-    /// The time by the service's clock, as its last answer told it.
+    /// The time by the service's clock, as its last answers told it.
     pub(crate) fn now(&self) -> DateTime<Utc> {
         self.clock.now() + self.skew()
     }
 
     /// How far the service's clock is ahead of this machine's.
     pub(crate) fn skew(&self) -> TimeDelta {
-        TimeDelta::milliseconds(self.skew_millis.load(Ordering::Relaxed))
+        self.skew
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .believed
+    }
+
+    /// Whether the last answer told another time than is believed, so that one more is needed.
+    pub(crate) fn doubts_the_time(&self) -> bool {
+        let skew = self.skew.lock().unwrap_or_else(PoisonError::into_inner);
+        skew.doubted.is_some()
     }
 
     /// Makes a call and returns the answer if it is a success; its body is still to be read.
@@ -118,6 +128,7 @@ impl Api {
             let response = self.once(call, url.clone(), &token).await?;
             let status = response.status();
             if status.is_success() {
+                self.learn_the_time(response.headers());
                 return Ok(response);
             }
             if status.is_redirection() {
@@ -161,12 +172,10 @@ impl Api {
             request = request.header(CONTENT_LENGTH, 0);
         }
         let answer = timeout(ANSWER_TIMEOUT, request.send()).await;
-        let response = answer
+        answer
             .map_err(|_| silent("did not answer", ANSWER_TIMEOUT))
             .and_then(|sent| sent.map_err(describe))
-            .map_err(|error| error.context(self.host()))?;
-        self.learn_the_time(response.headers());
-        Ok(response)
+            .map_err(|error| error.context(self.host()))
     }
 
     /// Refuses an address that is not the API's own: its host would get the token.
@@ -234,6 +243,7 @@ impl Api {
         error
     }
 
+    /// From successes alone: a refusal may be the page of a gateway, which has a clock of its own.
     fn learn_the_time(&self, headers: &HeaderMap) {
         let Some(theirs) = headers::date(headers) else {
             return;
@@ -245,17 +255,41 @@ impl Api {
         } else {
             skew
         };
-        let before = self
-            .skew_millis
-            .swap(skew.num_milliseconds(), Ordering::Relaxed);
+        let (before, after) = {
+            let mut known = self.skew.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = known.believed;
+            known.learn(skew);
+            (before, known.believed)
+        };
         let notable = |skew: TimeDelta| skew.abs() > NOTABLE_SKEW;
-        if notable(skew) && !notable(TimeDelta::milliseconds(before)) {
-            let seconds = skew.num_seconds();
+        if notable(after) && !notable(before) {
+            let seconds = after.num_seconds();
             tracing::warn!(
                 host = self.host(),
                 seconds,
                 "this machine's clock is off; the service's is used"
             );
+        }
+    }
+}
+
+/// How far the service's clock is ahead of this machine's.
+#[derive(Debug, Default)]
+struct Skew {
+    believed: TimeDelta,
+    /// What the last answer said, if that was a leap.
+    doubted: Option<TimeDelta>,
+}
+
+impl Skew {
+    /// Takes what an answer says, but a leap only if two answers in a row agree on it.
+    fn learn(&mut self, told: TimeDelta) {
+        let near = |known: TimeDelta| (told - known).abs() <= NOTABLE_SKEW;
+        if near(self.believed) || self.doubted.is_some_and(near) {
+            self.believed = told;
+            self.doubted = None;
+        } else {
+            self.doubted = Some(told);
         }
     }
 }

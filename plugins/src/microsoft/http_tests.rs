@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use audit_exporter_core::metrics::Metrics;
 
@@ -213,12 +214,55 @@ async fn the_time_is_the_services() {
     let peer = with_tokens(move |_| Reply::ok("[]").with("date", date.as_str())).await;
     let api = api(&peer);
     assert_eq!(api.skew(), TimeDelta::zero());
-    api.send("list", Call::Get, url(&peer, "/x")).await.unwrap();
+    for _ in 0..2 {
+        api.send("list", Call::Get, url(&peer, "/x")).await.unwrap();
+    }
     assert!(
         (api.now() - ahead).abs() < TimeDelta::seconds(3),
         "{}",
         api.now()
     );
+}
+
+#[tokio::test]
+async fn one_wrong_date_header_does_not_move_the_time() {
+    let peer = with_tokens(|seen| {
+        let hours = seen.target.trim_start_matches("/ok/");
+        let hours = hours.trim_start_matches("/bad/").parse().unwrap();
+        let date = Utc::now() + TimeDelta::hours(hours);
+        let date = date.format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        let status = if seen.target.starts_with("/ok") {
+            200
+        } else {
+            502
+        };
+        Reply::new(status, "<html>").with("date", date)
+    })
+    .await;
+    let api = api(&peer);
+    for (path, hours, doubted) in [
+        // A gateway's page tells no time, however often.
+        ("/bad/48", 0, false),
+        ("/bad/48", 0, false),
+        // One answer is doubted, and forgotten if the next does not agree.
+        ("/ok/48", 0, true),
+        ("/ok/0", 0, false),
+        ("/ok/48", 0, true),
+        ("/ok/-48", 0, true),
+        ("/ok/0", 0, false),
+        // Two in a row are believed, even if refusals come between.
+        ("/ok/2", 0, true),
+        ("/bad/0", 0, true),
+        ("/ok/2", 2, false),
+        ("/ok/0", 2, true),
+        ("/ok/0", 0, false),
+    ] {
+        let answer = api.send("list", Call::Get, url(&peer, path)).await;
+        assert_eq!(answer.is_ok(), path.starts_with("/ok"));
+        let off = api.skew() - TimeDelta::hours(hours);
+        assert!(off.abs() < TimeDelta::seconds(3), "{path}: {}", api.skew());
+        assert_eq!(api.doubts_the_time(), doubted, "{path}");
+    }
 }
 
 #[tokio::test]

@@ -23,14 +23,17 @@ use super::http::{describe, read_capped};
 const RENEW_BEFORE: Duration = Duration::from_mins(5);
 /// The life of a token whose answer does not tell it.
 const UNKNOWN_LIFE: u64 = 300;
+/// No token lives longer. An answer that says more is wrong, and its time must not overflow a clock.
+const LONGEST_LIFE: Duration = Duration::from_hours(24);
 /// No token answer is larger, short of a fault.
 const ANSWER_CAP: usize = 256 * 1024;
 /// The whole time that a token request may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// Callers that waited for a token that could not be had get that answer too, instead of asking again in turn.
 const REFUSAL_HOLDS: Duration = Duration::from_secs(10);
-/// A token that replaced a refused one is not replaced in turn before this: the fault lies elsewhere.
-const REPLACED_AGAIN_AFTER: Duration = Duration::from_mins(5);
+/// A token that replaced a refused one is not replaced in turn before this, so that a service that refuses every token
+/// is not asked for one at each call. Short, because a good one may follow at once.
+const REPLACED_AGAIN_AFTER: Duration = Duration::from_secs(20);
 
 /// One access token.
 pub(crate) struct Token {
@@ -187,7 +190,7 @@ impl Tokens {
                     Refusal::unavailable(format!("{host} issued a token that is not text"))
                 })?;
         bearer.set_sensitive(true);
-        let life = Duration::from_secs(answer.expires_in.unwrap_or(UNKNOWN_LIFE));
+        let life = Duration::from_secs(answer.expires_in.unwrap_or(UNKNOWN_LIFE)).min(LONGEST_LIFE);
         Ok(Token {
             bearer,
             claims: Claims::read(answer.access_token.expose_secret()),

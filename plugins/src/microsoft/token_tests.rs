@@ -191,3 +191,14 @@ async fn answers_that_are_no_token_are_told() {
     assert_eq!(error.kind(), Kind::Unavailable);
     drop(nobody);
 }
+
+#[tokio::test]
+async fn a_token_that_says_it_lives_for_ever_does_not_stop_the_source() {
+    for life in ["18446744073709551615", "\"18446744073709551615\"", "86401"] {
+        let peer = Peer::start(move |_, nth| Reply::token(&format!("t{nth}"), life)).await;
+        let tokens = tokens(&peer, "");
+        assert_eq!(tokens.get().await.unwrap().bearer(), "Bearer t0");
+        pass(Duration::from_hours(24)).await;
+        assert_eq!(tokens.get().await.unwrap().bearer(), "Bearer t1");
+    }
+}

@@ -2,14 +2,17 @@
 //!
 //! A delivery is `Ok` after everything has been handed to the operating system; whether the program at the other end
 //! of a pipe has read it, nobody can know. After an error or a stop in mid-delivery, lines come again.
+//!
+//! Records are whatever users could put into them. On a terminal, what would command it is shown as an escape; into
+//! pipes and files everything goes byte for byte.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal as _, Write};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use audit_exporter_core::event::AuditEvent;
 use audit_exporter_core::plugin::{Batch, Context, Delivered, Sink};
-use audit_exporter_core::{Error, Result};
+use audit_exporter_core::{Error, Result, printable};
 use serde::Deserialize;
 use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
@@ -34,6 +37,7 @@ struct Stdout {
 /// Where lines go. Owned by the delivery that writes, so that a dropped one never mixes with the next.
 struct Lines {
     out: Box<dyn Write + Send>,
+    terminal: bool,
     buffer: Vec<u8>,
 }
 
@@ -41,15 +45,18 @@ struct Lines {
 pub(crate) fn build(context: Context) -> Result<Box<dyn Sink>> {
     let Context { options, .. } = context;
     let Config { format } = options.parse()?;
-    Ok(Box::new(Stdout::new(format, Box::new(io::stdout()))))
+    let out = io::stdout();
+    let terminal = out.is_terminal();
+    Ok(Box::new(Stdout::new(format, terminal, Box::new(out))))
 }
 
 impl Stdout {
-    fn new(format: Format, out: Box<dyn Write + Send>) -> Self {
+    fn new(format: Format, terminal: bool, out: Box<dyn Write + Send>) -> Self {
         Self {
             format,
             lines: Arc::new(Mutex::new(Lines {
                 out,
+                terminal,
                 buffer: Vec::new(),
             })),
         }
@@ -77,7 +84,13 @@ impl Lines {
     fn write(&mut self, format: Format, events: &[AuditEvent]) -> io::Result<()> {
         self.buffer.clear();
         for event in events {
+            let begin = self.buffer.len();
             format.write(event, &mut self.buffer);
+            if self.terminal {
+                let line = self.buffer.split_off(begin);
+                let line = String::from_utf8_lossy(&line);
+                self.buffer.extend_from_slice(printable(&line).as_bytes());
+            }
             if self.buffer.len() >= BUFFER_BYTES {
                 self.out.write_all(&self.buffer)?;
                 self.buffer.clear();
@@ -113,7 +126,7 @@ mod tests {
     #[tokio::test]
     async fn a_delivery_is_one_line_an_event() {
         let (mut reader, writer) = io::pipe().unwrap();
-        let sink = Stdout::new(Format::Raw, Box::new(writer));
+        let sink = Stdout::new(Format::Raw, false, Box::new(writer));
         let batch = batch([event("{\"Id\":\"1\"}"), event("{\"Id\":\n\"2\"}")]);
         assert_eq!(sink.deliver(&batch).await.unwrap(), Delivered::default());
         drop(sink);
@@ -126,10 +139,36 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_record_does_not_command_the_terminal_it_is_shown_on() {
+        let records = [
+            "{\"Id\":\"\u{9b}2J\u{202e}\"}",
+            "\x1b]0;owned\x07 is no JSON",
+        ];
+        for (terminal, lines) in [
+            (false, records),
+            (
+                true,
+                [
+                    r#"{"Id":"\u009b2J\u202e"}"#,
+                    r"\u001b]0;owned\u0007 is no JSON",
+                ],
+            ),
+        ] {
+            let (mut reader, writer) = io::pipe().unwrap();
+            let sink = Stdout::new(Format::Raw, terminal, Box::new(writer));
+            sink.deliver(&batch(records.map(event))).await.unwrap();
+            drop(sink);
+            let mut text = String::new();
+            reader.read_to_string(&mut text).unwrap();
+            assert_eq!(text.lines().collect::<Vec<_>>(), lines);
+        }
+    }
+
+    #[tokio::test]
     async fn a_closed_pipe_is_an_error_that_says_so() {
         let (reader, writer) = io::pipe().unwrap();
         drop(reader);
-        let sink = Stdout::new(Format::Raw, Box::new(writer));
+        let sink = Stdout::new(Format::Raw, false, Box::new(writer));
         let error = sink.deliver(&batch([event("{}")])).await.unwrap_err();
         assert_eq!(error.kind(), Kind::Unavailable);
         assert!(error.to_string().contains("closed"), "{error}");
@@ -151,7 +190,11 @@ mod tests {
     #[tokio::test]
     async fn what_is_not_flushed_is_not_delivered() {
         let flushed = Arc::new(AtomicBool::new(false));
-        let sink = Stdout::new(Format::Raw, Box::new(FailsToFlush(Arc::clone(&flushed))));
+        let sink = Stdout::new(
+            Format::Raw,
+            false,
+            Box::new(FailsToFlush(Arc::clone(&flushed))),
+        );
         let error = sink.deliver(&batch([event("{}")])).await.unwrap_err();
         assert!(flushed.load(Ordering::SeqCst));
         assert!(error.to_string().contains("disk on fire"), "{error}");

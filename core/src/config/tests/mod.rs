@@ -83,6 +83,26 @@ fn defaults_and_selections() -> Result<()> {
 }
 
 #[test]
+fn an_admin_listener_that_others_can_reach_is_told() -> Result<()> {
+    for (listen, told) in [
+        ("127.0.0.1:9477", 0),
+        ("[::1]:9477", 0),
+        ("0.0.0.0:9477", 1),
+        ("[::]:9477", 1),
+        ("192.0.2.7:9477", 1),
+    ] {
+        let text = format!("{GOOD}\n[admin]\nlisten = \"{listen}\"\n");
+        let config = Config::from_toml(&text, Path::new(""))?;
+        let about = config.warnings.iter().filter(|w| w.contains(listen));
+        assert_eq!(about.count(), told, "{listen}");
+        let text = text.replace("listen =", "enabled = false\nlisten =");
+        let config = Config::from_toml(&text, Path::new(""))?;
+        assert!(!config.warnings.iter().any(|w| w.contains(listen)));
+    }
+    Ok(())
+}
+
+#[test]
 fn filters_keep_their_order() -> Result<()> {
     let text = GOOD.replace(
         "[filters.flows]",
@@ -165,8 +185,8 @@ fn problems_with_the_engines_tables() {
             "limits.parallel_fetches: expected a whole number of at least 1, found a list",
         ),
         (
-            "[limits]\nrecord_size = \"17MiB\"",
-            "limits.record_size: expected at most limits.intake_memory (16MiB), found 17MiB",
+            "[limits]\nrecord_size = \"33MiB\"",
+            "limits.record_size: expected at most limits.intake_memory (32MiB), found 33MiB",
         ),
         ("[sink.a]", "sink: unknown key; did you mean \"sinks\"?"),
     ] {

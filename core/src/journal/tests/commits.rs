@@ -298,3 +298,62 @@ async fn a_lane_that_no_sink_takes_keeps_nothing_but_knows_its_events() {
     assert_eq!(bench.commit("v", &records(0..3)).await.repeats, 3);
     assert_eq!(bench.journal().shared.look(|state| state.recent.len()), 0);
 }
+
+#[tokio::test]
+async fn a_full_disk_loses_nothing_and_collecting_goes_on_once_there_is_space() {
+    let bench = Bench::attached(&[sink("a")]).await;
+    let limit = async |pages: i64| {
+        let set = move |tx: &mut writer::Tx<'_>| {
+            let set = format!("PRAGMA max_page_count = {pages}");
+            sql(tx.conn.query_row(&set, [], |_| Ok(())))
+        };
+        bench.journal().writer.run(set).await.unwrap();
+    };
+    let mut noise = records(0..20);
+    for record in &mut noise {
+        // Does not compress.
+        let more: String = (0..500).map(|_| uuid::Uuid::new_v4().to_string()).collect();
+        record.insert_str(1, &format!(r#""x":"{more}","#));
+    }
+    let commit = bench.batch(TENANT, "u", &noise).await;
+    limit(1).await;
+    let (full, small) = tokio::join!(
+        bench.journal().commit(commit.clone()),
+        bench.journal().settled()
+    );
+    let error = full.unwrap_err();
+    assert_eq!(error.kind(), crate::Kind::Unavailable);
+    assert!(
+        error
+            .to_string()
+            .starts_with("the disk that holds the journal is full"),
+        "{error}"
+    );
+    // A job in the same transaction fails with it or was alone; in either case the caller knows.
+    drop(small);
+    assert_eq!(bench.figure("SELECT count(*) FROM batches"), 0);
+    limit(1 << 30).await;
+    let done = bench.journal().commit(commit).await.unwrap();
+    assert_eq!((done.journaled, done.repeats), (20, 0));
+    assert_eq!(bench.rest(bench.lane(), 0).await, noise);
+}
+
+#[tokio::test]
+async fn the_log_stays_bounded_while_others_read() {
+    let bench = Bench::attached(&[sink("a")]).await;
+    let wal = bench.dir.path().join("journal").join("journal.sqlite-wal");
+    for number in 0..300_u64 {
+        let noise: String = (0..3_000)
+            .map(|_| uuid::Uuid::new_v4().to_string())
+            .collect();
+        bench.commit(&format!("u{number}"), &[noise]).await;
+        let (_, read) = tokio::join!(
+            bench.journal().status(),
+            bench.journal().read(bench.lane(), number / 2, 10, 1 << 20)
+        );
+        assert!(!read.unwrap().is_empty());
+        bench.pass("a", bench.lane(), number + 1).await;
+        let size = wal.metadata().unwrap().len();
+        assert!(size < 24 << 20, "{size}");
+    }
+}

@@ -101,6 +101,19 @@ async fn a_refused_event_is_kept_with_the_reason_and_counted_once() {
     assert_eq!(letters(&bench), [one(&record(1), true)]);
     let status = bench.sink("a").await;
     assert_eq!((status.delivered, status.dead), (1, 1));
+    let kept = DeadLetters::read(&bench.dir.path().join("journal")).unwrap();
+    let [shown] = &kept.newest(10).unwrap()[..] else {
+        panic!("one letter");
+    };
+    assert_eq!(
+        (shown.sink.as_deref(), &*shown.reason),
+        (Some("a"), "400 invalid")
+    );
+    let mut text = Vec::new();
+    assert!(kept.write(shown.letter, &mut text).unwrap());
+    assert_eq!(text, record(1).into_bytes());
+    assert_eq!(shown.bytes, text.len() as i64);
+    assert!(!kept.write(shown.letter + 1, &mut text).unwrap());
     assert_eq!(
         bench.figure("SELECT count(*) FROM dead_letters WHERE reason = '400 invalid'"),
         1

@@ -125,6 +125,13 @@ async fn an_optional_sink_is_detached_and_what_it_skipped_is_on_record() {
     let recorded = bench.figure("SELECT sum(events) FROM detached WHERE sink = 'extra'");
     assert_eq!(recorded, status.skipped);
     assert_eq!(bench.figure("SELECT min(first) FROM detached"), 1);
+    let shown = bench.journal().status().await.unwrap().skips;
+    assert_eq!(shown.iter().map(|skip| skip.events).sum::<i64>(), recorded);
+    assert!(
+        shown
+            .iter()
+            .all(|skip| skip.sink == "extra" && skip.tenant == TENANT)
+    );
     let by_hour = bench.figure("SELECT sum(skipped) FROM coverage_sinks WHERE sink = 'extra'");
     assert_eq!(by_hour, status.skipped);
     let needed = bench.sink("needed").await;

@@ -1,6 +1,7 @@
 use std::collections::HashSet;
 
 use super::*;
+use crate::plugin::Gap;
 
 async fn due(bench: &Bench, busy: &[&str], wanted: usize) -> (Vec<String>, Option<DateTime<Utc>>) {
     let busy: HashSet<Arc<str>> = busy.iter().map(|id| (*id).into()).collect();
@@ -205,5 +206,36 @@ async fn what_was_fetched_counts_for_the_content_type_it_was_listed_under() {
     assert_eq!(
         (status.tenants[0].listed, status.tenants[0].fetched),
         (1, 1)
+    );
+}
+
+#[tokio::test]
+async fn a_time_that_was_never_listed_is_on_record_with_the_checkpoint() {
+    let mut bench = Bench::attached(&[sink("a")]).await;
+    let stream = bench.stream().await;
+    let gap = |days: u64, reason: &str| Gap {
+        content_type: "Audit.General".into(),
+        from: start() - Duration::from_hours(24 * days),
+        to: start() - Duration::from_hours(24 * 7),
+        reason: reason.into(),
+    };
+    for (days, reason, checkpoint) in [(8, "first", "c1"), (9, "second", "c2")] {
+        let (gaps, checkpoint) = (vec![gap(days, reason)], Some(checkpoint.into()));
+        bench
+            .journal()
+            .register_with_gaps(&stream, vec![unit(reason)], gaps, checkpoint)
+            .await
+            .unwrap();
+    }
+    bench.reopen();
+    let checkpoint = bench.journal().checkpoint(&stream).await.unwrap();
+    assert_eq!(checkpoint.as_deref(), Some("c2"));
+    let gaps = bench.journal().status().await.unwrap().gaps;
+    let told: Vec<_> = gaps.iter().map(|gap| gap.reason.as_str()).collect();
+    assert_eq!(told, ["second", "first"]);
+    assert_eq!(gaps[1].to_ms - gaps[1].from_ms, 86_400_000);
+    assert_eq!(
+        (gaps[1].tenant.as_str(), gaps[1].content_type.as_str()),
+        (TENANT, "Audit.General")
     );
 }

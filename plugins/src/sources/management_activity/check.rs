@@ -1,5 +1,6 @@
 //! `check`: what is wrong, where, and what to do about it, without changing anything.
 
+use audit_exporter_core::event::is_guid;
 use audit_exporter_core::plugin::Finding;
 use chrono::TimeDelta;
 use secrecy::ExposeSecret;
@@ -8,7 +9,8 @@ use super::client::{Client, Subscription};
 use super::config::Settings;
 use super::window::Window;
 use crate::microsoft::claims::Claims;
-use crate::microsoft::is_guid;
+use crate::microsoft::http::NOTABLE_SKEW;
+use crate::microsoft::text::first_sentence;
 
 /// The permission without which nothing can be read.
 const READ: &str = "ActivityFeed.Read";
@@ -16,8 +18,6 @@ const READ: &str = "ActivityFeed.Read";
 const READ_DLP: &str = "ActivityFeed.ReadDlp";
 /// The content type that it is for.
 const DLP: &str = "DLP.All";
-/// A clock that is off by more is worth a word.
-const NOTABLE_SKEW: TimeDelta = TimeDelta::minutes(5);
 
 /// Tries everything that collecting needs, from the outside in; stops where the next step would only fail too.
 pub(super) async fn check(client: &Client, settings: &Settings) -> Vec<Finding> {
@@ -38,14 +38,23 @@ pub(super) async fn check(client: &Client, settings: &Settings) -> Vec<Finding> 
         }
         Err(error) => findings.push(Finding::problem(format!("{host}: {error}"))),
     }
-    let skew = client.api().skew();
-    if skew.abs() > NOTABLE_SKEW {
-        let minutes = skew.num_minutes();
-        findings.push(Finding::warning(format!(
-            "this machine's clock is {minutes} min behind that of {host}; set it, or tokens may be refused"
-        )));
-    }
+    findings.extend(clock(client.api().skew(), host));
     findings
+}
+
+/// Whether this machine's clock is off, if the service's is ahead of it by `skew`.
+fn clock(skew: TimeDelta, host: &str) -> Option<Finding> {
+    let minutes = skew.num_minutes().abs();
+    let side = if skew > TimeDelta::zero() {
+        "behind"
+    } else {
+        "ahead of"
+    };
+    (skew.abs() > NOTABLE_SKEW).then(|| {
+        Finding::warning(format!(
+            "this machine's clock is {minutes} min {side} that of {host}; set it, or tokens may be refused"
+        ))
+    })
 }
 
 /// Mistakes that show before anything is asked.
@@ -85,7 +94,8 @@ fn permissions(client: &Client, settings: &Settings, claims: Option<&Claims>) ->
         .filter(|tid| !tid.eq_ignore_ascii_case(&access.tenant))
     {
         findings.push(Finding::problem(format!(
-            "the token is for tenant {tid}, not for {}; check the tenant's id",
+            "the token is for tenant {}, not for {}; check the tenant's id",
+            first_sentence(tid),
             access.tenant
         )));
     }
@@ -94,12 +104,13 @@ fn permissions(client: &Client, settings: &Settings, claims: Option<&Claims>) ->
         && !is_guid(aud)
     {
         findings.push(Finding::warning(format!(
-            "the token is for {aud}, not for {}; check cloud and audience",
+            "the token is for {}, not for {}; check cloud and audience",
+            first_sentence(aud),
             access.audience
         )));
     }
     if claims.has_role(READ) {
-        let roles = claims.roles.join(", ");
+        let roles = first_sentence(&claims.roles.join(", "));
         findings.push(Finding::ok(format!(
             "{} issued a token for tenant {} (cloud {}) with {roles}",
             access.authority.authority(),
@@ -166,4 +177,17 @@ async fn content(client: &Client, settings: &Settings, found: &[Subscription]) -
             }
         },
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_ahead_is_not_called_behind() {
+        let told = |minutes| clock(TimeDelta::minutes(minutes), "h").map(|finding| finding.message);
+        assert_eq!((told(5), told(-5)), (None, None));
+        assert!(told(7).unwrap().contains("is 7 min behind that of h;"));
+        assert!(told(-7).unwrap().contains("is 7 min ahead of that of h;"));
+    }
 }

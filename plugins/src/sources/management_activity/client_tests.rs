@@ -90,6 +90,23 @@ async fn the_next_page_is_read_in_any_spelling_of_the_header() {
 }
 
 #[tokio::test]
+async fn an_empty_address_of_the_next_page_does_not_fail_the_listing() {
+    for next in ["", " "] {
+        let peer = Peer::start(move |seen, _| {
+            if seen.is_token_request() {
+                Reply::token("t", "3600")
+            } else {
+                Reply::ok("[]").with("nextpageuri", next)
+            }
+        })
+        .await;
+        let first = Url::parse(&format!("{}/first", peer.url)).unwrap();
+        let page = client(&peer.url, "").page(first).await.unwrap();
+        assert_eq!(page.next, None);
+    }
+}
+
+#[tokio::test]
 async fn a_listing_that_leads_away_or_to_itself_is_refused() {
     for next in ["https://evil.example/next", "not a URL", "SELF"] {
         let peer = Peer::start(move |seen, _| {

@@ -6,11 +6,15 @@
 use std::collections::BTreeMap;
 
 use audit_exporter_core::Result;
-use audit_exporter_core::plugin::{Intake, Unit};
+use audit_exporter_core::plugin::{Gap, Intake, Unit};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
-use super::window::Progress;
+use super::window::{Progress, Window};
+
+/// Why there is a gap, and what can be done.
+const GONE: &str = "content of this time cannot be listed any more, it is older than seven days; a search \
+    in Microsoft Purview goes further back";
 
 /// How far the source is: one entry a content type.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +57,25 @@ impl<'a> Ledger<'a> {
         units: Vec<Unit>,
         change: impl FnOnce(&mut Progress) + Send,
     ) -> Result<usize> {
+        self.register_with_gaps(content_type, units, Vec::new(), change)
+            .await
+    }
+
+    /// The same, with the windows that the change passes without their having been listed. They are on record with it.
+    pub(super) async fn register_with_gaps(
+        &self,
+        content_type: &str,
+        units: Vec<Unit>,
+        gone: Vec<Window>,
+        change: impl FnOnce(&mut Progress) + Send,
+    ) -> Result<usize> {
+        let gap = |window: &Window| Gap {
+            content_type: content_type.into(),
+            from: window.from,
+            to: window.to,
+            reason: GONE.to_owned(),
+        };
+        let gaps = gone.iter().map(gap).collect();
         // Held while the journal writes: it must not get an older checkpoint after a newer one.
         let mut checkpoint = self.checkpoint.lock().await;
         let mut next = checkpoint.clone();
@@ -61,8 +84,14 @@ impl<'a> Ledger<'a> {
                 .entry(content_type.to_owned())
                 .or_default(),
         );
-        let new = self.intake.register(units, Some(&next)).await?;
+        let new = self
+            .intake
+            .register_with_gaps(units, gaps, Some(&next))
+            .await?;
         *checkpoint = next;
+        for window in gone {
+            tracing::error!(content_type, from = %window.from, to = %window.to, "never listed: {GONE}");
+        }
         Ok(new)
     }
 

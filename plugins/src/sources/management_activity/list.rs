@@ -14,6 +14,7 @@ use chrono::TimeDelta;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::client::Client;
 use super::config::Settings;
@@ -44,11 +45,40 @@ pub(super) struct Lister {
 }
 
 /// What is known of a content type besides its progress.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Standing {
     enabled: bool,
     failures: u32,
     rests_until: Option<Instant>,
+    /// Why it was not listed when that was last tried.
+    trouble: Option<Trouble>,
+}
+
+/// What is told at each poll while a content type is not listed.
+#[derive(Clone, Debug)]
+struct Trouble {
+    severity: u8,
+    message: String,
+    code: Option<String>,
+}
+
+impl Trouble {
+    fn of(content_type: &str, error: &Error) -> Self {
+        Self {
+            severity: severity(error.kind()),
+            message: format!("{content_type}: {error}"),
+            code: error.code().map(str::to_owned),
+        }
+    }
+
+    /// It is one content type's alone: the engine does not slow down the others.
+    fn into_error(self, next: Duration) -> Error {
+        let error = Error::unavailable(self.message).with_retry_after(Some(next));
+        match self.code {
+            Some(code) => error.with_code(code),
+            None => error,
+        }
+    }
 }
 
 impl Lister {
@@ -61,84 +91,97 @@ impl Lister {
         }
     }
 
-    /// Lists every content type that is due, once.
+    /// Lists every content type that is due, once. Fails as long as one of them is not listed, whether it was due or
+    /// rests: a source is only well that lists everything.
     pub(super) async fn list(&self, ledger: &Ledger<'_>) -> Result<Next> {
         let began = Instant::now();
         let until = began + self.settings.poll_interval;
         self.see_subscriptions().await?;
+        let throttled = &CancellationToken::new();
         let mut listings: FuturesUnordered<_> = self
             .due(began)
             .map(|content_type| async move {
-                (
-                    content_type,
-                    self.list_type(content_type, ledger, until).await,
-                )
+                let listing = self.list_type(content_type, ledger, until, throttled);
+                (content_type, listing.await)
             })
             .collect();
         let (mut listed, mut more, mut failures) = (0, false, Vec::new());
+        let mut refusal = None;
         while let Some((content_type, outcome)) = listings.next().await {
             match outcome {
+                // Broken off.
+                Ok(_) if throttled.is_cancelled() => {}
                 Ok(backlog) => {
                     listed += 1;
                     more |= backlog;
-                    self.with_standing(content_type, |standing| {
-                        standing.failures = 0;
-                        standing.rests_until = None;
-                    });
+                    self.recovered(content_type);
                 }
                 Err(error) if error.kind() == Kind::Throttled => {
-                    return Err(error.context(content_type));
+                    throttled.cancel();
+                    refusal.get_or_insert_with(|| error.context(content_type));
                 }
                 Err(error) => failures.push((content_type, error)),
             }
         }
-        let next_poll = until.saturating_duration_since(Instant::now());
-        self.judge(failures, listed > 0, next_poll)?;
-        Ok(if more {
-            Next::Now
-        } else {
-            Next::After(next_poll)
-        })
-    }
-
-    /// The most severe failure. If only some content types fail, they are left out for a while, and the engine is not
-    /// told to stop or to slow down the others: the next poll is in time.
-    fn judge(
-        &self,
-        failures: Vec<(&'static str, Error)>,
-        some_succeed: bool,
-        next_poll: Duration,
-    ) -> Result<()> {
-        if some_succeed {
-            for (content_type, _) in &failures {
-                self.rest(content_type);
+        if let Some(refusal) = refusal {
+            return Err(refusal);
+        }
+        if listed > 0 {
+            for (content_type, error) in failures.drain(..) {
+                self.rest(content_type, &error);
             }
         }
         let worst = failures
             .into_iter()
             .map(|(content_type, error)| error.context(content_type))
             .max_by_key(|error| severity(error.kind()));
-        match worst {
-            None => Ok(()),
-            Some(error) if some_succeed => {
-                let code = error.code().map(str::to_owned);
-                let alone = Error::unavailable(error.to_string()).with_retry_after(Some(next_poll));
-                Err(match code {
-                    Some(code) => alone.with_code(code),
-                    None => alone,
-                })
-            }
-            Some(error) => Err(error),
+        if let Some(error) = worst {
+            return Err(error);
+        }
+        let next = until.saturating_duration_since(Instant::now());
+        match self.trouble() {
+            Some(trouble) => Err(trouble.into_error(if more { Duration::ZERO } else { next })),
+            None if more => Ok(Next::Now),
+            None => Ok(Next::After(next)),
         }
     }
 
-    fn rest(&self, content_type: &'static str) {
+    /// A content type that fails while others do not is left out for a while.
+    fn rest(&self, content_type: &'static str, error: &Error) {
         let interval = self.settings.poll_interval;
+        let mut is_new = false;
         self.with_standing(content_type, |standing| {
+            is_new = standing.trouble.is_none();
             standing.failures = standing.failures.saturating_add(1);
             let rest = interval.saturating_mul(1 << standing.failures.min(10)) / 2;
-            standing.rests_until = Some(Instant::now() + rest.min(LONGEST_REST));
+            let rest = rest.min(LONGEST_REST);
+            let rest = rest.max(error.retry_after().unwrap_or_default());
+            standing.rests_until = Some(Instant::now() + rest);
+            standing.trouble = Some(Trouble::of(content_type, error));
         });
+        if is_new {
+            tracing::warn!(content_type, %error, "the content type cannot be listed; the others go on");
+        }
+    }
+
+    fn recovered(&self, content_type: &'static str) {
+        let mut was_in_trouble = false;
+        self.with_standing(content_type, |standing| {
+            was_in_trouble = standing.trouble.take().is_some();
+            standing.failures = 0;
+            standing.rests_until = None;
+        });
+        if was_in_trouble {
+            tracing::info!(content_type, "the content type is listed again");
+        }
+    }
+
+    /// The worst of what keeps content types from being listed.
+    fn trouble(&self) -> Option<Trouble> {
+        let content_types = self.settings.content_types.iter();
+        content_types
+            .filter_map(|content_type| self.standing(content_type).trouble)
+            .max_by_key(|trouble| trouble.severity)
     }
 
     /// The content types that do not rest.
@@ -158,7 +201,7 @@ impl Lister {
             .standings
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        standings.get(content_type).copied().unwrap_or_default()
+        standings.get(content_type).cloned().unwrap_or_default()
     }
 
     fn with_standing(&self, content_type: &'static str, change: impl FnOnce(&mut Standing)) {
@@ -204,40 +247,46 @@ impl Lister {
         Ok(())
     }
 
-    /// Lists one content type. Returns whether a backlog is left.
+    /// Lists one content type. Returns whether a backlog is left. Stops when the tenant is `throttled`; but a start
+    /// that is under way ends first, or its note in the checkpoint would stand for one that was never sent.
     async fn list_type(
         &self,
         content_type: &'static str,
         ledger: &Ledger<'_>,
         until: Instant,
+        throttled: &CancellationToken,
     ) -> Result<bool> {
+        let mut started = false;
         if !self.standing(content_type).enabled {
-            self.start(content_type, ledger).await?;
+            started = self.start(content_type, ledger).await?;
         }
-        let unsubscribed = [errors::NO_SUBSCRIPTION, errors::SUBSCRIPTION_DISABLED];
-        match self.list_windows(content_type, ledger, until).await {
-            Err(error)
-                if error
-                    .code()
-                    .is_some_and(|code| unsubscribed.contains(&code)) =>
-            {
-                if self.standing(content_type).enabled {
-                    tracing::warn!(content_type, %error, "the subscription has ended");
+        loop {
+            let listing = self.list_windows(content_type, ledger, until);
+            let Some(listed) = throttled.run_until_cancelled(listing).await else {
+                return Ok(true);
+            };
+            let error = match listed {
+                Ok(more) => {
+                    self.with_standing(content_type, |standing| standing.enabled = true);
+                    return Ok(more);
                 }
-                self.with_standing(content_type, |standing| standing.enabled = false);
-                self.start(content_type, ledger).await?;
-                Ok(false)
+                Err(error) if !is_unsubscribed(&error) => return Err(error),
+                Err(error) => error,
+            };
+            if self.standing(content_type).enabled {
+                tracing::warn!(content_type, %error, "the subscription has ended");
             }
-            Err(error) => Err(error),
-            Ok(more) => {
-                self.with_standing(content_type, |standing| standing.enabled = true);
-                Ok(more)
+            self.with_standing(content_type, |standing| standing.enabled = false);
+            // Without a subscription nothing is collected. If it starts, that shows at once; if not, it is a failure.
+            if started || !self.start(content_type, ledger).await? {
+                return Err(error);
             }
+            started = true;
         }
     }
 
-    /// Asks for the subscription to start, unless that was done minutes ago.
-    async fn start(&self, content_type: &'static str, ledger: &Ledger<'_>) -> Result<()> {
+    /// Asks for the subscription to start, unless that was done minutes ago. Returns whether it was asked.
+    async fn start(&self, content_type: &'static str, ledger: &Ledger<'_>) -> Result<bool> {
         if !self.settings.start_subscriptions {
             return Err(Error::auth(
                 "there is no enabled subscription, so Microsoft keeps no content; set start_subscriptions = true, or \
@@ -250,7 +299,7 @@ impl Lister {
         // The service's clock is read in whole seconds, so the request may seem to lie ahead. One that lies far ahead
         // was noted by a wrong clock.
         if before.is_some_and(|at| (now - at).abs() < START_COOL_DOWN) {
-            return Ok(());
+            return Ok(false);
         }
         // Noted first: the wait holds across a crash.
         let note = |progress: &mut Progress| progress.start_requested = Some(now);
@@ -258,7 +307,7 @@ impl Lister {
         match self.client.start(content_type).await {
             Ok(()) => {
                 tracing::info!(content_type, "the subscription was asked to start");
-                Ok(())
+                Ok(true)
             }
             Err(error) => {
                 // It may have started all the same: the list of subscriptions is looked at before the next request.
@@ -282,10 +331,8 @@ impl Lister {
             self.settings.start,
         );
         let done = |progress: &mut Progress| progress.newest_listed(&plan);
-        self.walk(content_type, ledger, plan.newest, &done).await?;
-        if let Some(gone) = plan.gone {
-            report_gone(content_type, gone);
-        }
+        self.walk(content_type, ledger, plan.newest, plan.gone, &done)
+            .await?;
         let mut settled = false;
         loop {
             let Some(window) = ledger.progress(content_type).await.oldest_unlisted() else {
@@ -295,7 +342,7 @@ impl Lister {
                 return Ok(true);
             }
             let done = |progress: &mut Progress| progress.settled(window);
-            match self.walk(content_type, ledger, window, &done).await {
+            match self.walk(content_type, ledger, window, None, &done).await {
                 Ok(()) => settled = true,
                 // A fault here and there in a long backlog is no reason to wait. The next call begins with this window,
                 // and if it still fails, that call fails.
@@ -308,29 +355,29 @@ impl Lister {
         }
     }
 
-    /// Lists a window to its last page, as much of it as the API still lists.
+    /// Lists a window to its last page, as much of it as the API still lists. The rest, and what was `missed` before
+    /// it, goes on record together with the checkpoint that passes it.
     async fn walk(
         &self,
         content_type: &'static str,
         ledger: &Ledger<'_>,
         window: Window,
+        missed: Option<Window>,
         done: &(impl Fn(&mut Progress) + Send + Sync),
     ) -> Result<()> {
         let mut restarts = 0;
         let mut margin = TimeDelta::zero();
         loop {
             let (kept, gone) = window.clamp(self.client.now() + margin);
+            let gone: Vec<_> = missed.into_iter().chain(gone).collect();
             let walked = match kept {
-                Some(kept) => self.pages(content_type, ledger, kept, done).await,
+                Some(kept) => self.pages(content_type, ledger, kept, gone, done).await,
                 None => ledger
-                    .register(content_type, Vec::new(), done)
+                    .register_with_gaps(content_type, Vec::new(), gone, done)
                     .await
                     .map(drop),
             };
             let Err(error) = walked else {
-                if let Some(gone) = gone {
-                    report_gone(content_type, gone);
-                }
                 return Ok(());
             };
             let code = error.code().unwrap_or_default();
@@ -351,6 +398,7 @@ impl Lister {
         content_type: &'static str,
         ledger: &Ledger<'_>,
         window: Window,
+        gone: Vec<Window>,
         done: &(impl Fn(&mut Progress) + Send + Sync),
     ) -> Result<()> {
         let name: Arc<str> = content_type.into();
@@ -362,7 +410,9 @@ impl Lister {
             let units = listing::units(&page.body, &name, self.client.now(), uri_of)?;
             found += units.len();
             let Some(next) = page.next else {
-                new += ledger.register(content_type, units, done).await?;
+                new += ledger
+                    .register_with_gaps(content_type, units, gone, done)
+                    .await?;
                 tracing::debug!(content_type, from = %window.from, to = %window.to, found, new, "listed");
                 return Ok(());
             };
@@ -376,13 +426,11 @@ impl Lister {
     }
 }
 
-fn report_gone(content_type: &str, gone: Window) {
-    tracing::error!(
-        content_type,
-        from = %gone.from,
-        to = %gone.to,
-        "content of this time cannot be listed any more: it is older than seven days; use a backfill"
-    );
+fn is_unsubscribed(error: &Error) -> bool {
+    matches!(
+        error.code(),
+        Some(errors::NO_SUBSCRIPTION | errors::SUBSCRIPTION_DISABLED)
+    )
 }
 
 fn severity(kind: Kind) -> u8 {

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::io::Write as _;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use audit_exporter_core::clock::Clock;
 use audit_exporter_core::config::Tenant;
@@ -28,6 +29,7 @@ struct Bench {
     source: ManagementActivity,
     intake: Intake,
     journal: Journal,
+    metrics: Metrics,
     options: String,
     _closer: Closer,
     _dir: tempfile::TempDir,
@@ -60,13 +62,20 @@ impl Bench {
         let tenants = vec![(Arc::clone(&id), "contoso".into())];
         journal.attach(vec![sink], tenants).await.unwrap();
         let limits = IntakeLimits::default();
-        let intake = Intake::open(journal.clone(), metrics, limits, tenant, "audit".into())
-            .await
-            .unwrap();
+        let intake = Intake::open(
+            journal.clone(),
+            metrics.clone(),
+            limits,
+            tenant,
+            "audit".into(),
+        )
+        .await
+        .unwrap();
         Self {
             source,
             intake,
             journal,
+            metrics,
             options: options.to_owned(),
             _closer: closer,
             _dir: dir,

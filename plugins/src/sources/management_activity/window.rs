@@ -88,9 +88,13 @@ impl Progress {
     pub(super) fn plan(&self, now: DateTime<Utc>, overlap: Duration, start: Duration) -> Plan {
         let now = seconds(now);
         let floor = now - LISTABLE;
-        let first = now - delta(start).min(FIRST);
         let trusted = self.listed_to.filter(|to| *to <= now + TRUSTED_AHEAD);
-        let from = trusted.map_or(first, |to| to.min(now) - delta(overlap));
+        let from = match (trusted, self.listed_to) {
+            (Some(to), _) => to.min(now) - delta(overlap),
+            // By a wrong clock. Where listing truly stopped is not known, but it was under way: `start` is of no use.
+            (None, Some(_)) => now - FIRST,
+            (None, None) => now - delta(start).min(FIRST),
+        };
         let gone = trusted.and_then(|to| Window::new(to, floor));
         let from = seconds(from.max(floor)).min(now - TimeDelta::seconds(1));
         let whole = now - from <= NEWEST * 2 + delta(overlap);

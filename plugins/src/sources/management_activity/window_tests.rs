@@ -92,6 +92,21 @@ fn a_clock_that_was_ahead_does_not_hide_the_present() {
 }
 
 #[test]
+fn a_clock_that_was_ahead_does_not_cut_the_past_to_a_short_start() {
+    let hour = Duration::from_hours(1);
+    let mut progress = Progress::default();
+    let plan = progress.plan(at(0), OVERLAP, hour);
+    assert_eq!(plan.newest, window(-60, 0));
+    progress.newest_listed(&plan);
+    // One listing by a clock that is a day ahead, then the clock is right again.
+    let plan = progress.plan(at(24 * 60), OVERLAP, hour);
+    progress.newest_listed(&plan);
+    let plan = progress.plan(at(10), OVERLAP, hour);
+    assert_eq!(plan.newest, window(-50, 10));
+    assert_eq!(plan.rest[0], window(20 - 7 * 24 * 60, -50));
+}
+
+#[test]
 fn each_hour_is_listed_again_at_each_sweep() {
     let mut progress = Progress::default();
     let mut listed = Vec::new();

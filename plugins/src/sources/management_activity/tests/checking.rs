@@ -91,6 +91,30 @@ async fn missing_permissions_and_the_wrong_tenant_are_told() {
 }
 
 #[tokio::test]
+async fn what_a_token_claims_cannot_steer_the_terminal() {
+    let roles = format!(
+        r#"["ActivityFeed.Read","\u001b[2J\u202e","{}"]"#,
+        "x".repeat(5000)
+    );
+    let found = findings(
+        move |seen| {
+            seen.is_token_request()
+                .then(|| token(r"other\u001b]0;owned\u0007", &roles))
+        },
+        "",
+    )
+    .await;
+    assert!(found.contains("tenant other]0;owned, not for"), "{found}");
+    assert!(
+        found.contains("with ActivityFeed.Read, [2J, xxx"),
+        "{found}"
+    );
+    let is_unsafe = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+    assert!(!found.contains(is_unsafe), "{found:?}");
+    assert!(found.lines().all(|line| line.chars().count() < 600));
+}
+
+#[tokio::test]
 async fn the_state_of_each_subscription_is_told() {
     let list = r#"[{"contentType":"Audit.General","status":"enabled"},{"contentType":"DLP.All","status":"disabled"}]"#;
     let answer = move |seen: &Seen| {

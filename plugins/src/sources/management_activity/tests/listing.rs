@@ -124,7 +124,8 @@ async fn a_subscription_is_started_and_not_again_for_fifteen_minutes() {
     for (minute, expected) in [(0, 1), (1, 1), (14, 1), (16, 2), (30, 2), (32, 3)] {
         minutes.store(minute, Ordering::SeqCst);
         bench.restart();
-        bench.list().await.unwrap();
+        let error = bench.list().await.unwrap_err();
+        assert_eq!(error.code(), Some("AF20022"));
         assert_eq!(starts(&peer), expected, "after {minute} minutes");
     }
 }
@@ -188,9 +189,42 @@ async fn a_subscription_that_ends_is_started_again_and_holds_up_no_other() {
     bench.list().await.unwrap();
     ended.store(1, Ordering::SeqCst);
     bench.list().await.unwrap();
-    assert_eq!((starts(&peer), listings(&peer).len()), (1, 10));
+    assert_eq!((starts(&peer), listings(&peer).len()), (1, 11));
     bench.list().await.unwrap();
-    assert_eq!((starts(&peer), listings(&peer).len()), (1, 15));
+    assert_eq!((starts(&peer), listings(&peer).len()), (1, 16));
+}
+
+#[tokio::test]
+async fn a_content_type_whose_subscription_stays_disabled_does_not_look_healthy() {
+    let disabled = Arc::new(AtomicUsize::new(1));
+    let flag = Arc::clone(&disabled);
+    let peer = tenant(move |seen| {
+        let is_dlp = parameter(&seen.target, "contentType").as_deref() == Some("DLP.All");
+        let is_disabled = flag.load(Ordering::SeqCst) == 1;
+        (is_dlp && is_disabled && !seen.target.contains("/start"))
+            .then(|| Reply::error(400, "AF20023"))
+    })
+    .await;
+    let mut bench = Bench::new(&peer, "start = \"10m\"").await;
+    // When it is asked to start, when it is too early to ask again, and while it rests.
+    for _ in 0..3 {
+        let error = bench.list().await.unwrap_err();
+        assert_eq!(
+            (error.kind(), error.code()),
+            (Kind::Unavailable, Some("AF20023"))
+        );
+        assert!(error.to_string().starts_with("DLP.All: "), "{error}");
+        // The others are listed as often as ever.
+        let next = error.retry_after().unwrap();
+        assert!(next > Duration::from_secs(50) && next <= Duration::from_mins(1));
+    }
+    assert_eq!((starts(&peer), listings(&peer).len()), (1, 3 * 4 + 2));
+    bench.restart();
+    assert_eq!(bench.list().await.unwrap_err().code(), Some("AF20023"));
+    assert_eq!(starts(&peer), 1);
+    disabled.store(0, Ordering::SeqCst);
+    bench.restart();
+    bench.list().await.unwrap();
 }
 
 #[tokio::test]
@@ -222,10 +256,38 @@ async fn a_content_type_that_fails_holds_up_no_other() {
         (Kind::Unavailable, Some("AF20020"))
     );
     assert!(error.to_string().starts_with("DLP.All: AF20020"), "{error}");
-    bench.list().await.unwrap();
+    // It rests now, and is not collected all the same.
+    let error = bench.list().await.unwrap_err();
+    assert_eq!(error.code(), Some("AF20020"));
     let of_dlp = |call: &&String| call.contains("DLP.All");
     assert_eq!(listings(&peer).iter().filter(of_dlp).count(), 1);
     assert_eq!(listings(&peer).len(), 9);
+}
+
+#[tokio::test]
+async fn a_throttled_content_type_does_not_cancel_the_start_of_another() {
+    let peer = tenant(|seen| {
+        if seen.target.contains("/subscriptions/list") {
+            return Some(Reply::ok(
+                r#"[{"contentType":"Audit.General","status":"enabled"}]"#,
+            ));
+        }
+        let is_general = parameter(&seen.target, "contentType").as_deref() == Some("Audit.General");
+        is_general.then(|| Reply::error(403, "AF429"))
+    })
+    .await;
+    // So slow that the start is noted, and waits for its turn, while the other content type is refused.
+    let tenant = testing::tenant(&peer.url, "requests_per_minute = 39");
+    let options = "content_types = [\"Audit.General\", \"DLP.All\"]\nstart = \"10m\"";
+    let bench = Bench::of(tenant, options).await;
+    let error = bench.list().await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Throttled);
+    let calls = peer.calls();
+    let place = |wanted: &str| calls.iter().position(|call| call.contains(wanted));
+    let (refused, start) = (place("Audit.General").unwrap(), place("/start").unwrap());
+    assert!(refused < start, "{calls:?}");
+    // Nothing else is asked of a tenant that is throttled.
+    assert_eq!(calls.len(), 3, "{calls:?}");
 }
 
 #[tokio::test]
@@ -296,6 +358,51 @@ async fn a_window_that_is_refused_begins_later() {
         .collect();
     let week = 7 * 24 * 60;
     assert_eq!(ago[1..4], [week - 10, week - 35, week - 65]);
+    // What it skipped is on record.
+    let gaps = bench.journal.status().await.unwrap().gaps;
+    assert_eq!(gaps.len(), 1, "{gaps:?}");
+    assert_eq!((gaps[0].to_ms - gaps[0].from_ms) / 60_000, 55);
+}
+
+#[tokio::test]
+async fn a_downtime_of_more_than_a_week_is_on_record_and_counted() {
+    let minutes = Arc::new(AtomicI64::new(0));
+    let clock = Arc::clone(&minutes);
+    let peer = tenant(move |seen| {
+        let now = Utc::now() + TimeDelta::minutes(clock.load(Ordering::SeqCst));
+        let date = now.format("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        let body = if seen.target.contains("/subscriptions/list") {
+            r#"[{"contentType":"Audit.General","status":"enabled"}]"#
+        } else {
+            "[]"
+        };
+        (!seen.is_token_request()).then(|| Reply::ok(body).with("date", date))
+    })
+    .await;
+    let mut bench = Bench::new(&peer, &format!("{ONE}start = \"10m\"")).await;
+    bench.list().await.unwrap();
+    assert!(bench.journal.status().await.unwrap().gaps.is_empty());
+    minutes.store(8 * 24 * 60, Ordering::SeqCst);
+    for _ in 0..2 {
+        bench.restart();
+        bench.list().await.unwrap();
+    }
+    let gaps = bench.journal.status().await.unwrap().gaps;
+    assert_eq!(gaps.len(), 1, "{gaps:?}");
+    assert_eq!(
+        (&*gaps[0].source, &*gaps[0].content_type),
+        ("audit", "Audit.General")
+    );
+    let length = gaps[0].to_ms - gaps[0].from_ms;
+    // `Date` has no fractions of a second.
+    assert_eq!((length + 2_000) / 60_000, 24 * 60 + 5);
+    assert!(gaps[0].reason.contains("Purview"));
+    let counted =
+        bench
+            .metrics
+            .listing_gap
+            .with_label_values(&["contoso", "audit", "Audit.General"]);
+    assert_eq!(counted.get(), length as u64 / 1000);
 }
 
 #[tokio::test]

@@ -1,0 +1,459 @@
+//! A far side on either end, in memory. Plugins are built by plain functions, so each test's world has a name.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fmt::Write as _;
+use std::sync::{Arc, LazyLock, Mutex, Weak};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use rand::RngExt;
+use serde::Deserialize;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::engine::Engine;
+use crate::error::{Error, Kind, Result};
+use crate::event::AuditEvent;
+use crate::journal::Position;
+use crate::plugin::{
+    Batch, Context, Delivered, Filter, Finding, Intake, LaneKind, Next, Receipt, Registry,
+    Rejected, Sink, Source, Unit, UnitWriter,
+};
+
+static WORLDS: LazyLock<Mutex<HashMap<String, Weak<Inner>>>> = LazyLock::new(Mutex::default);
+
+/// What a call of a plugin does instead of its work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    Fail(Kind),
+    Panic,
+    /// Never comes back.
+    Hang,
+    /// Works, but the answer is lost.
+    Lose,
+    /// Breaks off half-way.
+    Half,
+    /// Goes on after an error of the engine's.
+    Swallow,
+    /// Ends the body before its end and does not say so.
+    Truncate,
+    /// These events are refused.
+    Refuse(Vec<usize>),
+}
+
+/// How a sink's far side keeps its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Place {
+    /// Not at all.
+    None,
+    /// It goes back to the length that the last receipt tells, as a file does.
+    Receipt,
+    /// It stores the position with the events, as a log does.
+    Position,
+}
+
+#[derive(Default)]
+pub(super) struct FarSide {
+    pub(super) events: Vec<String>,
+    /// The most events of one delivery.
+    pub(super) largest: usize,
+    /// The length at the last answer that was given.
+    confirmed: usize,
+    positions: BTreeMap<i64, Position>,
+    pub(super) fates: VecDeque<Fate>,
+}
+
+#[derive(Default)]
+struct Inner {
+    units: Mutex<Vec<(String, Unit, Vec<String>)>>,
+    list: Mutex<VecDeque<Fate>>,
+    lists: Mutex<usize>,
+    fetch: Mutex<HashMap<String, VecDeque<Fate>>>,
+    always: Mutex<HashMap<String, Fate>>,
+    sinks: Mutex<BTreeMap<String, FarSide>>,
+}
+
+/// A test's far sides.
+#[derive(Clone)]
+pub(super) struct World {
+    name: String,
+    inner: Arc<Inner>,
+    dir: Arc<tempfile::TempDir>,
+    clock: Clock,
+}
+
+pub(super) const TENANTS: [&str; 2] = ["contoso", "fabrikam"];
+
+impl World {
+    pub(super) fn new() -> Self {
+        let (name, inner) = (uuid::Uuid::new_v4().to_string(), Arc::new(Inner::default()));
+        WORLDS
+            .lock()
+            .unwrap()
+            .insert(name.clone(), Arc::downgrade(&inner));
+        Self {
+            name,
+            inner,
+            dir: Arc::new(tempfile::tempdir().unwrap()),
+            clock: Clock::starting_at("2026-03-01T00:00:00Z".parse().unwrap()),
+        }
+    }
+
+    /// Shows a unit of `count` records to a tenant's source.
+    pub(super) fn show(&self, tenant: &str, unit: &str, count: usize) {
+        let record = |n: usize| {
+            format!(
+                r#"{{"Id":"{unit}-{n}","CreationTime":"2026-03-01T00:00:00","Operation":"Op{}"}}"#,
+                n % 2
+            )
+        };
+        self.show_records(tenant, unit, (0..count).map(record).collect());
+    }
+
+    pub(super) fn show_records(&self, tenant: &str, unit: &str, records: Vec<String>) {
+        let now = self.clock.now();
+        let shown = Unit {
+            id: unit.into(),
+            content_type: "Audit.General".into(),
+            locator: String::new(),
+            created: now,
+            expires: now + Duration::from_hours(if unit == "bad" { 7 } else { 7 * 24 }),
+            lane: if unit.contains("late") {
+                LaneKind::CatchUp
+            } else {
+                LaneKind::Live
+            },
+        };
+        let mut units = self.inner.units.lock().unwrap();
+        units.push((tenant.to_owned(), shown, records));
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn units(&self) -> usize {
+        self.inner.units.lock().unwrap().len()
+    }
+
+    /// Every record of every unit, or of a tenant's.
+    pub(super) fn records(&self, tenant: Option<&str>) -> Vec<String> {
+        let units = self.inner.units.lock().unwrap();
+        let wanted = units
+            .iter()
+            .filter(|(of, ..)| tenant.is_none_or(|tenant| of == tenant));
+        let mut records: Vec<String> = wanted.flat_map(|(.., records)| records.clone()).collect();
+        records.sort();
+        records
+    }
+
+    pub(super) fn on_list(&self, fate: Fate) {
+        self.inner.list.lock().unwrap().push_back(fate);
+    }
+
+    pub(super) fn lists(&self) -> usize {
+        *self.inner.lists.lock().unwrap()
+    }
+
+    pub(super) fn on_fetch(&self, unit: &str, fate: Fate) {
+        let mut fates = self.inner.fetch.lock().unwrap();
+        fates.entry(unit.to_owned()).or_default().push_back(fate);
+    }
+
+    pub(super) fn on_each_fetch(&self, unit: &str, fate: Fate) {
+        let mut fates = self.inner.always.lock().unwrap();
+        fates.insert(unit.to_owned(), fate);
+    }
+
+    pub(super) fn on_delivery(&self, sink: &str, fate: Fate) {
+        self.far(sink, |far| far.fates.push_back(fate));
+    }
+
+    pub(super) fn far<T>(&self, sink: &str, look: impl FnOnce(&mut FarSide) -> T) -> T {
+        let mut sinks = self.inner.sinks.lock().unwrap();
+        look(sinks.entry(sink.to_owned()).or_default())
+    }
+
+    /// What a sink's far side has, sorted.
+    pub(super) fn has(&self, sink: &str) -> Vec<String> {
+        let mut events = self.far(sink, |far| far.events.clone());
+        events.sort();
+        events
+    }
+
+    pub(super) fn config(&self, more: &str) -> Config {
+        let name = &self.name;
+        let (tables, sinks) = more.split_once("[sinks]").unwrap_or(("", more));
+        let mut text = format!(
+            "[journal]\npath = \"journal\"\nmax_size = \"1GiB\"\n[admin]\nenabled = false\n\
+             [tenants.contoso]\nid = \"11111111-1111-1111-1111-111111111111\"\n\
+             [tenants.fabrikam]\nid = \"22222222-2222-2222-2222-222222222222\"\n\
+             [sources.activity]\ntype = \"fake\"\nworld = \"{name}\"\n{tables}\n"
+        );
+        for line in sinks.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            // `name: keys`, the keys separated by semicolons.
+            let (sink, keys) = line.split_once(':').unwrap_or((line, ""));
+            let keys = keys.replace(';', "\n");
+            writeln!(
+                text,
+                "[sinks.{sink}]\ntype = \"fake\"\nworld = \"{name}\"\n{keys}"
+            )
+            .unwrap();
+        }
+        Config::from_toml(&text, self.dir.path()).unwrap()
+    }
+
+    /// Starts an engine on this world's journal, as soon as the one before has let go of it.
+    pub(super) async fn start(&self, more: &str) -> Engine {
+        self.start_with(&self.config(more)).await
+    }
+
+    pub(super) async fn try_start(&self, config: &Config) -> Result<Engine> {
+        Engine::start(config, &registry(), self.clock.clone()).await
+    }
+
+    pub(super) async fn start_with(&self, config: &Config) -> Engine {
+        loop {
+            match self.try_start(config).await {
+                Ok(engine) => return engine,
+                Err(error) if error.to_string().contains("another audit-exporter") => {
+                    tokio::task::yield_now().await;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+}
+
+fn registry() -> Registry {
+    Registry::default()
+        .source("fake", |context| {
+            Ok(Box::new(FakeSource(Fake::of(&context)?)))
+        })
+        .filter("no_op1", |_| Ok(Box::new(NoOp1)))
+        .sink("fake", |context| {
+            Ok(Box::new(FakeSink(Fake::of(&context)?)))
+        })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FakeOptions {
+    world: String,
+    #[serde(default = "no_place")]
+    place: Place,
+    /// Whether calls take a random number of turns of the runtime.
+    #[serde(default)]
+    slow: bool,
+}
+
+fn no_place() -> Place {
+    Place::None
+}
+
+struct Fake {
+    world: Arc<Inner>,
+    name: String,
+    tenant: String,
+    options: FakeOptions,
+}
+
+impl Fake {
+    fn of(context: &Context) -> Result<Self> {
+        let options: FakeOptions = context.options.parse()?;
+        let world = WORLDS.lock().unwrap()[&options.world].upgrade();
+        Ok(Self {
+            world: world.ok_or_else(|| Error::bug("the world is gone"))?,
+            name: context.name.to_string(),
+            tenant: context.tenants[0].name.to_string(),
+            options,
+        })
+    }
+
+    async fn take_turns(&self) {
+        if self.options.slow {
+            let turns = rand::rng().random_range(0..20);
+            for _ in 0..turns {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+}
+
+/// What a fate means that needs no more than this.
+async fn suffer(fate: Option<&Fate>) -> Result<()> {
+    match fate {
+        Some(Fate::Fail(kind)) => Err(Error::new(*kind, "as told")),
+        Some(Fate::Panic) => panic!("as told"),
+        Some(Fate::Hang) => std::future::pending().await,
+        _ => Ok(()),
+    }
+}
+
+struct FakeSource(Fake);
+
+#[async_trait]
+impl Source for FakeSource {
+    async fn list(&self, intake: &Intake) -> Result<Next> {
+        let Fake { world, tenant, .. } = &self.0;
+        *world.lists.lock().unwrap() += 1;
+        self.0.take_turns().await;
+        let fate = world.list.lock().unwrap().pop_front();
+        suffer(fate.as_ref()).await?;
+        let units: Vec<Unit> = {
+            let units = world.units.lock().unwrap();
+            let mine = units.iter().filter(|(of, ..)| of == tenant);
+            mine.map(|(_, unit, _)| unit.clone()).collect()
+        };
+        intake.register(units, None::<&()>).await?;
+        Ok(Next::After(Duration::from_mins(1)))
+    }
+
+    async fn fetch(&self, unit: &Unit, out: &mut UnitWriter) -> Result<()> {
+        let Fake { world, .. } = &self.0;
+        let queued = {
+            let mut fates = world.fetch.lock().unwrap();
+            fates.get_mut(&*unit.id).and_then(VecDeque::pop_front)
+        };
+        let always = world.always.lock().unwrap().get(&*unit.id).cloned();
+        let fate = queued.or(always);
+        suffer(fate.as_ref()).await?;
+        let records = {
+            let units = world.units.lock().unwrap();
+            let mut found = units.iter().filter(|(_, known, _)| known.id == unit.id);
+            found.next().map(|(.., records)| records.clone()).unwrap()
+        };
+        if fate == Some(Fate::Swallow) {
+            // A record that no unit may hold, and the error is ignored.
+            let whole = Bytes::from(vec![b'x'; 5 << 20]);
+            assert!(out.record(whole).await.is_err());
+            return Ok(());
+        }
+        let body = format!("[{}]", records.join(",\n"));
+        let end = match fate {
+            Some(Fate::Half | Fate::Truncate) => body.len() / 2,
+            _ => body.len(),
+        };
+        for chunk in body.as_bytes()[..end].chunks(300) {
+            out.write(chunk)?;
+            out.settle().await?;
+            self.0.take_turns().await;
+        }
+        match fate {
+            Some(Fate::Truncate) => Ok(()),
+            Some(Fate::Lose) => Err(Error::unavailable("the answer was lost")),
+            _ => out.end_of_body(),
+        }
+    }
+
+    async fn check(&self) -> Vec<Finding> {
+        Vec::new()
+    }
+}
+
+struct FakeSink(Fake);
+
+impl FakeSink {
+    fn far<T>(&self, look: impl FnOnce(&mut FarSide) -> T) -> T {
+        let mut sinks = self.0.world.sinks.lock().unwrap();
+        look(sinks.entry(self.0.name.clone()).or_default())
+    }
+}
+
+fn text(event: &AuditEvent) -> String {
+    String::from_utf8(event.raw().to_vec()).unwrap()
+}
+
+#[async_trait]
+impl Sink for FakeSink {
+    async fn recover(&self, last: Option<&Receipt>) -> Result<Vec<Position>> {
+        self.0.take_turns().await;
+        match self.0.options.place {
+            Place::None => Ok(Vec::new()),
+            Place::Receipt => {
+                let length: usize = last.map(Receipt::parse).transpose()?.unwrap_or(0);
+                self.far(|far| {
+                    far.events.truncate(length);
+                    far.confirmed = length;
+                });
+                Ok(Vec::new())
+            }
+            Place::Position => Ok(self.far(|far| far.positions.values().cloned().collect())),
+        }
+    }
+
+    async fn deliver(&self, batch: &Batch) -> Result<Delivered> {
+        let fate = self.far(|far| {
+            far.largest = far.largest.max(batch.events.len());
+            far.fates.pop_front()
+        });
+        suffer(fate.as_ref()).await?;
+        self.0.take_turns().await;
+        let refused = match &fate {
+            Some(Fate::Refuse(refused)) => refused.clone(),
+            _ => Vec::new(),
+        };
+        let taken = batch.events.iter().enumerate();
+        let events: Vec<String> = taken
+            .filter(|(index, _)| !refused.contains(index))
+            .map(|(_, event)| text(event))
+            .collect();
+        let half = events.len() / 2;
+        match self.0.options.place {
+            // One event after the other, and broken off anywhere.
+            Place::None | Place::Receipt => {
+                if self.0.options.place == Place::Receipt {
+                    // What an earlier try left behind.
+                    self.far(|far| far.events.truncate(far.confirmed));
+                }
+                for (index, event) in events.into_iter().enumerate() {
+                    if fate == Some(Fate::Half) && index == half {
+                        return Err(Error::unavailable("broken off"));
+                    }
+                    self.far(|far| far.events.push(event));
+                    if index % 3 == 0 {
+                        self.0.take_turns().await;
+                    }
+                }
+            }
+            Place::Position => self.far(|far| {
+                let lane = batch.position.lane;
+                let known = far.positions.get(&lane).map_or(0, |known| known.last);
+                if known < batch.position.last {
+                    far.events.extend(events);
+                    far.positions.insert(lane, batch.position.clone());
+                }
+            }),
+        }
+        self.0.take_turns().await;
+        if fate == Some(Fate::Lose) {
+            return Err(Error::unavailable("the answer was lost"));
+        }
+        let receipt = match self.0.options.place {
+            Place::Receipt => Some(Receipt::of(&self.far(|far| {
+                far.confirmed = far.events.len();
+                far.confirmed
+            }))?),
+            _ => None,
+        };
+        let reject = |index| Rejected {
+            index,
+            reason: "400 as told".to_owned(),
+        };
+        Ok(Delivered {
+            receipt,
+            rejected: refused.into_iter().map(reject).collect(),
+        })
+    }
+}
+
+/// Drops every event of operation `Op1`.
+struct NoOp1;
+
+impl Filter for NoOp1 {
+    fn apply(&self, event: AuditEvent) -> Option<AuditEvent> {
+        (event.operation().as_deref() != Some("Op1")).then_some(event)
+    }
+}
