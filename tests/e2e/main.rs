@@ -17,5 +17,6 @@ mod exporter;
 mod http;
 mod life;
 mod microsoft;
+mod odd;
 mod refusals;
 mod tenants;
