@@ -131,6 +131,8 @@ class Campaign:
         last = Run(self.binary, config, folder / "log", environment())
         blobs = self.simulator.stats()["blobs"]
         await_("everything is delivered", lambda: last.ended() or last.is_drained(blobs))
+        if last.ended():
+            raise Failed(f"run ended with {last.process.returncode}, see {last.log}")
         last.stop()
         wrong = self.judge(folder, last)
         self.done.update(point for point, _ in kills)
