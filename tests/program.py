@@ -118,11 +118,14 @@ class Run:
             and not any(part["pending"] for part in status["tenants"] + status["sinks"])
         )
 
-    def stop(self):
-        """Asks it to stop, as a service manager does."""
+    def terminate(self):
+        """Asks it to stop, as a service manager does, and tells what it ended with."""
         self.process.send_signal(signal.SIGTERM)
-        if self.process.wait(PATIENCE) != 0:
-            raise Failed(f"run ended with {self.process.returncode}, see {self.log}")
+        return self.process.wait(PATIENCE)
+
+    def stop(self):
+        if (code := self.terminate()) != 0:
+            raise Failed(f"run ended with {code}, see {self.log}")
 
 
 def compare(ledger, folder):

@@ -169,11 +169,12 @@ class Campaign:
             return run.ended() or run.is_drained(blobs)
 
         await_(f"{point} is reached, or everything is delivered", over)
-        if not run.ended():
-            run.stop()
+        # It may come to its point even while it stops.
+        code = run.terminate()
+        if code == 0:
             return None
-        if run.process.returncode != -signal.SIGKILL:
-            raise Failed(f"run ended with {run.process.returncode}, see {run.log}")
+        if code != -signal.SIGKILL:
+            raise Failed(f"run ended with {code}, see {run.log}")
         return point, moment
 
     def judge(self, folder, run):
