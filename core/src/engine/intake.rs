@@ -9,12 +9,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 
+use super::gunzip::Gunzip;
 use super::memory::{Held, Memory};
 use crate::config::Tenant;
 use crate::error::{Error, Result};
 use crate::event::cut::{Cutter, Limits as CutLimits, Piece};
 use crate::event::{AuditEvent, Origin};
-use crate::journal::{Commit, Journal, LaneId, OversizePart, Stream};
+use crate::journal::{Commit, Journal, LaneId, OversizePart, Stream, Wire};
 use crate::metrics::Metrics;
 use crate::plugin::{Gap, LaneKind, Unit};
 
@@ -24,6 +25,12 @@ const ROOM_PATIENCE: Duration = Duration::from_secs(20);
 
 /// The code of the error of a fetch that was broken off because the journal is full.
 pub(super) const JOURNAL_FULL: &str = "journal_full";
+
+/// How many times as large a body usually is when it is inflated.
+const USUAL_RATIO: usize = 5;
+/// Bytes that are inflated before what is complete is looked at.
+const LEAST_STEP: usize = 4 << 10;
+const MOST_STEP: usize = 64 << 10;
 
 /// Bounds of what one fetch may hold and produce.
 #[derive(Clone, Debug)]
@@ -228,6 +235,8 @@ impl Intake {
             in_oversize: false,
             broken: false,
             body: false,
+            gunzip: None,
+            gzip: Some(Vec::new()),
             records: Vec::new(),
             record_bytes: 0,
             held: Held::default(),
@@ -237,7 +246,8 @@ impl Intake {
 
 /// Takes one unit's body, cuts it into events and commits them in bounded batches.
 ///
-/// Append inflated bytes with [`UnitWriter::write`], and await [`UnitWriter::settle`] after each chunk.
+/// Append bytes with [`UnitWriter::write`], and await [`UnitWriter::settle`] after each chunk; or compressed ones with
+/// [`UnitWriter::write_gzip`].
 pub struct UnitWriter {
     intake: Intake,
     origin: Arc<Origin>,
@@ -246,6 +256,9 @@ pub struct UnitWriter {
     written: u64,
     /// There was a body, which has an end.
     body: bool,
+    gunzip: Option<Gunzip>,
+    /// The body as it came, as long as it is compressed, whole, and no larger than a batch.
+    gzip: Option<Vec<u8>>,
     /// Records handed to the journal so far: the index of the next one.
     index: u64,
     /// Oversized records so far, and whether the last of them goes on.
@@ -260,12 +273,47 @@ pub struct UnitWriter {
 }
 
 impl UnitWriter {
-    /// Appends inflated bytes of a JSON array of records. Fails if the unit is larger than its cap.
+    /// Appends bytes of a JSON array of records. Fails if the unit is larger than its cap.
     pub fn write(&mut self, body: &[u8]) -> Result<()> {
         self.grow(body.len())?;
         self.body = true;
+        self.gzip = None;
         self.cutter.write(body);
         fail::fail_point!("intake::cut");
+        Ok(())
+    }
+
+    /// Appends bytes of a JSON array of records, compressed by gzip. Commits and waits as [`UnitWriter::settle`] does.
+    /// Fails if they are damaged, or the unit is larger than its cap.
+    pub async fn write_gzip(&mut self, mut body: &[u8]) -> Result<()> {
+        self.body = true;
+        let batch_bytes = self.intake.0.limits.batch_bytes;
+        if let Some(gzip) = &mut self.gzip {
+            gzip.extend_from_slice(body);
+        }
+        let mut gunzip = self.gunzip.take().unwrap_or_else(|| {
+            self.cutter.expect((body.len() * USUAL_RATIO).min(batch_bytes));
+            Gunzip::new()
+        });
+        loop {
+            // Little more than a batch, whatever a few bytes inflate to.
+            let room = batch_bytes.saturating_sub(self.pending_bytes());
+            let room = room.clamp(LEAST_STEP, MOST_STEP);
+            let mut given = 0;
+            self.cutter.write_with(room, |out| {
+                let step = gunzip.step(body, out)?;
+                body = &body[step.taken..];
+                given = step.given;
+                Ok::<_, Error>(given)
+            })?;
+            self.grow(given)?;
+            fail::fail_point!("intake::cut");
+            self.settle().await?;
+            if given < room {
+                break;
+            }
+        }
+        self.gunzip = Some(gunzip);
         Ok(())
     }
 
@@ -280,11 +328,14 @@ impl UnitWriter {
     }
 
     fn pending_bytes(&self) -> usize {
-        self.cutter.pending_bytes() + self.record_bytes
+        self.cutter.pending_bytes() + self.record_bytes + self.gzip.as_ref().map_or(0, Vec::len)
     }
 
     /// Says that the array is complete; fails, so that the unit is fetched again, if it broke off before its end.
     pub fn end_of_body(&mut self) -> Result<()> {
+        if let Some(gunzip) = &self.gunzip {
+            gunzip.finish()?;
+        }
         self.cutter.finish().map_err(|broken| {
             Error::unavailable("the body of the content is broken").with_cause(broken)
         })
@@ -294,7 +345,8 @@ impl UnitWriter {
     pub async fn record(&mut self, raw: Bytes) -> Result<()> {
         self.grow(raw.len())?;
         self.record_bytes += raw.len();
-        self.records.push(Piece::Record(raw));
+        self.gzip = None;
+        self.records.push(Piece::Record { raw, start: 0 });
         self.settle().await
     }
 
@@ -335,10 +387,12 @@ impl UnitWriter {
         self.broken = true;
         let first_index = self.index;
         let (mut events, mut oversize) = (Vec::with_capacity(pieces.len()), Vec::new());
+        let mut starts = Vec::new();
         let mut oversized = 0;
         for piece in pieces {
             match piece {
-                Piece::Record(raw) => {
+                Piece::Record { raw, start } => {
+                    starts.push(start as usize);
                     events.push(AuditEvent::new(raw, Arc::clone(&self.origin)));
                     self.index += 1;
                 }
@@ -355,6 +409,10 @@ impl UnitWriter {
                 }
             }
         }
+        // Only a unit that is committed as a whole is kept as it came.
+        let gzip = self.gzip.take().filter(|gzip| {
+            unit_done && first_index == 0 && oversized == 0 && !gzip.is_empty()
+        });
         let commit = Commit {
             stream: self.intake.0.stream.clone(),
             lane: self.lane,
@@ -362,6 +420,11 @@ impl UnitWriter {
             events: Arc::new(events),
             first_index,
             oversize: Arc::new(oversize),
+            wire: gzip.map(|gzip| Wire {
+                gzip: gzip.into(),
+                inflated: self.written as usize,
+                starts,
+            }),
             unit_done,
         };
         self.hand_over(commit, oversized).await?;

@@ -6,6 +6,7 @@
 
 mod build;
 pub mod check;
+mod gunzip;
 pub mod intake;
 pub mod memory;
 mod retry;

@@ -15,7 +15,7 @@
 //! - A `}` outside any element belongs to an element, as other garbage does; a `]` there ends the array.
 //! - An element beyond the limit comes out in parts, so that nothing is lost and memory stays bounded.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::lex::{Nesting, is_space, skip_spaces};
 use crate::error::Error;
@@ -41,7 +41,12 @@ impl Default for Limits {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Piece {
     /// A record, whole.
-    Record(Bytes),
+    Record {
+        /// The bytes.
+        raw: Bytes,
+        /// Where it begins in the body.
+        start: u64,
+    },
     /// A part of a record that is larger than [`Limits::record_bytes`]: all its bytes come, in order. Each part but
     /// the last has exactly that size; the last may be empty.
     Oversize {
@@ -111,7 +116,9 @@ struct Cut {
 #[derive(Debug)]
 pub struct Cutter {
     limits: Limits,
-    buffer: BytesMut,
+    buffer: Vec<u8>,
+    /// Bytes of the body before the buffer.
+    before: u64,
     cuts: Vec<Cut>,
     phase: Phase,
     nesting: Nesting,
@@ -133,7 +140,8 @@ impl Cutter {
             limits: Limits {
                 record_bytes: limits.record_bytes.max(1),
             },
-            buffer: BytesMut::new(),
+            buffer: Vec::new(),
+            before: 0,
             cuts: Vec::new(),
             phase: Phase::Before { mark: 0 },
             nesting: Nesting::default(),
@@ -146,12 +154,44 @@ impl Cutter {
 
     /// Adds the next bytes of the body. They may end anywhere, even inside a character or an escape.
     pub fn write(&mut self, body: &[u8]) {
+        self.make_room(body.len());
+        self.buffer.extend_from_slice(body);
+        self.scan();
+    }
+
+    /// Adds the next bytes of the body in place: `write` gets room for `room` of them and says how many it has
+    /// written at its beginning.
+    pub fn write_with<E>(
+        &mut self,
+        room: usize,
+        write: impl FnOnce(&mut [u8]) -> Result<usize, E>,
+    ) -> Result<(), E> {
+        self.make_room(room);
+        let start = self.buffer.len();
+        self.buffer.resize(start + room, 0);
+        let written = write(&mut self.buffer[start..]);
+        self.buffer
+            .truncate(start + *written.as_ref().unwrap_or(&0));
+        self.scan();
+        written.map(drop)
+    }
+
+    /// Prepares for a body of about `bytes` more, so that the buffer need not grow in steps.
+    pub fn expect(&mut self, bytes: usize) {
+        self.buffer.reserve(bytes);
+    }
+
+    fn make_room(&mut self, bytes: usize) {
         if self.cuts.is_empty() && self.phase != Phase::Element {
             // Nothing in the buffer is wanted any more: endless white space takes no memory.
+            self.before += self.buffer.len() as u64;
             self.buffer.clear();
             self.scanned = 0;
         }
-        self.buffer.extend_from_slice(body);
+        self.buffer.reserve(bytes);
+    }
+
+    fn scan(&mut self) {
         let mut at = self.scanned;
         while at < self.buffer.len() {
             at = match self.phase {
@@ -190,12 +230,14 @@ impl Cutter {
             // The next buffer will be taken at about the same size.
             _ => self.buffer.len(),
         };
-        let mut next = BytesMut::with_capacity(capacity);
+        let mut next = Vec::with_capacity(capacity);
         next.extend_from_slice(tail);
         let mut full = std::mem::replace(&mut self.buffer, next);
         full.truncate(kept);
-        let full = full.freeze();
+        let full = Bytes::from(full);
 
+        let before = self.before;
+        self.before += kept as u64;
         self.scanned -= kept;
         self.start = self.start.saturating_sub(kept);
         self.end = self.end.saturating_sub(kept);
@@ -204,7 +246,10 @@ impl Cutter {
             .map(|cut| {
                 let bytes = full.slice(cut.start..cut.end);
                 match cut.shape {
-                    Shape::Whole => Piece::Record(bytes),
+                    Shape::Whole => Piece::Record {
+                        raw: bytes,
+                        start: before + cut.start as u64,
+                    },
                     Shape::Part | Shape::LastPart => Piece::Oversize {
                         part: bytes,
                         last: cut.shape == Shape::LastPart,

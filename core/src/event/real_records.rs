@@ -65,7 +65,7 @@ fn cut(body: &[u8], chunk_bytes: usize) -> Vec<Bytes> {
     records
         .into_iter()
         .map(|piece| match piece {
-            Piece::Record(record) => record,
+            Piece::Record { raw, .. } => raw,
             Piece::Oversize { .. } => panic!("no record is that large"),
         })
         .collect()

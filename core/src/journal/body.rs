@@ -1,8 +1,13 @@
-//! A batch as one compressed value: `count, lengths, records`, by zstd.
+//! A batch as one compressed value.
+//!
+//! A unit that came compressed and fits one batch is kept as it came, with the places of its records: nothing is
+//! compressed twice. Anything else is packed: `count, lengths, records`, by zstd.
 
+use std::io::Read;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use flate2::bufread::MultiGzDecoder;
 
 use crate::error::{Error, Result};
 use crate::event::{AuditEvent, Origin};
@@ -10,42 +15,170 @@ use crate::event::{AuditEvent, Origin};
 /// zstd's fastest regular level: journal bodies live for seconds in general, so speed counts before size.
 pub(super) const LEVEL: i32 = 1;
 
-/// Packs the records of `events`. Gives the same events back with their records in one buffer of just their size: the
-/// bodies that they were cut from may be many times as large.
+/// The whole body of a unit, as it came.
+#[derive(Clone, Debug)]
+pub struct Wire {
+    /// Compressed by gzip.
+    pub gzip: Bytes,
+    /// Its length when inflated.
+    pub inflated: usize,
+    /// Where in the inflated body each event of the batch begins.
+    pub starts: Vec<usize>,
+}
+
+/// A batch in the form that the journal stores, and the events to hand over.
+pub(super) struct Encoded {
+    pub(super) body: Bytes,
+    /// Where the records lie in a body that is kept as it came.
+    pub(super) cuts: Option<Vec<u8>>,
+    pub(super) events: Vec<AuditEvent>,
+    /// The memory that the events keep from being freed.
+    pub(super) held: usize,
+}
+
+/// Encodes the events `fresh` of a batch, given with their index in it.
 pub(super) fn encode(
     compressor: &mut zstd::bulk::Compressor<'static>,
-    events: &[AuditEvent],
-) -> Result<(Vec<u8>, Vec<AuditEvent>)> {
-    let raw: usize = events.iter().map(|event| event.raw().len()).sum();
-    let mut start = 4 + 4 * events.len();
+    wire: Option<&Wire>,
+    fresh: Vec<(usize, AuditEvent)>,
+) -> Result<Encoded> {
+    let raw: usize = fresh.iter().map(|(_, event)| event.raw().len()).sum();
+    match wire {
+        // Not for the sake of a few events: they would keep the whole body from being freed.
+        Some(wire) if 2 * raw >= wire.inflated => Ok(Encoded {
+            body: wire.gzip.clone(),
+            cuts: Some(cuts(wire, &fresh)),
+            events: fresh.into_iter().map(|(_, event)| event).collect(),
+            held: wire.inflated,
+        }),
+        _ => pack(compressor, raw, &fresh),
+    }
+}
+
+/// Packs records. Gives the same events with their records in one buffer of just their size: the bodies that they
+/// were cut from may be many times as large.
+fn pack(
+    compressor: &mut zstd::bulk::Compressor<'static>,
+    raw: usize,
+    fresh: &[(usize, AuditEvent)],
+) -> Result<Encoded> {
+    let mut start = 4 + 4 * fresh.len();
     let mut plain = Vec::with_capacity(start + raw);
-    plain.extend_from_slice(&(events.len() as u32).to_le_bytes());
-    for event in events {
+    plain.extend_from_slice(&(fresh.len() as u32).to_le_bytes());
+    for (_, event) in fresh {
         plain.extend_from_slice(&(event.raw().len() as u32).to_le_bytes());
     }
-    for event in events {
+    for (_, event) in fresh {
         plain.extend_from_slice(event.raw());
     }
-    let body = compressor.compress(&plain)?;
+    let body = compressor.compress(&plain)?.into();
     let plain = Bytes::from(plain);
-    let moved = events.iter().map(|event| {
+    let moved = fresh.iter().map(|(_, event)| {
         let end = start + event.raw().len();
         let moved = event.moved_to(plain.slice(start..end));
         start = end;
         moved
     });
-    Ok((body, moved.collect()))
+    Ok(Encoded {
+        body,
+        cuts: None,
+        events: moved.collect(),
+        held: plain.len(),
+    })
 }
 
-/// Unpacks a body whose records hold `raw_bytes` in all. The events share one buffer.
+/// The inflated length, then for each record the bytes before it since the last one, and its own.
+fn cuts(wire: &Wire, fresh: &[(usize, AuditEvent)]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(4 + 4 * fresh.len());
+    put(&mut out, wire.inflated);
+    let mut end = 0;
+    for (index, event) in fresh {
+        let start = wire.starts[*index];
+        put(&mut out, start - end);
+        put(&mut out, event.raw().len());
+        end = start + event.raw().len();
+    }
+    out
+}
+
+/// Appends a number, seven bits a byte, the lowest first.
+fn put(out: &mut Vec<u8>, mut number: usize) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
+
+/// Takes a number off the front.
+fn get(from: &mut &[u8]) -> Result<usize> {
+    let mut number = 0;
+    for shift in (0..usize::BITS).step_by(7) {
+        let (byte, rest) = from.split_first().ok_or_else(damaged)?;
+        *from = rest;
+        number |= usize::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Ok(number);
+        }
+    }
+    Err(damaged())
+}
+
+fn damaged() -> Error {
+    Error::bug("a batch in the journal is damaged")
+}
+
+/// What is known of a stored batch besides its body.
+pub(super) struct Shape<'a> {
+    pub(super) events: usize,
+    pub(super) raw_bytes: usize,
+    pub(super) cuts: Option<&'a [u8]>,
+}
+
+/// The events of a stored batch. They share one buffer.
 pub(super) fn decode(
     body: &[u8],
-    events: usize,
-    raw_bytes: usize,
+    shape: &Shape<'_>,
     origin: &Arc<Origin>,
 ) -> Result<Vec<AuditEvent>> {
-    let damaged = || Error::bug("a batch in the journal is damaged");
-    let plain = zstd::bulk::decompress(body, 4 + 4 * events + raw_bytes)
+    match shape.cuts {
+        Some(cuts) => inflate(body, cuts, shape, origin),
+        None => unpack(body, shape, origin),
+    }
+}
+
+fn inflate(
+    body: &[u8],
+    mut cuts: &[u8],
+    shape: &Shape<'_>,
+    origin: &Arc<Origin>,
+) -> Result<Vec<AuditEvent>> {
+    let length = get(&mut cuts)?;
+    let mut plain = Vec::with_capacity(length);
+    MultiGzDecoder::new(body)
+        .take(length as u64 + 1)
+        .read_to_end(&mut plain)
+        .map_err(|error| damaged().with_cause(error))?;
+    if plain.len() != length {
+        return Err(damaged());
+    }
+    let plain = Bytes::from(plain);
+    let mut end = 0;
+    let mut out = Vec::with_capacity(shape.events);
+    for _ in 0..shape.events {
+        let start = end + get(&mut cuts)?;
+        end = start + get(&mut cuts)?;
+        if end > length {
+            return Err(damaged());
+        }
+        out.push(AuditEvent::new(plain.slice(start..end), Arc::clone(origin)));
+    }
+    Ok(out)
+}
+
+fn unpack(body: &[u8], shape: &Shape<'_>, origin: &Arc<Origin>) -> Result<Vec<AuditEvent>> {
+    let events = shape.events;
+    let plain = zstd::bulk::decompress(body, 4 + 4 * events + shape.raw_bytes)
         .map_err(|error| damaged().with_cause(error))?;
     let plain = Bytes::from(plain);
     let number = |at: usize| -> Result<usize> {

@@ -7,6 +7,7 @@ use rusqlite::params;
 
 use super::cursors::free_passed;
 use super::read::Stored;
+use super::body::Wire;
 use super::writer::Tx;
 use super::{Journal, LaneId, body, sql};
 use crate::dedupe::{Dedupe, Fingerprint, Verdict};
@@ -30,6 +31,8 @@ pub struct Commit {
     pub first_index: u64,
     /// Pieces of records too large to be events, which go to the dead letters.
     pub oversize: Arc<Vec<OversizePart>>,
+    /// The body of a unit that is committed as a whole, if it came compressed.
+    pub wire: Option<Wire>,
     /// Whether this is the unit's last batch.
     pub unit_done: bool,
 }
@@ -81,11 +84,11 @@ pub(super) fn apply(
     id: &Arc<str>,
     bound: usize,
 ) -> Result<Committed> {
-    let mut fresh: Vec<AuditEvent> = Vec::with_capacity(commit.events.len());
+    let mut fresh: Vec<(usize, AuditEvent)> = Vec::with_capacity(commit.events.len());
     let mut ids: Vec<Fingerprint> = Vec::with_capacity(commit.events.len());
     let mut hours: BTreeMap<Hour, [u32; 3]> = BTreeMap::new();
     let mut done = Committed::default();
-    for (event, fingerprint) in commit.events.iter().zip(fingerprints) {
+    for (index, (event, fingerprint)) in commit.events.iter().zip(fingerprints).enumerate() {
         let verdict = tx.dedupe.admit(fingerprint)?;
         let counts = hours.entry(hour_of(event)).or_default();
         if verdict == Verdict::Repeat {
@@ -99,12 +102,12 @@ pub(super) fn apply(
             done.variants += 1;
             counts[2] += 1;
         }
-        fresh.push(event.clone());
+        fresh.push((index, event.clone()));
         ids.push(fingerprint);
     }
     if !fresh.is_empty() {
         Dedupe::log(tx.conn, &ids)?;
-        insert(tx, commit, &fresh, &encode_hours(&hours), id, bound)?;
+        insert(tx, commit, fresh, &encode_hours(&hours), id, bound)?;
     }
     count(tx, &commit.origin.tenant, &hours)?;
     super::dead_letters::store_oversize(tx, commit)?;
@@ -117,19 +120,24 @@ pub(super) fn apply(
 fn insert(
     tx: &mut Tx<'_>,
     commit: &Commit,
-    fresh: &[AuditEvent],
+    fresh: Vec<(usize, AuditEvent)>,
     hours: &[u8],
     id: &Arc<str>,
     bound: usize,
 ) -> Result<()> {
-    let (body, events) = body::encode(tx.compressor, fresh)?;
+    let body::Encoded {
+        body,
+        cuts,
+        events,
+        held,
+    } = body::encode(tx.compressor, commit.wire.as_ref(), fresh)?;
     let raw_bytes: usize = events.iter().map(|event| event.raw().len()).sum();
     let stored_bytes = body.len() as u64;
     sql(tx
         .conn
         .prepare_cached(
             "INSERT INTO batches (lane, stream, content_type, unit, events, raw_bytes, stored_bytes, journaled_at, \
-             hours, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+             hours, cuts, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         )
         .and_then(|mut insert| {
             insert.execute(params![
@@ -142,7 +150,8 @@ fn insert(
                 stored_bytes as i64,
                 tx.now_ms,
                 hours,
-                body
+                cuts,
+                &body[..]
             ])
         }))?;
     let seq = tx.conn.last_insert_rowid() as u64;
@@ -156,6 +165,7 @@ fn insert(
         lane,
         seq,
         raw_bytes,
+        held,
         journaled_ms: tx.now_ms,
         events,
     });

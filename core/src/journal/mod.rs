@@ -39,6 +39,7 @@ use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::plugin::LaneKind;
 
+pub use body::Wire;
 pub use commit::{Commit, Committed};
 pub use cursors::{Advance, Orphan, SinkSpec, Start, Tally};
 pub use dead_letters::{DeadLetter, DeadLetters, Letter, OversizePart};

@@ -35,6 +35,8 @@ pub struct Stored {
     pub raw_bytes: usize,
     /// When it was journaled, in milliseconds since 1970.
     pub journaled_ms: i64,
+    /// The memory that its records keep from being freed.
+    pub(super) held: usize,
     /// Its events.
     pub events: Vec<AuditEvent>,
 }
@@ -42,7 +44,7 @@ pub struct Stored {
 impl Stored {
     /// The memory that it takes.
     pub(super) fn memory_bytes(&self) -> usize {
-        size_of::<Self>() + self.raw_bytes + self.events.len() * size_of::<AuditEvent>()
+        size_of::<Self>() + self.held + self.events.len() * size_of::<AuditEvent>()
     }
 }
 
@@ -106,7 +108,7 @@ impl Journal {
         let id = Arc::clone(&self.shared.id);
         self.ask(move |conn| {
             let mut select = sql(conn.prepare_cached(
-                "SELECT b.seq, b.content_type, b.unit, b.events, b.raw_bytes, b.journaled_at, b.body, s.source, s.tenant \
+                "SELECT b.seq, b.content_type, b.unit, b.events, b.raw_bytes, b.journaled_at, b.cuts, b.body, s.source, s.tenant \
                  FROM batches b JOIN streams s USING (stream) WHERE b.lane = ?1 AND b.seq > ?2 ORDER BY b.seq",
             ))?;
             let mut rows = sql(select.query(params![lane, after as i64]))?;
@@ -120,20 +122,28 @@ impl Journal {
                     break;
                 }
                 let origin = Arc::new(Origin {
-                    tenant: sql(row.get::<_, String>(8))?.into(),
+                    tenant: sql(row.get::<_, String>(9))?.into(),
                     tenant_name: Arc::clone(&tenant_name),
-                    source: sql(row.get::<_, String>(7))?.into(),
+                    source: sql(row.get::<_, String>(8))?.into(),
                     content_type: sql(row.get::<_, String>(1))?.into(),
                     unit: sql(row.get::<_, String>(2))?.into(),
                 });
-                let body = sql(sql(row.get_ref(6))?.as_blob().map_err(Into::into))?;
+                let cuts = sql(sql(row.get_ref(6))?.as_blob_or_null().map_err(Into::into))?;
+                let body = sql(sql(row.get_ref(7))?.as_blob().map_err(Into::into))?;
+                let shape = body::Shape {
+                    events: count,
+                    raw_bytes,
+                    cuts,
+                };
+                let events = body::decode(body, &shape, &origin)?;
                 found.push(Arc::new(Stored {
                     journal: Arc::clone(&id),
                     lane,
                     seq: sql(row.get::<_, i64>(0))? as u64,
                     raw_bytes,
                     journaled_ms: sql(row.get(5))?,
-                    events: body::decode(body, count, raw_bytes, &origin)?,
+                    held: events.iter().map(|event| event.raw().len()).sum(),
+                    events,
                 }));
             }
             Ok(found)

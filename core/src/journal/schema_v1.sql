@@ -41,6 +41,7 @@ CREATE TABLE batches (
     stored_bytes INTEGER NOT NULL,
     journaled_at INTEGER NOT NULL,
     hours        BLOB    NOT NULL,
+    cuts         BLOB,
     body         BLOB    NOT NULL
 );
 CREATE INDEX batches_by_lane ON batches (lane, seq, stored_bytes, events);

@@ -117,6 +117,7 @@ impl Bench {
             origin,
             first_index: 0,
             oversize: Arc::default(),
+            wire: None,
             unit_done: true,
         }
     }

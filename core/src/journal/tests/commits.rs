@@ -255,6 +255,7 @@ async fn another_sources_copy_is_a_repeat_if_the_id_is_a_guid() {
             origin,
             first_index: 0,
             oversize: Arc::default(),
+            wire: None,
             unit_done: true,
         };
         bench.journal().commit(commit).await.unwrap()
