@@ -350,6 +350,14 @@ impl UnitWriter {
         self.settle().await
     }
 
+    /// Says that nothing more will be written: waits for a place among the units that wait to be committed, so that
+    /// another may be fetched meanwhile.
+    pub(super) async fn complete(&mut self) -> Result<()> {
+        let bytes = self.pending_bytes();
+        let memory = &self.intake.0.limits.memory;
+        memory.complete(&mut self.held, bytes).await
+    }
+
     /// Commits the rest, and with it the end of the unit; fails if anything of it is missing, even if the source did
     /// not mind.
     pub async fn finish(mut self) -> Result<()> {
@@ -437,6 +445,7 @@ impl UnitWriter {
         let received = commit.events.len() as u64;
         let bytes: usize = commit.events.iter().map(|event| event.raw().len()).sum();
         let oversize: usize = commit.oversize.iter().map(|piece| piece.part.len()).sum();
+        let _coming = inner.journal.pace(bytes).await;
         let room = inner.journal.room(&inner.tenant.id, bytes + oversize);
         let _room = tokio::time::timeout(ROOM_PATIENCE, room)
             .await

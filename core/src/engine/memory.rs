@@ -10,8 +10,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::{Error, Result};
 
-/// What a fetch may hold without asking: most content blobs are not larger.
+/// What a fetch may hold without asking: many content blobs are not larger. The rest is counted in as many bytes.
 const FREE_BYTES: usize = 64 << 10;
+/// Units that are complete and wait to be committed, while others take their places in fetching.
+const COMPLETE: usize = 32;
 
 /// The budget. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -19,6 +21,7 @@ pub struct Memory {
     batch_bytes: usize,
     batches: Arc<Semaphore>,
     large: Arc<Semaphore>,
+    complete: Arc<Semaphore>,
 }
 
 /// What one fetch holds of it.
@@ -26,18 +29,19 @@ pub struct Memory {
 pub struct Held {
     batch: Option<OwnedSemaphorePermit>,
     large: Option<OwnedSemaphorePermit>,
+    complete: Option<OwnedSemaphorePermit>,
 }
 
 impl Memory {
     /// A budget of `total_bytes`, of which one record may take `record_bytes`.
     #[must_use]
     pub fn new(total_bytes: usize, batch_bytes: usize, record_bytes: usize) -> Self {
-        // A batch that is being filled and the one that is being committed.
-        let batches = total_bytes.saturating_sub(record_bytes) / (2 * batch_bytes).max(1);
+        let parts = total_bytes.saturating_sub(record_bytes) / FREE_BYTES;
         Self {
             batch_bytes,
-            batches: Arc::new(Semaphore::new(batches.max(1))),
+            batches: Arc::new(Semaphore::new(parts.max(batch_parts(batch_bytes)))),
             large: Arc::new(Semaphore::new(1)),
+            complete: Arc::new(Semaphore::new(COMPLETE)),
         }
     }
 
@@ -51,17 +55,37 @@ impl Memory {
             return Ok(());
         }
         if held.batch.is_none() {
-            held.batch = Some(take(&self.batches).await?);
+            let parts = batch_parts(self.batch_bytes);
+            held.batch = Some(take(&self.batches, parts).await?);
         }
         if bytes > 2 * self.batch_bytes && held.large.is_none() {
-            held.large = Some(take(&self.large).await?);
+            held.large = Some(take(&self.large, 1).await?);
         }
+        Ok(())
+    }
+
+    /// Gives back what a unit that is complete does not need, and waits for a place among those that wait to be
+    /// committed.
+    pub(crate) async fn complete(&self, held: &mut Held, bytes: usize) -> Result<()> {
+        if let Some(batch) = &mut held.batch {
+            let spare = batch
+                .num_permits()
+                .saturating_sub(bytes.div_ceil(FREE_BYTES));
+            drop(batch.split(spare));
+        }
+        held.complete = Some(take(&self.complete, 1).await?);
         Ok(())
     }
 }
 
-async fn take(part: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit> {
-    let permit = Arc::clone(part).acquire_owned().await;
+/// A batch that is being filled and the one that is being committed.
+fn batch_parts(batch_bytes: usize) -> usize {
+    (2 * batch_bytes).div_ceil(FREE_BYTES)
+}
+
+async fn take(from: &Arc<Semaphore>, parts: usize) -> Result<OwnedSemaphorePermit> {
+    let parts = u32::try_from(parts).unwrap_or(u32::MAX);
+    let permit = Arc::clone(from).acquire_many_owned(parts).await;
     permit.map_err(|_| Error::bug("the intake's memory is gone"))
 }
 
@@ -93,5 +117,15 @@ mod tests {
         assert!(memory.fit(&mut first, MIB).now_or_never().is_none());
         memory.fit(&mut second, 0).await.unwrap();
         memory.fit(&mut first, MIB).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_unit_that_is_complete_keeps_only_what_it_needs() {
+        let memory = Memory::new(19 * MIB, MIB, 16 * MIB);
+        let (mut first, mut second) = (Held::default(), Held::default());
+        memory.fit(&mut first, MIB / 2).await.unwrap();
+        assert!(memory.fit(&mut second, MIB).now_or_never().is_none());
+        memory.complete(&mut first, MIB / 2).await.unwrap();
+        memory.fit(&mut second, MIB).await.unwrap();
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use futures::FutureExt;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -39,7 +39,7 @@ pub(super) struct Runner {
     pub(super) clock: Clock,
     /// Fetches that may run in the whole process, bounding connections.
     pub(super) slots: Arc<Semaphore>,
-    /// Fetches of this tenant that may run at once.
+    /// Fetches of this tenant that may run at once. One that waits only to be committed does not count.
     pub(super) parallel: usize,
     pub(super) stop: CancellationToken,
 }
@@ -205,7 +205,7 @@ impl Runner {
     }
 
     async fn fetch(&self, gate: &Gate) {
-        let mut fetches = Fetches::new();
+        let mut fetches = Fetches::new(self.parallel);
         loop {
             gate.wait().await;
             let filled = match self.intake.room().await {
@@ -220,6 +220,7 @@ impl Runner {
                     continue;
                 }
             };
+            let place = fetches.place();
             tokio::select! {
                 Some(ended) = fetches.running.join_next_with_id() => {
                     let (id, result) = match ended {
@@ -234,6 +235,7 @@ impl Runner {
                     }
                 }
                 () = self.intake.registered() => fetches.look_after(Duration::ZERO),
+                () = place => {}
                 () = tokio::time::sleep(next_due) => {}
             }
         }
@@ -246,7 +248,7 @@ impl Runner {
             (LaneKind::Live, &mut fetches.live),
             (LaneKind::CatchUp, &mut fetches.catch_up),
         ] {
-            let full = fetches.running.len() >= self.parallel;
+            let full = fetches.places.available_permits() == 0;
             if full || !line.units.is_empty() || line.next > Instant::now() {
                 continue;
             }
@@ -264,12 +266,12 @@ impl Runner {
             let wait = next.map(|next| (next - self.clock.now()).to_std().unwrap_or_default());
             line.next = Instant::now() + wait.unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN);
         }
-        while fetches.running.len() < self.parallel {
+        while let Ok(place) = Arc::clone(&fetches.places).try_acquire_owned() {
             let catching_up = fetches
                 .busy
                 .values()
                 .any(|due| due.unit.lane == LaneKind::CatchUp);
-            let one_left = fetches.running.len() + 1 == self.parallel && self.parallel > 1;
+            let one_left = fetches.places.available_permits() == 0 && self.parallel > 1;
             let next = if one_left && !catching_up {
                 fetches
                     .catch_up
@@ -284,11 +286,11 @@ impl Runner {
                     .or_else(|| fetches.catch_up.units.pop_front())
             };
             let Some(due) = next else { break };
-            let task = self.start(due.clone());
+            let task = self.start(due.clone(), place);
             let id = fetches.running.spawn(task).id();
             fetches.busy.insert(id, due);
         }
-        if fetches.running.len() >= self.parallel {
+        if fetches.places.available_permits() == 0 {
             return Ok(LOOK_AGAIN);
         }
         let next = fetches.live.next.min(fetches.catch_up.next);
@@ -297,19 +299,25 @@ impl Runner {
             .max(Duration::from_millis(10)))
     }
 
-    fn start(&self, due: Due) -> impl Future<Output = Result<()>> + Send + use<> {
+    fn start(
+        &self,
+        due: Due,
+        place: OwnedSemaphorePermit,
+    ) -> impl Future<Output = Result<()>> + Send + use<> {
         let (source, intake, slots) = (
             Arc::clone(&self.source),
             self.intake.clone(),
             Arc::clone(&self.slots),
         );
         async move {
-            let _slot = slots
+            let slot = slots
                 .acquire_owned()
                 .await
                 .map_err(|_| Error::bug("the fetch slots are gone"))?;
             let mut out = intake.writer(&due.unit);
             source.fetch(&due.unit, &mut out).await?;
+            out.complete().await?;
+            drop((slot, place));
             out.finish().await
         }
     }
@@ -384,6 +392,8 @@ impl Runner {
 /// The fetches of one tenant: what runs, and what was taken from the journal to run next.
 struct Fetches {
     running: JoinSet<Result<()>>,
+    /// For those that fetch, and do not only wait to be committed.
+    places: Arc<Semaphore>,
     busy: HashMap<Id, Due>,
     live: Line,
     catch_up: Line,
@@ -399,17 +409,29 @@ struct Line {
 }
 
 impl Fetches {
-    fn new() -> Self {
+    fn new(parallel: usize) -> Self {
         let line = || Line {
             units: VecDeque::new(),
             next: Instant::now(),
         };
         Self {
             running: JoinSet::new(),
+            places: Arc::new(Semaphore::new(parallel)),
             busy: HashMap::new(),
             live: line(),
             catch_up: line(),
             failing: HashSet::new(),
+        }
+    }
+
+    /// Returns when there is a place, if there is none now.
+    fn place(&self) -> impl Future<Output = ()> + use<> {
+        let full = (self.places.available_permits() == 0).then(|| Arc::clone(&self.places));
+        async move {
+            match full {
+                Some(places) => drop(places.acquire().await),
+                None => std::future::pending().await,
+            }
         }
     }
 

@@ -17,6 +17,7 @@ mod commit;
 mod cursors;
 mod dead_letters;
 mod limits;
+mod pace;
 mod read;
 mod schema;
 mod state;
@@ -271,6 +272,8 @@ fn open_database(path: &Path) -> Result<Connection> {
          PRAGMA cache_size = -4096; PRAGMA journal_size_limit = 16777216; PRAGMA temp_store = MEMORY;",
     ))?;
     conn.set_prepared_statement_cache_capacity(64);
+    // Otherwise a statement whose plan may depend on a value is planned anew with each value.
+    sql(conn.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true))?;
     Ok(conn)
 }
 

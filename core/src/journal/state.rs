@@ -42,6 +42,8 @@ pub(super) struct State {
     pub(super) sinks: BTreeMap<Arc<str>, SinkState>,
     pub(super) recent: VecDeque<Arc<Stored>>,
     pub(super) recent_bytes: usize,
+    /// Raw bytes of batches that are on their way there.
+    pub(super) coming_bytes: usize,
     /// Some batches in memory may be wanted by nobody any more.
     pub(super) cursors_moved: bool,
     pub(super) used_bytes: u64,
