@@ -60,7 +60,8 @@ impl Journal {
 
 /// Whether the next batch would drive one from memory that a sink is about to take.
 fn is_worth_waiting(state: &State, bytes: usize, bound: usize) -> bool {
-    if state.recent_bytes + state.coming_bytes + bytes <= bound {
+    // Room is left for what comes with the records.
+    if state.recent_bytes + state.coming_bytes + bytes <= bound / 4 * 3 {
         return false;
     }
     let Some(oldest) = state.recent.front() else {
