@@ -292,7 +292,8 @@ impl UnitWriter {
             gzip.extend_from_slice(body);
         }
         let mut gunzip = self.gunzip.take().unwrap_or_else(|| {
-            self.cutter.expect((body.len() * USUAL_RATIO).min(batch_bytes));
+            self.cutter
+                .expect((body.len() * USUAL_RATIO).min(batch_bytes));
             Gunzip::new()
         });
         loop {
@@ -418,9 +419,10 @@ impl UnitWriter {
             }
         }
         // Only a unit that is committed as a whole is kept as it came.
-        let gzip = self.gzip.take().filter(|gzip| {
-            unit_done && first_index == 0 && oversized == 0 && !gzip.is_empty()
-        });
+        let gzip = self
+            .gzip
+            .take()
+            .filter(|gzip| unit_done && first_index == 0 && oversized == 0 && !gzip.is_empty());
         let commit = Commit {
             stream: self.intake.0.stream.clone(),
             lane: self.lane,

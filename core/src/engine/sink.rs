@@ -232,7 +232,7 @@ impl Worker {
         let count = batches.iter().map(|stored| stored.events.len()).sum();
         let (mut events, mut seqs) = (Vec::with_capacity(count), Vec::with_capacity(count));
         for stored in batches {
-            for event in &stored.events {
+            for event in stored.events.iter() {
                 if let Some(event) = self.pass(event) {
                     events.push(event);
                     seqs.push(stored.seq);

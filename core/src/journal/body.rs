@@ -31,27 +31,32 @@ pub(super) struct Encoded {
     pub(super) body: Bytes,
     /// Where the records lie in a body that is kept as it came.
     pub(super) cuts: Option<Vec<u8>>,
-    pub(super) events: Vec<AuditEvent>,
+    pub(super) events: Arc<Vec<AuditEvent>>,
     /// The memory that the events keep from being freed.
     pub(super) held: usize,
 }
 
-/// Encodes the events `fresh` of a batch, given with their index in it.
+/// Encodes those of `events` whose indices are `fresh`.
 pub(super) fn encode(
     compressor: &mut zstd::bulk::Compressor<'static>,
     wire: Option<&Wire>,
-    fresh: Vec<(usize, AuditEvent)>,
+    events: &Arc<Vec<AuditEvent>>,
+    fresh: &[usize],
 ) -> Result<Encoded> {
-    let raw: usize = fresh.iter().map(|(_, event)| event.raw().len()).sum();
+    let raw: usize = fresh.iter().map(|index| events[*index].raw().len()).sum();
     match wire {
         // Not for the sake of a few events: they would keep the whole body from being freed.
         Some(wire) if 2 * raw >= wire.inflated => Ok(Encoded {
             body: wire.gzip.clone(),
-            cuts: Some(cuts(wire, &fresh)),
-            events: fresh.into_iter().map(|(_, event)| event).collect(),
+            cuts: Some(cuts(wire, events, fresh)),
+            events: if fresh.len() == events.len() {
+                Arc::clone(events)
+            } else {
+                Arc::new(fresh.iter().map(|index| events[*index].clone()).collect())
+            },
             held: wire.inflated,
         }),
-        _ => pack(compressor, raw, &fresh),
+        _ => pack(compressor, raw, events, fresh),
     }
 }
 
@@ -60,20 +65,23 @@ pub(super) fn encode(
 fn pack(
     compressor: &mut zstd::bulk::Compressor<'static>,
     raw: usize,
-    fresh: &[(usize, AuditEvent)],
+    events: &[AuditEvent],
+    fresh: &[usize],
 ) -> Result<Encoded> {
-    let mut start = 4 + 4 * fresh.len();
+    let fresh = || fresh.iter().map(|index| &events[*index]);
+    let count = fresh().count();
+    let mut start = 4 + 4 * count;
     let mut plain = Vec::with_capacity(start + raw);
-    plain.extend_from_slice(&(fresh.len() as u32).to_le_bytes());
-    for (_, event) in fresh {
+    plain.extend_from_slice(&(count as u32).to_le_bytes());
+    for event in fresh() {
         plain.extend_from_slice(&(event.raw().len() as u32).to_le_bytes());
     }
-    for (_, event) in fresh {
+    for event in fresh() {
         plain.extend_from_slice(event.raw());
     }
     let body = compressor.compress(&plain)?.into();
     let plain = Bytes::from(plain);
-    let moved = fresh.iter().map(|(_, event)| {
+    let moved = fresh().map(|event| {
         let end = start + event.raw().len();
         let moved = event.moved_to(plain.slice(start..end));
         start = end;
@@ -82,18 +90,18 @@ fn pack(
     Ok(Encoded {
         body,
         cuts: None,
-        events: moved.collect(),
+        events: Arc::new(moved.collect()),
         held: plain.len(),
     })
 }
 
 /// The inflated length, then for each record the bytes before it since the last one, and its own.
-fn cuts(wire: &Wire, fresh: &[(usize, AuditEvent)]) -> Vec<u8> {
+fn cuts(wire: &Wire, events: &[AuditEvent], fresh: &[usize]) -> Vec<u8> {
     let mut out = Vec::with_capacity(4 + 4 * fresh.len());
     put(&mut out, wire.inflated);
     let mut end = 0;
-    for (index, event) in fresh {
-        let start = wire.starts[*index];
+    for index in fresh {
+        let (start, event) = (wire.starts[*index], &events[*index]);
         put(&mut out, start - end);
         put(&mut out, event.raw().len());
         end = start + event.raw().len();

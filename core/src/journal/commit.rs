@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use rusqlite::params;
 
+use super::body::Wire;
 use super::cursors::free_passed;
 use super::read::Stored;
-use super::body::Wire;
 use super::writer::Tx;
 use super::{Journal, LaneId, body, sql};
 use crate::dedupe::{Dedupe, Fingerprint, Verdict};
@@ -84,7 +84,7 @@ pub(super) fn apply(
     id: &Arc<str>,
     bound: usize,
 ) -> Result<Committed> {
-    let mut fresh: Vec<(usize, AuditEvent)> = Vec::with_capacity(commit.events.len());
+    let mut fresh: Vec<usize> = Vec::with_capacity(commit.events.len());
     let mut ids: Vec<Fingerprint> = Vec::with_capacity(commit.events.len());
     let mut hours: BTreeMap<Hour, [u32; 3]> = BTreeMap::new();
     let mut done = Committed::default();
@@ -102,12 +102,12 @@ pub(super) fn apply(
             done.variants += 1;
             counts[2] += 1;
         }
-        fresh.push((index, event.clone()));
+        fresh.push(index);
         ids.push(fingerprint);
     }
     if !fresh.is_empty() {
         Dedupe::log(tx.conn, &ids)?;
-        insert(tx, commit, fresh, &encode_hours(&hours), id, bound)?;
+        insert(tx, commit, &fresh, &encode_hours(&hours), id, bound)?;
     }
     count(tx, &commit.origin.tenant, &hours)?;
     super::dead_letters::store_oversize(tx, commit)?;
@@ -120,7 +120,7 @@ pub(super) fn apply(
 fn insert(
     tx: &mut Tx<'_>,
     commit: &Commit,
-    fresh: Vec<(usize, AuditEvent)>,
+    fresh: &[usize],
     hours: &[u8],
     id: &Arc<str>,
     bound: usize,
@@ -130,14 +130,15 @@ fn insert(
         cuts,
         events,
         held,
-    } = body::encode(tx.compressor, commit.wire.as_ref(), fresh)?;
+    } = body::encode(tx.compressor, commit.wire.as_ref(), &commit.events, fresh)?;
     let raw_bytes: usize = events.iter().map(|event| event.raw().len()).sum();
-    let stored_bytes = body.len() as u64;
+    let place = tx.bodies.append(&body)?;
+    let stored_bytes = place.bytes;
     sql(tx
         .conn
         .prepare_cached(
             "INSERT INTO batches (lane, stream, content_type, unit, events, raw_bytes, stored_bytes, journaled_at, \
-             hours, cuts, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+             hours, cuts, file, offset, sum) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
         )
         .and_then(|mut insert| {
             insert.execute(params![
@@ -151,7 +152,9 @@ fn insert(
                 tx.now_ms,
                 hours,
                 cuts,
-                &body[..]
+                place.file,
+                place.offset as i64,
+                place.sum
             ])
         }))?;
     let seq = tx.conn.last_insert_rowid() as u64;

@@ -561,9 +561,8 @@ pub(super) fn move_cursor(tx: &mut Tx<'_>, sink: Arc<str>, lane: LaneId, seq: u6
     });
 }
 
-/// Batches freed in one transaction. More would hold up the commits of all tenants: freeing a batch means to visit
-/// every page of its body.
-const FREE_SLICE: i64 = 64;
+/// Batches freed in one transaction. More would hold up the commits of all tenants.
+const FREE_SLICE: i64 = 256;
 
 /// Deletes the batches of a lane that every cursor has passed, all of them if no sink takes the lane: a slice now, the
 /// rest in the transactions that follow.
@@ -574,17 +573,20 @@ pub(super) fn free_passed(tx: &mut Tx<'_>, lane: LaneId) -> Result<()> {
             "SELECT coalesce(min(seq), 9223372036854775807) FROM cursors WHERE lane = ?1",
         )
         .and_then(|mut find| find.query_row([lane], |row| row.get(0))))?;
-    let (batches, freed, last): (i64, i64, i64) = sql(tx
-        .conn
-        .prepare_cached(
-            "SELECT count(*), coalesce(sum(stored_bytes), 0), coalesce(max(seq), 0) FROM (SELECT seq, stored_bytes \
-             FROM batches WHERE lane = ?1 AND seq <= ?2 ORDER BY seq LIMIT ?3)",
-        )
-        .and_then(|mut slice| {
-            slice.query_row([lane, passed, FREE_SLICE], |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-            })
-        }))?;
+    let (mut batches, mut freed, mut last) = (0, 0, 0);
+    {
+        let mut slice = sql(tx.conn.prepare_cached(
+            "SELECT seq, stored_bytes, file FROM batches WHERE lane = ?1 AND seq <= ?2 ORDER BY seq LIMIT ?3",
+        ))?;
+        let mut rows = sql(slice.query([lane, passed, FREE_SLICE]))?;
+        while let Some(row) = sql(rows.next())? {
+            last = sql(row.get::<_, i64>(0))?;
+            let bytes = sql(row.get::<_, i64>(1))? as u64;
+            tx.bodies.free(sql(row.get(2))?, bytes);
+            freed += bytes;
+            batches += 1;
+        }
+    }
     if batches == 0 {
         return Ok(());
     }
@@ -597,7 +599,7 @@ pub(super) fn free_passed(tx: &mut Tx<'_>, lane: LaneId) -> Result<()> {
     }
     tx.after_commit(move |state| {
         if let Some(lane) = state.lanes.get_mut(&lane) {
-            lane.bytes = lane.bytes.saturating_sub(freed as u64);
+            lane.bytes = lane.bytes.saturating_sub(freed);
         }
     });
     Ok(())

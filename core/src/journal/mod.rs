@@ -12,6 +12,7 @@
 //! up get batches from memory and never read them back. Reads hold no transaction across a delivery, which would keep
 //! `SQLite`'s log from being checkpointed.
 
+mod bodies;
 mod body;
 mod commit;
 mod cursors;
@@ -50,6 +51,7 @@ pub use status::{GapStatus, SKIPS, SinkStatus, Skip, Status, TenantStatus};
 pub use store::Store;
 pub use units::{Due, Stream};
 
+use bodies::Bodies;
 use state::{LaneState, Shared, State};
 use writer::Writer;
 
@@ -83,6 +85,7 @@ pub struct Journal {
     shared: Arc<Shared>,
     writer: Writer,
     readers: Arc<Readers>,
+    dir: Arc<Path>,
     fingerprinter: Fingerprinter,
 }
 
@@ -123,18 +126,20 @@ impl Journal {
         let (id, seed) = identity(&conn).map_err(at)?;
         let dedupe =
             Dedupe::load(&conn, dir, clock.now().timestamp(), Sizes::default()).map_err(at)?;
-        let state = load_state(&conn).map_err(at)?;
+        let bodies = Bodies::load(&conn, dir).map_err(at)?;
+        let state = load_state(&conn, &bodies).map_err(at)?;
         let shared = Arc::new(Shared::new(id, clock, metrics, limits, state));
         let readers = Arc::new(Readers {
             path,
             idle: Mutex::default(),
         });
-        let (writer, thread) = Writer::start(conn, lock, dedupe, Arc::clone(&shared))?;
+        let (writer, thread) = Writer::start(conn, lock, (dedupe, bodies), Arc::clone(&shared))?;
         Ok((
             Self {
                 shared,
                 writer,
                 readers,
+                dir: dir.into(),
                 fingerprinter: Fingerprinter::new(seed),
             },
             Closer { thread },
@@ -266,14 +271,17 @@ fn open_database(path: &Path) -> Result<Connection> {
         .mode(0o600)
         .open(path)?;
     let conn = sql(Connection::open(path))?;
-    // Pages of 8 KiB suit bodies of some ten kilobytes. `FULL`: a commit is on the disk when it returns.
+    // `FULL`: a commit is on the disk when it returns.
     sql(conn.execute_batch(
         "PRAGMA page_size = 8192; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
          PRAGMA cache_size = -4096; PRAGMA journal_size_limit = 16777216; PRAGMA temp_store = MEMORY;",
     ))?;
     conn.set_prepared_statement_cache_capacity(64);
     // Otherwise a statement whose plan may depend on a value is planned anew with each value.
-    sql(conn.set_db_config(rusqlite::config::DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true))?;
+    sql(conn.set_db_config(
+        rusqlite::config::DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG,
+        true,
+    ))?;
     Ok(conn)
 }
 
@@ -320,9 +328,9 @@ fn identity(conn: &Connection) -> Result<(Arc<str>, u64)> {
     Ok((get("id")?.into(), seed))
 }
 
-fn load_state(conn: &Connection) -> Result<State> {
+fn load_state(conn: &Connection, bodies: &Bodies) -> Result<State> {
     let mut state = State {
-        used_bytes: writer::used_bytes(conn)?,
+        used_bytes: writer::used_bytes(conn, bodies.used_bytes())?,
         ..State::default()
     };
     let mut lanes = sql(conn.prepare(
@@ -373,14 +381,14 @@ fn stored_kind(kind: LaneKind) -> i64 {
     }
 }
 
+const DISK_FULL: &str =
+    "the disk that holds the journal is full; free some space, collecting goes on by itself";
+
 /// Turns `SQLite`'s errors into ours: a full or failing disk may pass, a damaged file will not.
 pub(crate) fn sql<T>(result: rusqlite::Result<T>) -> Result<T> {
     use rusqlite::ErrorCode;
     result.map_err(|error| match error.sqlite_error_code() {
-        Some(ErrorCode::DiskFull) => Error::unavailable(
-            "the disk that holds the journal is full; free some space, collecting goes on by itself",
-        )
-        .with_cause(error),
+        Some(ErrorCode::DiskFull) => Error::unavailable(DISK_FULL).with_cause(error),
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Error::config(
             "the journal is damaged; keep it for inspection, and start with a new journal.path: \
              Microsoft still serves the last 7 days",

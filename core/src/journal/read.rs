@@ -1,12 +1,14 @@
 //! Out of the journal: batches by lane, from memory or from disk.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use rusqlite::params;
+use rusqlite::{Connection, Row, params};
 use serde::{Deserialize, Serialize};
 
+use super::bodies::Place;
 use super::{Journal, LaneId, body, sql};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::event::{AuditEvent, Origin};
 
 /// Where a batch lies: what a far side stores to say how far it is.
@@ -38,7 +40,7 @@ pub struct Stored {
     /// The memory that its records keep from being freed.
     pub(super) held: usize,
     /// Its events.
-    pub events: Vec<AuditEvent>,
+    pub events: Arc<Vec<AuditEvent>>,
 }
 
 impl Stored {
@@ -105,50 +107,96 @@ impl Journal {
         max_events: usize,
         max_bytes: usize,
     ) -> Result<Vec<Arc<Stored>>> {
-        let id = Arc::clone(&self.shared.id);
+        let slice = Slice {
+            journal: Arc::clone(&self.shared.id),
+            dir: Arc::clone(&self.dir),
+            lane,
+            tenant_name,
+            after,
+            max_events,
+            max_bytes,
+        };
         self.ask(move |conn| {
-            let mut select = sql(conn.prepare_cached(
-                "SELECT b.seq, b.content_type, b.unit, b.events, b.raw_bytes, b.journaled_at, b.cuts, b.body, s.source, s.tenant \
-                 FROM batches b JOIN streams s USING (stream) WHERE b.lane = ?1 AND b.seq > ?2 ORDER BY b.seq",
-            ))?;
-            let mut rows = sql(select.query(params![lane, after as i64]))?;
-            let mut found: Vec<Arc<Stored>> = Vec::new();
-            let (mut events, mut bytes) = (0, 0);
-            while let Some(row) = sql(rows.next())? {
-                let (count, raw_bytes): (usize, usize) = (sql(row.get(3))?, sql(row.get(4))?);
-                events += count;
-                bytes += raw_bytes;
-                if !found.is_empty() && (events > max_events || bytes > max_bytes) {
-                    break;
-                }
-                let origin = Arc::new(Origin {
-                    tenant: sql(row.get::<_, String>(9))?.into(),
-                    tenant_name: Arc::clone(&tenant_name),
-                    source: sql(row.get::<_, String>(8))?.into(),
-                    content_type: sql(row.get::<_, String>(1))?.into(),
-                    unit: sql(row.get::<_, String>(2))?.into(),
-                });
-                let cuts = sql(sql(row.get_ref(6))?.as_blob_or_null().map_err(Into::into))?;
-                let body = sql(sql(row.get_ref(7))?.as_blob().map_err(Into::into))?;
-                let shape = body::Shape {
-                    events: count,
-                    raw_bytes,
-                    cuts,
-                };
-                let events = body::decode(body, &shape, &origin)?;
-                found.push(Arc::new(Stored {
-                    journal: Arc::clone(&id),
-                    lane,
-                    seq: sql(row.get::<_, i64>(0))? as u64,
-                    raw_bytes,
-                    journaled_ms: sql(row.get(5))?,
-                    held: events.iter().map(|event| event.raw().len()).sum(),
-                    events,
-                }));
+            // A file that is gone was freed or moved after its rows were read: they say something else now.
+            match slice.read(conn)? {
+                Found::Batches(found) => Ok(found),
+                Found::Gone(gone) => match slice.read(conn)? {
+                    Found::Gone(still) if still == gone => Err(gone.missing(&slice.dir)),
+                    Found::Batches(found) => Ok(found),
+                    Found::Gone(_) => Err(Error::unavailable("batches are being moved")),
+                },
             }
-            Ok(found)
         })
         .await
+    }
+}
+
+/// What to read from the disk.
+struct Slice {
+    journal: Arc<str>,
+    dir: Arc<Path>,
+    lane: LaneId,
+    tenant_name: Arc<str>,
+    after: u64,
+    max_events: usize,
+    max_bytes: usize,
+}
+
+enum Found {
+    Batches(Vec<Arc<Stored>>),
+    /// The file of the first one is gone.
+    Gone(Place),
+}
+
+impl Slice {
+    fn read(&self, conn: &Connection) -> Result<Found> {
+        let mut select = sql(conn.prepare_cached(
+            "SELECT b.seq, b.content_type, b.unit, b.events, b.raw_bytes, b.journaled_at, b.cuts, s.source, s.tenant, \
+             b.file, b.offset, b.stored_bytes, b.sum \
+             FROM batches b JOIN streams s USING (stream) WHERE b.lane = ?1 AND b.seq > ?2 ORDER BY b.seq",
+        ))?;
+        let mut rows = sql(select.query(params![self.lane, self.after as i64]))?;
+        let mut found: Vec<Arc<Stored>> = Vec::new();
+        let (mut events, mut bytes) = (0, 0);
+        while let Some(row) = sql(rows.next())? {
+            events += sql(row.get::<_, usize>(3))?;
+            bytes += sql(row.get::<_, usize>(4))?;
+            if !found.is_empty() && (events > self.max_events || bytes > self.max_bytes) {
+                break;
+            }
+            let place = Place::of(row, 9)?;
+            match place.read(&self.dir)? {
+                Some(body) => found.push(Arc::new(self.stored(row, &body)?)),
+                None if found.is_empty() => return Ok(Found::Gone(place)),
+                None => break,
+            }
+        }
+        Ok(Found::Batches(found))
+    }
+
+    fn stored(&self, row: &Row<'_>, body: &[u8]) -> Result<Stored> {
+        let origin = Arc::new(Origin {
+            tenant: sql(row.get::<_, String>(8))?.into(),
+            tenant_name: Arc::clone(&self.tenant_name),
+            source: sql(row.get::<_, String>(7))?.into(),
+            content_type: sql(row.get::<_, String>(1))?.into(),
+            unit: sql(row.get::<_, String>(2))?.into(),
+        });
+        let shape = body::Shape {
+            events: sql(row.get(3))?,
+            raw_bytes: sql(row.get(4))?,
+            cuts: sql(sql(row.get_ref(6))?.as_blob_or_null().map_err(Into::into))?,
+        };
+        Ok(Stored {
+            journal: Arc::clone(&self.journal),
+            lane: self.lane,
+            seq: sql(row.get::<_, i64>(0))? as u64,
+            raw_bytes: shape.raw_bytes,
+            journaled_ms: sql(row.get(5))?,
+            // Never among those that are kept in memory.
+            held: 0,
+            events: Arc::new(body::decode(body, &shape, &origin)?),
+        })
     }
 }
 

@@ -29,7 +29,8 @@ CREATE TABLE source_numbers (
 );
 
 -- Events on their way. AUTOINCREMENT: a sequence number is never used again. `hours`: how many events of which hour,
--- so that a batch can be accounted for without reading it.
+-- so that a batch can be accounted for without reading it. `file`, `offset`, `sum`: where its body lies, in the files
+-- bodies.* beside this one (core/src/journal/bodies.rs). `cuts`: core/src/journal/body.rs.
 CREATE TABLE batches (
     seq          INTEGER PRIMARY KEY AUTOINCREMENT,
     lane         INTEGER NOT NULL,
@@ -41,10 +42,12 @@ CREATE TABLE batches (
     stored_bytes INTEGER NOT NULL,
     journaled_at INTEGER NOT NULL,
     hours        BLOB    NOT NULL,
-    cuts         BLOB,
-    body         BLOB    NOT NULL
+    file         INTEGER NOT NULL,
+    offset       INTEGER NOT NULL,
+    sum          INTEGER NOT NULL,
+    cuts         BLOB
 );
-CREATE INDEX batches_by_lane ON batches (lane, seq, stored_bytes, events);
+CREATE INDEX batches_by_lane ON batches (lane, seq, stored_bytes, events, file);
 
 -- What a source has listed. state: 0 pending, 1 fetched, 2 lost. Times in milliseconds since 1970.
 CREATE TABLE units (

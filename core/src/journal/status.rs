@@ -5,7 +5,7 @@ use std::path::Path;
 use rusqlite::Connection;
 use serde::Serialize;
 
-use super::{FILE, Journal, open_read_only, schema, sql, writer};
+use super::{FILE, Journal, bodies, open_read_only, schema, sql, writer};
 use crate::error::{Error, Result};
 
 /// The journal at one moment.
@@ -164,7 +164,7 @@ fn read_in_transaction(conn: &Connection) -> Result<Status> {
                 row.get(0)
             }),
         )?,
-        used_bytes: writer::used_bytes(conn)?,
+        used_bytes: writer::used_bytes(conn, bodies::on_disk(conn)?)?,
         tenants: tenants(conn)?,
         gaps: gaps(conn)?,
         sinks: sinks(conn)?,

@@ -144,7 +144,7 @@ impl Bench {
         let mut tally = Tally::default();
         let found = self.journal().read(lane, cursor, usize::MAX, usize::MAX);
         for stored in found.await.unwrap().iter().filter(|s| s.seq <= last) {
-            for event in &stored.events {
+            for event in stored.events.iter() {
                 tally.delivered(stored.seq, event);
             }
         }
@@ -237,7 +237,7 @@ fn records(numbers: impl IntoIterator<Item = u64>) -> Vec<String> {
 }
 
 fn texts(batches: &[Arc<Stored>]) -> Vec<String> {
-    let events = batches.iter().flat_map(|stored| &stored.events);
+    let events = batches.iter().flat_map(|stored| stored.events.iter());
     events
         .map(|event| String::from_utf8(event.raw().to_vec()).unwrap())
         .collect()

@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 
+use super::bodies::{Bodies, Mark, move_some};
 use super::cursors::free_passed;
 use super::state::{Change, Shared, State};
 use super::{LaneId, sql};
@@ -20,11 +22,14 @@ use crate::error::{Error, Result};
 const QUEUE: usize = 32;
 /// Jobs in one transaction: enough to share the fsync, few enough to keep its latency and size small.
 const GROUP: usize = 64;
+/// While jobs come thick and fast, transactions begin this far apart, so that more of them share one.
+const REST: Duration = Duration::from_millis(5);
 
 /// An open transaction, as a job sees it.
 pub(super) struct Tx<'a> {
     pub(super) conn: &'a Connection,
     pub(super) dedupe: &'a mut Dedupe,
+    pub(super) bodies: &'a mut Bodies,
     pub(super) compressor: &'a mut zstd::bulk::Compressor<'static>,
     pub(super) now_ms: i64,
     /// Lanes that hold more passed batches than one transaction should free.
@@ -56,7 +61,7 @@ impl Writer {
     pub(super) fn start(
         conn: Connection,
         lock: File,
-        dedupe: Dedupe,
+        (dedupe, bodies): (Dedupe, Bodies),
         shared: Arc<Shared>,
     ) -> Result<(Self, JoinHandle<()>)> {
         let (jobs, queue) = mpsc::channel(QUEUE);
@@ -70,6 +75,7 @@ impl Writer {
                 let mut thread = Thread {
                     conn,
                     dedupe,
+                    bodies,
                     compressor,
                     shared,
                     owed: BTreeSet::new(),
@@ -133,6 +139,7 @@ async fn answered<T: Send + 'static>(result: oneshot::Receiver<T>) -> Option<T> 
 struct Thread {
     conn: Connection,
     dedupe: Dedupe,
+    bodies: Bodies,
     compressor: zstd::bulk::Compressor<'static>,
     shared: Arc<Shared>,
     owed: BTreeSet<LaneId>,
@@ -141,7 +148,11 @@ struct Thread {
 impl Thread {
     fn run(&mut self, mut queue: mpsc::Receiver<Job>) {
         while let Some(group) = self.next_group(&mut queue) {
+            let (began, busy) = (Instant::now(), group.len() > 1);
             self.commit(group);
+            if busy {
+                std::thread::sleep(REST.saturating_sub(began.elapsed()));
+            }
             let now = self.shared.clock.now().timestamp();
             if let Err(error) = self.dedupe.maintain(&self.conn, now) {
                 tracing::warn!(%error, "the ids of events stay where they are for now");
@@ -149,8 +160,8 @@ impl Thread {
         }
     }
 
-    /// The jobs of the next transaction: those that wait, and a slice of what is to be freed. Waits if there is
-    /// neither; `None` once there will be none.
+    /// The jobs of the next transaction: those that wait, and a slice of what is to be freed, and moved. Waits if there
+    /// is nothing to do; `None` once there will be nothing.
     fn next_group(&mut self, queue: &mut mpsc::Receiver<Job>) -> Option<Vec<Job>> {
         let mut group = Vec::new();
         if self.owed.is_empty() {
@@ -170,6 +181,12 @@ impl Thread {
                 (freed.is_ok(), Box::new(|_| ()))
             }));
         }
+        if let Some(file) = self.bodies.sparse() {
+            group.push(Box::new(move |tx| {
+                let moved = move_some(tx, file);
+                (moved.is_ok(), Box::new(|_| ()))
+            }));
+        }
         Some(group)
     }
 
@@ -179,6 +196,7 @@ impl Thread {
         let mut answers = Vec::with_capacity(group.len());
         let fate = self.transact(group, &mut answers).map_err(|error| {
             self.dedupe.roll_back(0);
+            self.bodies.roll_back(Mark::default());
             self.shared.metrics.journal_errors.inc();
             tracing::error!(%error, "the journal could not be written; will be retried");
             error.to_string()
@@ -199,6 +217,7 @@ impl Thread {
         let mut tx = Tx {
             conn: &self.conn,
             dedupe: &mut self.dedupe,
+            bodies: &mut self.bodies,
             compressor: &mut self.compressor,
             now_ms: self.shared.clock.now().timestamp_millis(),
             owed: &mut self.owed,
@@ -207,7 +226,7 @@ impl Thread {
         let begun = run(tx.conn, "BEGIN IMMEDIATE");
         let mut done = begun;
         for job in group {
-            let (ids, changes) = (tx.dedupe.pending(), tx.after.len());
+            let (ids, bodies, changes) = (tx.dedupe.pending(), tx.bodies.mark(), tx.after.len());
             if done.is_ok() {
                 done = run(tx.conn, "SAVEPOINT job");
             }
@@ -222,12 +241,15 @@ impl Thread {
                 done = run(tx.conn, "RELEASE job");
             } else {
                 tx.dedupe.roll_back(ids);
+                tx.bodies.roll_back(bodies);
                 tx.after.truncate(changes);
                 done = sql(tx.conn.execute_batch("ROLLBACK TO job; RELEASE job"));
             }
         }
         let after = tx.after;
         fail::fail_point!("journal::commit");
+        // What a row names is on disk before the row.
+        let done = done.and_then(|()| self.bodies.sync());
         if let Err(error) = done.and_then(|()| run(&self.conn, "COMMIT")) {
             if !self.conn.is_autocommit() {
                 sql(self.conn.execute_batch("ROLLBACK"))?;
@@ -236,7 +258,8 @@ impl Thread {
         }
         fail::fail_point!("journal::committed");
         self.dedupe.committed();
-        let used = used_bytes(&self.conn);
+        self.bodies.committed();
+        let used = used_bytes(&self.conn, self.bodies.used_bytes());
         self.shared.update(|state| {
             state.apply(after);
             state.used_bytes = used.unwrap_or(state.used_bytes);
@@ -253,8 +276,8 @@ fn run(conn: &Connection, statement: &str) -> Result<()> {
     Ok(())
 }
 
-/// Bytes in use, of the database (free pages count as free) and of runs of ids.
-pub(super) fn used_bytes(conn: &Connection) -> Result<u64> {
+/// Bytes in use, of the database (free pages count as free), of runs of ids, and of `bodies`.
+pub(super) fn used_bytes(conn: &Connection, bodies: u64) -> Result<u64> {
     let pragma = |question: &str| -> Result<u64> {
         sql(conn
             .prepare_cached(question)
@@ -265,5 +288,5 @@ pub(super) fn used_bytes(conn: &Connection) -> Result<u64> {
         .prepare_cached("SELECT coalesce(sum(bytes), 0) FROM id_runs")
         .and_then(|mut sum| sum.query_row([], |row| row.get(0))))?;
     let pages = pragma("PRAGMA page_count")? - pragma("PRAGMA freelist_count")?;
-    Ok(pages * pragma("PRAGMA page_size")? + runs)
+    Ok(pages * pragma("PRAGMA page_size")? + runs + bodies)
 }

@@ -194,7 +194,11 @@ fn records_of_one_take_share_a_buffer_and_the_tail_moves_on() {
     cutter.write(br#"[{"Id":1},{"Id":2},{"I"#);
     let first = cutter.take();
     assert_eq!(first, records(&[r#"{"Id":1}"#, r#"{"Id":2}"#]));
-    let [Piece::Record { raw: one, .. }, Piece::Record { raw: two, .. }] = &first[..] else {
+    let [
+        Piece::Record { raw: one, .. },
+        Piece::Record { raw: two, .. },
+    ] = &first[..]
+    else {
         panic!("two records");
     };
     assert_eq!(two.as_ptr() as usize - one.as_ptr() as usize, 9);

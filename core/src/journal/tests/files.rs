@@ -59,7 +59,7 @@ async fn only_its_user_can_read_it() {
         assert_eq!(mode(&path), 0o600, "{}", path.display());
         seen += 1;
     }
-    assert_eq!(seen, 4, "lock, database, log and its index");
+    assert_eq!(seen, 5, "lock, database, log, its index, and bodies");
 }
 
 #[tokio::test]

@@ -134,7 +134,7 @@ impl Bench {
                 return batches;
             };
             after = last.seq;
-            batches.extend(read.iter().map(|batch| batch.events.clone()));
+            batches.extend(read.iter().map(|batch| batch.events.to_vec()));
         }
     }
 }
