@@ -6,6 +6,7 @@ mod dead_letters;
 mod demo;
 #[cfg(feature = "failpoints")]
 mod failpoints;
+mod moment;
 mod run;
 mod simulate;
 mod sinks;
@@ -59,7 +60,7 @@ enum Command {
     Simulate(simulate::Args),
     /// Show how far the sinks are, and let go of those that are gone
     Sinks(sinks::Args),
-    /// Show the records that were refused for good
+    /// Show the records that were refused for good, hand them over again, or drop them
     DeadLetters(dead_letters::Args),
 }
 
@@ -81,6 +82,15 @@ impl ConfigArgs {
             self.config.display()
         )))
     }
+}
+
+/// There is no sink of this name in the configuration.
+fn no_sink(config: &Config, name: &str) -> Error {
+    let known: Vec<&str> = config.sinks.iter().map(|sink| &*sink.name).collect();
+    Error::config(format!(
+        "the configuration has no sink {name}; it has {}",
+        known.join(", ")
+    ))
 }
 
 /// Runs the command line of this process with the plugins in `registry`.
@@ -107,7 +117,7 @@ pub fn main(registry: Registry) -> ExitCode {
             Command::Demo(args) => demo::run(args, &registry).await,
             Command::Simulate(args) => simulate::run(args).await,
             Command::Sinks(args) => sinks::run(args).await,
-            Command::DeadLetters(args) => dead_letters::run(args),
+            Command::DeadLetters(args) => dead_letters::run(args, &registry).await,
         }
     });
     match result {

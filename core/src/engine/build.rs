@@ -64,6 +64,14 @@ pub(super) fn specs(config: &Config) -> Vec<SinkSpec> {
     config.sinks.iter().map(spec).collect()
 }
 
+/// The ids and names of the configuration's tenants.
+pub(super) fn tenants(config: &Config) -> Vec<(Arc<str>, Arc<str>)> {
+    let tenants = config.tenants.iter();
+    tenants
+        .map(|tenant| (Arc::clone(&tenant.id), Arc::clone(&tenant.name)))
+        .collect()
+}
+
 fn ids(config: &Config, names: &[Arc<str>]) -> Vec<Arc<str>> {
     let tenants = names.iter().filter_map(|name| config.tenant(name));
     tenants.map(|tenant| Arc::clone(&tenant.id)).collect()
@@ -83,6 +91,8 @@ pub(super) struct Builder<'a> {
     pub(super) clock: &'a Clock,
     pub(super) store: &'a dyn Fn(String) -> Store,
     pub(super) meter: &'a dyn Fn(&str, &str) -> Meter,
+    /// See [`Context::replay`].
+    pub(super) replay: Option<Arc<str>>,
 }
 
 impl Builder<'_> {
@@ -101,6 +111,7 @@ impl Builder<'_> {
             meter: (self.meter)(&tenant.name, &source.name),
             clock: self.clock.clone(),
             store: (self.store)(format!("source/{}/{}", source.name, tenant.id)),
+            replay: None,
         };
         self.registry.build_source(&source.kind, context)
     }
@@ -117,6 +128,7 @@ impl Builder<'_> {
                 meter: Meter::default(),
                 clock: self.clock.clone(),
                 store: (self.store)(format!("filter/{}", filter.name)),
+                replay: None,
             };
             let built = self.registry.build_filter(&filter.kind, context)?;
             Ok((Arc::clone(&filter.name), Arc::from(built)))
@@ -143,6 +155,7 @@ impl Builder<'_> {
             meter: Meter::default(),
             clock: self.clock.clone(),
             store: (self.store)(format!("sink/{}", sink.name)),
+            replay: self.replay.clone(),
         };
         self.registry.build_sink(&sink.kind, context)
     }
@@ -156,6 +169,7 @@ impl<'a> Parts<'a> {
             clock: self.clock,
             store: &|instance| self.journal.store(&instance),
             meter: &|tenant, source| self.metrics.meter(tenant, source),
+            replay: None,
         })
     }
 

@@ -7,6 +7,7 @@
 mod build;
 pub mod check;
 pub mod intake;
+pub mod letters;
 pub mod memory;
 mod retry;
 mod sink;
@@ -27,6 +28,7 @@ use crate::error::{Error, Result};
 use crate::journal::{Closer, Journal, Orphan, Status};
 use crate::metrics::Metrics;
 use crate::plugin::Registry;
+use letters::Replayer;
 
 /// How long the journal may take to write what it has accepted.
 const JOURNAL_DEADLINE: Duration = Duration::from_secs(30);
@@ -95,12 +97,12 @@ impl Engine {
         } else {
             None
         };
-        let tenants = config
-            .tenants
-            .iter()
-            .map(|t| (Arc::clone(&t.id), Arc::clone(&t.name)))
-            .collect();
-        let orphans = journal.attach(build::specs(config), tenants).await?;
+        let orphans = journal
+            .attach(build::specs(config), build::tenants(config))
+            .await?;
+        let names = sinks.iter().map(|sink| Arc::clone(&sink.config.name));
+        let record_bytes = config.limits.record_size.bytes();
+        let (replayer, mut lines) = Replayer::new(&journal, record_bytes, names);
         let signals = Signals::default();
         let memory = build::memory(config);
         let slots = Arc::new(Semaphore::new(config.limits.parallel_fetches.get()));
@@ -124,14 +126,17 @@ impl Engine {
             signals: signals.clone(),
         };
         if let Some(listener) = listener {
-            let token = admin::token(&config.journal.path)?;
+            let control = admin::Control {
+                token: admin::token(&config.journal.path)?,
+                replayer,
+            };
             admin::announce(&listener, &config.journal.path)?;
             let served = admin::serve(
                 listener,
                 journal.clone(),
                 metrics.clone(),
                 clock.clone(),
-                token,
+                control,
                 config.journal.path.clone(),
                 signals.stop.clone(),
             );
@@ -142,7 +147,9 @@ impl Engine {
             .spawn(keep_house(journal.clone(), signals.stop.clone()));
         for sink in sinks {
             let worker = parts.worker(sink, &signals.drain, &signals.stop);
-            engine.sinks.spawn(worker.run());
+            if let Some(line) = lines.remove(&worker.name) {
+                engine.sinks.spawn(worker.run(line));
+            }
         }
         for runner in runners {
             engine.sources.spawn(runner.run());
