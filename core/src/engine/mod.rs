@@ -56,6 +56,7 @@ pub struct Engine {
     journal: Journal,
     closer: Closer,
     metrics: Metrics,
+    replayer: Replayer,
     orphans: Vec<Orphan>,
     /// Sources times tenants.
     streams: usize,
@@ -115,6 +116,7 @@ impl Engine {
             journal: journal.clone(),
             closer,
             metrics: metrics.clone(),
+            replayer: replayer.clone(),
             orphans,
             streams: runners.len(),
             admin: listener
@@ -221,9 +223,12 @@ impl Engine {
         }
         let status = self.journal.status().await;
         let Self {
-            journal, closer, ..
+            journal,
+            closer,
+            replayer,
+            ..
         } = self;
-        drop(journal);
+        drop((journal, replayer));
         let closed = tokio::task::spawn_blocking(move || closer.wait());
         tokio::time::timeout(JOURNAL_DEADLINE, closed)
             .await

@@ -227,7 +227,7 @@ impl World {
     }
 }
 
-fn registry() -> Registry {
+pub(super) fn registry() -> Registry {
     Registry::default()
         .source("fake", |context| {
             Ok(Box::new(FakeSource(Fake::of(&context)?)))
