@@ -7,6 +7,7 @@ mod demo;
 #[cfg(feature = "failpoints")]
 mod failpoints;
 mod moment;
+mod once;
 mod run;
 mod simulate;
 mod sinks;

@@ -9,6 +9,7 @@ pub mod check;
 pub mod intake;
 pub mod letters;
 pub mod memory;
+pub mod once;
 mod retry;
 mod sink;
 mod source;
@@ -78,6 +79,15 @@ struct Signals {
 impl Engine {
     /// Opens the journal, builds every plugin and starts. Nothing is started if anything is wrong.
     pub async fn start(config: &Config, registry: &Registry, clock: Clock) -> Result<Self> {
+        Self::begin(config, registry, clock, false).await
+    }
+
+    /// The same for a single run ([`once`]): each source lists all that there is now, and then no more.
+    pub async fn start_once(config: &Config, registry: &Registry, clock: Clock) -> Result<Self> {
+        Self::begin(config, registry, clock, true).await
+    }
+
+    async fn begin(config: &Config, registry: &Registry, clock: Clock, once: bool) -> Result<Self> {
         let metrics = Metrics::new()?;
         let limits = build::journal_limits(config);
         metrics.journal_limit_bytes.set(limits.max_bytes as i64);
@@ -110,7 +120,10 @@ impl Engine {
         let mut runners = Vec::with_capacity(sources.len());
         for source in sources {
             let runner = parts.runner(source, &slots, &memory, &signals.sources);
-            runners.push(runner.await?);
+            runners.push(source::Runner {
+                once,
+                ..runner.await?
+            });
         }
         let mut engine = Self {
             journal: journal.clone(),

@@ -71,7 +71,7 @@ impl Worker {
         };
         if let Err(error) = ended.unwrap_or_else(|panic| Err(retry::panicked(&*panic))) {
             up.set(0);
-            self.metrics.error("sink", &self.name, "", error.kind());
+            self.metrics.error("sink", &self.name, "", &error);
             tracing::error!(sink = %self.name, "{error}: this sink stops; the others go on");
         }
     }
@@ -463,7 +463,7 @@ impl Worker {
                 Err(error) => error,
             };
             attempt += 1;
-            self.metrics.error("sink", &self.name, "", error.kind());
+            self.metrics.error("sink", &self.name, "", &error);
             self.metrics.retries.with_label_values(&labels).inc();
             self.metrics.up.with_label_values(&labels).set(0);
             if attempt == 1 {

@@ -41,6 +41,8 @@ pub(super) struct Runner {
     pub(super) slots: Arc<Semaphore>,
     /// Fetches of this tenant that may run at once.
     pub(super) parallel: usize,
+    /// Lists all that there is now, and then no more.
+    pub(super) once: bool,
     pub(super) stop: CancellationToken,
 }
 
@@ -130,7 +132,7 @@ impl Runner {
     /// Counts an error and logs it: the first of a row loudly, its repetitions quietly.
     fn note(&self, doing: &str, error: &Error, attempt: u32) {
         let [component, name, tenant] = self.labels();
-        self.metrics.error(component, name, tenant, error.kind());
+        self.metrics.error(component, name, tenant, error);
         if attempt <= 1 {
             tracing::warn!(
                 source = name,
@@ -172,8 +174,8 @@ impl Runner {
                         .set(now);
                     match next {
                         Next::Now => tokio::task::yield_now().await,
-                        Next::After(wait) => tokio::time::sleep(wait).await,
-                        Next::Done => return,
+                        Next::After(wait) if !self.once => tokio::time::sleep(wait).await,
+                        Next::After(_) | Next::Done => return,
                     }
                     continue;
                 }

@@ -50,7 +50,7 @@ pub use read::{Position, Stored};
 pub use resend::{Fate, Found, Kept};
 pub use status::{GapStatus, SKIPS, SinkStatus, Skip, Status, TenantStatus};
 pub use store::Store;
-pub use units::{Due, Stream};
+pub use units::{Due, Stream, Unfetched};
 
 use state::{LaneState, Shared, State};
 use writer::Writer;
