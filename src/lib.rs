@@ -8,6 +8,7 @@ mod demo;
 mod failpoints;
 mod moment;
 mod once;
+mod replay;
 mod run;
 mod simulate;
 mod sinks;
@@ -63,6 +64,8 @@ enum Command {
     Sinks(sinks::Args),
     /// Show the records that were refused for good, hand them over again, or drop them
     DeadLetters(dead_letters::Args),
+    /// Deliver the events of NDJSON archives to a sink
+    Replay(replay::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -118,6 +121,7 @@ pub fn main(registry: Registry) -> ExitCode {
             Command::Demo(args) => demo::run(args, &registry).await,
             Command::Simulate(args) => simulate::run(args).await,
             Command::Sinks(args) => sinks::run(args).await,
+            Command::Replay(args) => replay::run(args, &registry).await,
             Command::DeadLetters(args) => dead_letters::run(args, &registry).await,
         }
     });

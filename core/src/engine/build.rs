@@ -85,19 +85,19 @@ pub(super) fn memory(config: &Config) -> Memory {
 }
 
 /// Builds plugins from a configuration. `store` gives each instance its durable store.
-pub(super) struct Builder<'a> {
-    pub(super) config: &'a Config,
-    pub(super) registry: &'a Registry,
-    pub(super) clock: &'a Clock,
-    pub(super) store: &'a dyn Fn(String) -> Store,
-    pub(super) meter: &'a dyn Fn(&str, &str) -> Meter,
+pub(crate) struct Builder<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) registry: &'a Registry,
+    pub(crate) clock: &'a Clock,
+    pub(crate) store: &'a dyn Fn(String) -> Store,
+    pub(crate) meter: &'a dyn Fn(&str, &str) -> Meter,
     /// See [`Context::replay`].
-    pub(super) replay: Option<Arc<str>>,
+    pub(crate) replay: Option<Arc<str>>,
 }
 
 impl Builder<'_> {
     /// One source for one tenant.
-    pub(super) fn source(
+    pub(crate) fn source(
         &self,
         source: &config::Source,
         tenant: &Tenant,
@@ -117,7 +117,7 @@ impl Builder<'_> {
     }
 
     /// All filters, by name.
-    pub(super) fn filters(&self) -> Result<BTreeMap<Arc<str>, Arc<dyn Filter>>> {
+    pub(crate) fn filters(&self) -> Result<BTreeMap<Arc<str>, Arc<dyn Filter>>> {
         let http = http::client()?;
         let build = |filter: &config::Filter| {
             let context = Context {
@@ -137,7 +137,7 @@ impl Builder<'_> {
     }
 
     /// One sink.
-    pub(super) fn sink(
+    pub(crate) fn sink(
         &self,
         sink: &config::Sink,
         http: &reqwest::Client,

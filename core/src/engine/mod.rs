@@ -4,13 +4,13 @@
 //! kind of its error, and a bug ends that task only. Stopping goes with the stream: sources first, then the sinks
 //! once they have delivered what is journaled (or their time is up), then the journal.
 
-mod build;
+pub(crate) mod build;
 pub mod check;
 pub mod intake;
 pub mod letters;
 pub mod memory;
 pub mod once;
-mod retry;
+pub(crate) mod retry;
 mod sink;
 mod source;
 
