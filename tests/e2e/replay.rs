@@ -32,6 +32,7 @@ include = ["None"]
 [sinks.copy]
 type = "file"
 path = "copy/{content_type}.ndjson"
+filters = ["none"]
 [sinks.strict]
 type = "file"
 path = "strict/all.ndjson"
@@ -80,11 +81,12 @@ fn archives_of_every_form_arrive_whole_beside_a_run_and_in_files_of_their_own() 
     let mut exporter = home.run();
     for form in ["plain", "gzip", "packed"] {
         let copy = home.path("copy");
-        std::fs::remove_dir_all(&copy).unwrap();
+        // The one before's.
+        drop(std::fs::remove_dir_all(&copy));
         let archive = files(&home.path(form));
         let told = home.ask(&replay(
             &archive,
-            &["--sink", "copy", "--tenant", "contoso"],
+            &["--sink", "copy", "--tenant", "contoso", "--no-filters"],
         ));
         assert_eq!(told.code, 0, "{told:?}");
         assert!(
@@ -173,7 +175,15 @@ fn what_is_no_event_is_named_and_the_rest_arrives() {
     let good = r#"{"CreationTime":"2026-01-05T10:00:00","Id":"1","Operation":"A"}"#;
     std::fs::write(&path, format!("{good}\n\n{{\"Id\":\n[1]\n{good}")).unwrap();
     let odd = path.to_str().unwrap();
-    let told = home.ask(&["replay", odd, "--sink", "copy", "--tenant", "contoso"]);
+    let told = home.ask(&[
+        "replay",
+        odd,
+        "--sink",
+        "copy",
+        "--tenant",
+        "contoso",
+        "--no-filters",
+    ]);
     assert_eq!(told.code, 1, "{told:?}");
     let expected = format!(
         "{odd}:2: an empty line\n\
@@ -205,7 +215,15 @@ fn what_is_no_event_is_named_and_the_rest_arrives() {
     let state = state.to_str().unwrap();
     let with_state = |file: &str| {
         home.ask(&[
-            "replay", file, "--sink", "copy", "--tenant", "contoso", "--state", state,
+            "replay",
+            file,
+            "--sink",
+            "copy",
+            "--tenant",
+            "contoso",
+            "--no-filters",
+            "--state",
+            state,
         ])
     };
     assert_eq!(with_state(odd).code, 1);
@@ -255,12 +273,19 @@ fn what_cannot_be_done_is_said() {
     }
     // A sink that does not take anything is given up, with the way on.
     let copy = home.path("copy");
-    std::fs::remove_dir_all(&copy).unwrap();
     std::fs::write(&copy, "a file where the folder should be").unwrap();
     let archive = files(&home.path("plain"));
     let told = home.ask(&replay(
         &archive,
-        &["--sink", "copy", "--tenant", "contoso", "--patience", "1"],
+        &[
+            "--sink",
+            "copy",
+            "--tenant",
+            "contoso",
+            "--no-filters",
+            "--patience",
+            "1",
+        ],
     ));
     assert_eq!(told.code, 1, "{told:?}");
     assert!(

@@ -264,7 +264,7 @@ impl<'a> Parts<'a> {
             clock: self.clock.clone(),
             slots: Arc::clone(slots),
             parallel: limits.parallel_fetches_per_tenant.get(),
-            once: false,
+            once: None,
             stop: stop.clone(),
         })
     }

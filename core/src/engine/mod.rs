@@ -16,6 +16,7 @@ mod source;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -61,6 +62,8 @@ pub struct Engine {
     orphans: Vec<Orphan>,
     /// Sources times tenants.
     streams: usize,
+    /// Of these, in a single run: those that have nothing left to list.
+    ended: Arc<AtomicUsize>,
     admin: Option<SocketAddr>,
     sources: JoinSet<()>,
     sinks: JoinSet<()>,
@@ -117,11 +120,12 @@ impl Engine {
         let signals = Signals::default();
         let memory = build::memory(config);
         let slots = Arc::new(Semaphore::new(config.limits.parallel_fetches.get()));
+        let ended = Arc::new(AtomicUsize::new(0));
         let mut runners = Vec::with_capacity(sources.len());
         for source in sources {
             let runner = parts.runner(source, &slots, &memory, &signals.sources);
             runners.push(source::Runner {
-                once,
+                once: once.then(|| Arc::clone(&ended)),
                 ..runner.await?
             });
         }
@@ -132,6 +136,7 @@ impl Engine {
             replayer: replayer.clone(),
             orphans,
             streams: runners.len(),
+            ended,
             admin: listener
                 .as_ref()
                 .and_then(|listener| listener.local_addr().ok()),

@@ -3,6 +3,7 @@
 //! Sources list until nothing is left to list, and then no more. What fails is tried again, until everything else is
 //! done and nothing has got any further for a while: then it is left to the next run, and said.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -102,7 +103,7 @@ impl Engine {
         loop {
             changes.mark_unchanged();
             // Asked first: what is listed later is not waited for.
-            let listed = self.listed();
+            let listed = self.has_listed_all();
             let status = self.status().await?;
             if listed && is_settled(&status) {
                 return Ok(true);
@@ -124,7 +125,7 @@ impl Engine {
         let tenants = self.collected(config, &status);
         let sinks = self.passed(config, &status);
         let mut reasons = Vec::new();
-        if !self.listed() {
+        if !self.has_listed_all() {
             reasons.push("not everything could be listed".to_owned());
         }
         reasons.extend(self.metrics.troubles());
@@ -176,6 +177,10 @@ impl Engine {
             sinks,
             reasons,
         })
+    }
+
+    fn has_listed_all(&self) -> bool {
+        self.ended.load(Ordering::Relaxed) >= self.streams
     }
 
     fn collected(&self, config: &Config, status: &Status) -> Vec<Collected> {

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -41,8 +42,8 @@ pub(super) struct Runner {
     pub(super) slots: Arc<Semaphore>,
     /// Fetches of this tenant that may run at once.
     pub(super) parallel: usize,
-    /// Lists all that there is now, and then no more.
-    pub(super) once: bool,
+    /// Lists all that there is now, and then no more: counts itself here when it has.
+    pub(super) once: Option<Arc<AtomicUsize>>,
     pub(super) stop: CancellationToken,
 }
 
@@ -174,8 +175,15 @@ impl Runner {
                         .set(now);
                     match next {
                         Next::Now => tokio::task::yield_now().await,
-                        Next::After(wait) if !self.once => tokio::time::sleep(wait).await,
-                        Next::After(_) | Next::Done => return,
+                        Next::After(wait) if self.once.is_none() => {
+                            tokio::time::sleep(wait).await;
+                        }
+                        Next::After(_) | Next::Done => {
+                            if let Some(ended) = &self.once {
+                                ended.fetch_add(1, Ordering::Relaxed);
+                            }
+                            return;
+                        }
                     }
                     continue;
                 }
