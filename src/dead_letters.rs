@@ -56,7 +56,7 @@ struct Which {
     /// Refused by this sink
     #[arg(long, value_name = "NAME")]
     sink: Option<String>,
-    /// Too large for all sinks (limits.record_size)
+    /// Too large for all sinks
     #[arg(long, conflicts_with = "sink")]
     oversized: bool,
     /// The reason contains this

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use audit_exporter_core::archive::lines::{Lines, STDIN};
+use audit_exporter_core::archive::lines::{Lines, STDIN, Text};
 use audit_exporter_core::archive::{Archive, Line, Passed, Problem, Wish};
 use audit_exporter_core::event::ndjson;
 use audit_exporter_core::plugin::Registry;
@@ -181,8 +181,9 @@ struct Replay<'a> {
 struct Chunk {
     lines: Vec<Line>,
     source: Lines,
-    /// Whether the file has ended; with an error if it broke off.
-    end: Option<Option<std::io::Error>>,
+    ended: bool,
+    /// Why the file broke off there.
+    broken: Option<std::io::Error>,
 }
 
 impl Replay<'_> {
@@ -207,20 +208,17 @@ impl Replay<'_> {
                         passed = self.archive.pass(lines) => passed?,
                         () = &mut stop => return Err(Error::unavailable("broken off")),
                     };
-                    self.account(passed)?;
+                    self.account(&passed)?;
                 }
                 self.sum.skipped += over;
                 self.sum.lines += count;
                 self.note()?;
-                if let Some(end) = chunk.end {
-                    if let Some(error) = end {
-                        self.sum.broken_files += 1;
-                        self.complain(
-                            &file,
-                            number,
-                            &format!("the file breaks off after this line: {error}"),
-                        );
-                    }
+                if let Some(error) = chunk.broken {
+                    self.sum.broken_files += 1;
+                    let what = format!("the file breaks off after this line: {error}");
+                    complain(&file, number, &what);
+                }
+                if chunk.ended {
                     break;
                 }
             }
@@ -228,17 +226,17 @@ impl Replay<'_> {
         Ok(())
     }
 
-    fn account(&mut self, passed: Passed) -> Result<()> {
+    fn account(&mut self, passed: &Passed) -> Result<()> {
         self.sum.delivered += passed.delivered;
         self.sum.filtered += passed.filtered;
         self.sum.bad += passed.bad.len() as u64;
         self.sum.rejected += passed.rejected.len() as u64;
         for Problem { file, line, reason } in &passed.bad {
-            self.complain(file, *line, reason);
+            complain(file, *line, reason);
         }
         let mut records = Vec::new();
         for (Problem { file, line, reason }, event) in &passed.rejected {
-            self.complain(file, *line, &format!("refused: {reason}"));
+            complain(file, *line, &format!("refused: {reason}"));
             ndjson::write_raw_line(event.raw(), &mut records);
             records.push(b'\n');
         }
@@ -247,10 +245,6 @@ impl Replay<'_> {
             file.sync_data()?;
         }
         Ok(())
-    }
-
-    fn complain(&self, file: &str, line: u64, what: &str) {
-        terminal::tell(true, format!("{file}:{line}: {}", what.replace('\n', " ")));
     }
 
     /// Notes how far it is.
@@ -298,6 +292,12 @@ impl Replay<'_> {
     }
 }
 
+/// Says what is wrong with a line.
+fn complain(file: &str, line: u64, what: &str) {
+    let what = what.replace('\n', " ");
+    terminal::tell(true, format!("{file}:{line}: {what}"));
+}
+
 /// Reads the next lines, off the runtime.
 async fn read(
     mut source: Lines,
@@ -306,25 +306,28 @@ async fn read(
     most: (usize, usize),
 ) -> Result<Chunk> {
     let read = tokio::task::spawn_blocking(move || {
-        let (mut lines, mut bytes, mut end) = (Vec::new(), 0, None);
-        while lines.len() < most.0 && bytes < most.1 {
+        let (mut lines, mut bytes) = (Vec::new(), 0);
+        let (mut ended, mut broken) = (false, None);
+        while !ended && lines.len() < most.0 && bytes < most.1 {
             match source.read() {
                 Ok(Some(text)) => {
-                    if let audit_exporter_core::archive::lines::Text::Whole(line) = &text {
+                    if let Text::Whole(line) = &text {
                         bytes += line.len();
                     }
                     let number = before + lines.len() as u64 + 1;
                     let file = Arc::clone(&file);
                     lines.push(Line { file, number, text });
                 }
-                Ok(None) => end = Some(None),
-                Err(error) => end = Some(Some(error)),
-            }
-            if end.is_some() {
-                break;
+                Ok(None) => ended = true,
+                Err(error) => (ended, broken) = (true, Some(error)),
             }
         }
-        Chunk { lines, source, end }
+        Chunk {
+            lines,
+            source,
+            ended,
+            broken,
+        }
     });
     read.await
         .map_err(|error| Error::bug("reading the archive broke off").with_cause(error))

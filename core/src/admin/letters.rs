@@ -14,6 +14,9 @@ use super::{Admin, PATIENCE, ask, unexpected};
 use crate::engine::letters::{Replay, Replayed};
 use crate::error::{Error, Result};
 
+/// The most that an answer to a command may have: reasons are the far side's words.
+const ANSWER_BYTES: usize = 16 << 20;
+
 /// `POST /-/dead-letters/replay`, with a [`Replay`]; answers a [`Replayed`].
 pub(super) async fn replay(
     State(admin): State<Admin>,
@@ -80,12 +83,22 @@ async fn exchange<T: DeserializeOwned>(
 ) -> Result<T> {
     let body = serde_json::to_vec(wish)
         .map_err(|error| Error::bug("the request makes no JSON").with_cause(error))?;
-    let answer = ask(journal_dir, &["dead-letters", action], body, patience).await?;
+    let mut answer = ask(journal_dir, &["dead-letters", action], body, patience).await?;
     if answer.status() != StatusCode::OK {
         return Err(unexpected(answer.status().as_u16()));
     }
-    answer.json().await.map_err(|error| {
-        Error::unavailable("the running process answers something else; is it another version?")
+    let mut text = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(|error| {
+        Error::unavailable("the running process breaks off its answer")
             .with_cause(error.without_url())
+    })? {
+        text.extend_from_slice(&chunk);
+        if text.len() > ANSWER_BYTES {
+            return Err(Error::unavailable("the running process answers too much"));
+        }
+    }
+    serde_json::from_slice(&text).map_err(|error| {
+        Error::unavailable("the running process answers something else; is it another version?")
+            .with_cause(error)
     })
 }

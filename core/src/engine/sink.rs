@@ -57,14 +57,14 @@ struct Work {
 
 impl Worker {
     /// Runs until stopped, or until a bug stops this sink alone.
-    pub(super) async fn run(self, line: Line) {
+    pub(super) async fn run(self, letters: Line) {
         let up = self
             .metrics
             .up
             .with_label_values(&["sink", &*self.name, ""]);
         // Not ready before the destination has answered.
         up.set(0);
-        let work = AssertUnwindSafe(self.work(line)).catch_unwind();
+        let work = AssertUnwindSafe(self.work(letters)).catch_unwind();
         let ended = tokio::select! {
             () = self.stop.cancelled() => return,
             ended = work => ended,
@@ -76,7 +76,7 @@ impl Worker {
         }
     }
 
-    async fn work(&self, mut line: Line) -> Result<()> {
+    async fn work(&self, mut letters: Line) -> Result<()> {
         self.recover().await?;
         self.metrics
             .up
@@ -87,7 +87,7 @@ impl Worker {
         let mut began = HashMap::new();
         loop {
             changes.mark_unchanged();
-            if let Ok(job) = line.try_recv() {
+            if let Ok(job) = letters.try_recv() {
                 self.take_letters(job).await;
             }
             let Some((lane, cursor, rest)) = self.choose(turn, last_lane, &began) else {
@@ -96,7 +96,7 @@ impl Worker {
                 }
                 tokio::select! {
                     woken = changes.changed() => if woken.is_err() { return Ok(()) },
-                    Some(job) = line.recv() => self.take_letters(job).await,
+                    Some(job) = letters.recv() => self.take_letters(job).await,
                     () = self.drain.cancelled() => {}
                 }
                 continue;
