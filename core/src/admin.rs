@@ -54,6 +54,8 @@ struct Admin {
 pub(crate) struct Control {
     pub(crate) token: Arc<str>,
     pub(crate) replayer: Replayer,
+    /// Names of this listener, besides its addresses and `localhost`.
+    pub(crate) hosts: Arc<[String]>,
 }
 
 /// Takes the listener's address.
@@ -149,7 +151,10 @@ pub(crate) async fn serve(
         .route("/-/sinks/{name}/forget", post(forget))
         .route("/-/dead-letters/replay", post(letters::replay))
         .route("/-/dead-letters/drop", post(letters::drop_letters))
-        .layer(middleware::from_fn(check_host))
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(&control.hosts),
+            check_host,
+        ))
         .with_state(Admin {
             scrape: Arc::default(),
             journal,
@@ -168,7 +173,7 @@ pub(crate) async fn serve(
 
 /// Refuses requests by a host name that is not ours: a page in a browser can make a name point at loopback, but not
 /// an address literal.
-async fn check_host(request: Request, next: Next) -> Response {
+async fn check_host(State(hosts): State<Arc<[String]>>, request: Request, next: Next) -> Response {
     let host = request
         .headers()
         .get(header::HOST)
@@ -186,12 +191,13 @@ async fn check_host(request: Request, next: Next) -> Response {
         .trim_end_matches(']')
         .parse::<IpAddr>()
         .is_ok();
-    if literal || name.eq_ignore_ascii_case("localhost") {
+    let known = |host: &str| name.eq_ignore_ascii_case(host);
+    if literal || known("localhost") || hosts.iter().any(|host| known(host)) {
         return next.run(request).await;
     }
     (
         StatusCode::MISDIRECTED_REQUEST,
-        "use the listener's address, or localhost\n",
+        "use the listener's address, localhost, or a name in admin.hosts\n",
     )
         .into_response()
 }

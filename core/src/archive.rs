@@ -245,7 +245,10 @@ impl Archive {
             };
             attempt += 1;
             let wait = retry::wait(&error, attempt);
-            if error.kind() == Kind::Bug || began.elapsed() + wait > self.wish.patience {
+            if error.kind() == Kind::Bug
+                || error.is_fatal()
+                || began.elapsed() + wait > self.wish.patience
+            {
                 return Err(error.context(format!("sink {}", self.name)));
             }
             tracing::warn!(sink = %self.name, attempt, "delivering failed, will be retried: {error}");

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::intake::{Intake, IntakeLimits};
@@ -215,6 +215,7 @@ impl<'a> Parts<'a> {
     pub(super) fn worker(
         &self,
         built: BuiltSink<'_>,
+        fatal: &mpsc::Sender<Error>,
         drain: &CancellationToken,
         stop: &CancellationToken,
     ) -> sink::Worker {
@@ -230,6 +231,7 @@ impl<'a> Parts<'a> {
             batch_events: config.batch_events.get(),
             batch_bytes: config.batch_size.bytes(),
             timeout: config.timeout.0,
+            fatal: fatal.clone(),
             drain: drain.clone(),
             stop: stop.clone(),
         }

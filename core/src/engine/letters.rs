@@ -121,7 +121,7 @@ impl Replayer {
         if let Err(error) = self.try_all(replay, &mut done).await {
             done.failed = Some(Failed {
                 message: error.to_string(),
-                may_pass: !matches!(error.kind(), Kind::Config | Kind::Bug),
+                may_pass: !matches!(error.kind(), Kind::Config | Kind::Bug) && !error.is_fatal(),
             });
         }
         done
@@ -349,9 +349,11 @@ impl Desk {
         let names = built.iter().map(|sink| Arc::clone(&sink.config.name));
         let record_bytes = config.limits.record_size.bytes();
         let (replayer, mut lines) = Replayer::new(&journal, record_bytes, names);
+        let (fatal, _) = mpsc::channel(1);
         let (mut workers, stop) = (JoinSet::new(), CancellationToken::new());
         for sink in built {
-            let worker = parts.worker(sink, &stop, &stop);
+            // Whoever waits for an answer gets its error.
+            let worker = parts.worker(sink, &fatal, &stop, &stop);
             if let Some(line) = lines.remove(&worker.name) {
                 workers.spawn(worker.serve(line, stop.clone()));
             }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -64,6 +64,8 @@ pub struct Engine {
     streams: usize,
     /// Of these, in a single run: those that have nothing left to list.
     ended: Arc<AtomicUsize>,
+    /// The error that ends the process.
+    ends: Mutex<mpsc::Receiver<Error>>,
     admin: Option<SocketAddr>,
     sources: JoinSet<()>,
     sinks: JoinSet<()>,
@@ -118,6 +120,7 @@ impl Engine {
         let record_bytes = config.limits.record_size.bytes();
         let (replayer, mut lines) = Replayer::new(&journal, record_bytes, names);
         let signals = Signals::default();
+        let (fatal, ends) = mpsc::channel(1);
         let memory = build::memory(config);
         let slots = Arc::new(Semaphore::new(config.limits.parallel_fetches.get()));
         let ended = Arc::new(AtomicUsize::new(0));
@@ -137,6 +140,7 @@ impl Engine {
             orphans,
             streams: runners.len(),
             ended,
+            ends: Mutex::new(ends),
             admin: listener
                 .as_ref()
                 .and_then(|listener| listener.local_addr().ok()),
@@ -149,6 +153,7 @@ impl Engine {
             let control = admin::Control {
                 token: admin::token(&config.journal.path)?,
                 replayer,
+                hosts: config.admin.hosts.as_slice().into(),
             };
             admin::announce(&listener, &config.journal.path)?;
             let served = admin::serve(
@@ -166,7 +171,7 @@ impl Engine {
             .servers
             .spawn(keep_house(journal.clone(), signals.stop.clone()));
         for sink in sinks {
-            let worker = parts.worker(sink, &signals.drain, &signals.stop);
+            let worker = parts.worker(sink, &fatal, &signals.drain, &signals.stop);
             if let Some(line) = lines.remove(&worker.name) {
                 engine.sinks.spawn(worker.run(line));
             }
@@ -212,10 +217,14 @@ impl Engine {
         self.journal.changes()
     }
 
-    /// Returns when this engine cannot go on: the journal's writer has panicked. Nothing that was committed is lost;
-    /// a new process goes on from there.
+    /// Returns when this process cannot go on: the journal's writer has panicked, or a sink's far side is gone for as
+    /// long as the process lives. Nothing that was committed is lost; a new process goes on from there.
     pub async fn broken(&self) -> Error {
-        self.journal.gone().await;
+        let mut ends = self.ends.lock().await;
+        tokio::select! {
+            Some(error) = ends.recv() => return error,
+            () = self.journal.gone() => {}
+        }
         Error::bug("the journal's writer has ended by a panic; start again, and please report it")
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +38,8 @@ pub(super) struct Worker {
     pub(super) batch_events: usize,
     pub(super) batch_bytes: usize,
     pub(super) timeout: Duration,
+    /// Takes the error that ends the process.
+    pub(super) fatal: mpsc::Sender<Error>,
     /// Told to stop: delivers what is journaled, then ends.
     pub(super) drain: CancellationToken,
     /// Out of patience: ends now.
@@ -72,6 +75,14 @@ impl Worker {
         if let Err(error) = ended.unwrap_or_else(|panic| Err(retry::panicked(&*panic))) {
             up.set(0);
             self.metrics.error("sink", &self.name, "", &error);
+            if error.is_fatal() {
+                // One of them is enough.
+                drop(
+                    self.fatal
+                        .try_send(error.context(format_args!("sink {}", self.name))),
+                );
+                return;
+            }
             tracing::error!(sink = %self.name, "{error}: this sink stops; the others go on");
         }
     }
@@ -459,7 +470,9 @@ impl Worker {
                     }
                     return Ok(value);
                 }
-                Err(error) if error.kind() == Kind::Bug => return Err(error.context(doing)),
+                Err(error) if error.kind() == Kind::Bug || error.is_fatal() => {
+                    return Err(error.context(doing));
+                }
                 Err(error) => error,
             };
             attempt += 1;
