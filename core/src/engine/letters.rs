@@ -21,7 +21,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::event::AuditEvent;
-use crate::journal::{Closer, Fate, Found, Journal, Kept};
+use crate::journal::{Closer, Fate, Found, Journal, Kept, SinkSpec};
 use crate::metrics::Metrics;
 use crate::plugin::{Batch, Delivered, Registry, Rejected};
 
@@ -90,26 +90,34 @@ pub(super) type Line = mpsc::Receiver<Job>;
 #[derive(Clone)]
 pub(crate) struct Replayer {
     journal: Journal,
-    lines: Arc<BTreeMap<Arc<str>, mpsc::Sender<Job>>>,
+    ways: Arc<BTreeMap<Arc<str>, Way>>,
     record_bytes: usize,
 }
 
+/// The way to one sink.
+struct Way {
+    line: mpsc::Sender<Job>,
+    /// The ids of the tenants that it takes.
+    tenants: Vec<Arc<str>>,
+}
+
 impl Replayer {
-    /// The way to the sinks of these names, and the line of each.
+    /// The way to these sinks, and the line of each.
     pub(super) fn new(
         journal: &Journal,
         record_bytes: usize,
-        sinks: impl IntoIterator<Item = Arc<str>>,
+        sinks: Vec<SinkSpec>,
     ) -> (Self, BTreeMap<Arc<str>, Line>) {
-        let (mut senders, mut lines) = (BTreeMap::new(), BTreeMap::new());
+        let (mut ways, mut lines) = (BTreeMap::new(), BTreeMap::new());
         for sink in sinks {
-            let (sender, line) = mpsc::channel(1);
-            senders.insert(Arc::clone(&sink), sender);
-            lines.insert(sink, line);
+            let (line, letters) = mpsc::channel(1);
+            let tenants = sink.tenants;
+            ways.insert(Arc::clone(&sink.name), Way { line, tenants });
+            lines.insert(sink.name, letters);
         }
         let replayer = Self {
             journal: journal.clone(),
-            lines: Arc::new(senders),
+            ways: Arc::new(ways),
             record_bytes,
         };
         (replayer, lines)
@@ -153,6 +161,14 @@ impl Replayer {
                 list.push(*letter);
                 continue;
             };
+            let origin = kept.event.origin();
+            // No customer's data goes to another's destination.
+            if !self.way(&to)?.tenants.contains(&origin.tenant) {
+                let reason = format!("sink {to} does not take tenant {}", origin.tenant_name);
+                let letter = *letter;
+                done.stay.push(Stay { letter, reason });
+                continue;
+            }
             if !run.takes(&to, &kept) {
                 self.hand_over(std::mem::take(&mut run), done).await?;
             }
@@ -161,21 +177,25 @@ impl Replayer {
         self.hand_over(run, done).await
     }
 
+    fn way(&self, sink: &str) -> Result<&Way> {
+        self.ways.get(sink).ok_or_else(|| {
+            Error::config(format!(
+                "sink {sink} is not in the configuration; `--into` sends its dead letters to another"
+            ))
+        })
+    }
+
     async fn hand_over(&self, run: Run, done: &mut Replayed) -> Result<()> {
         if run.letters.is_empty() {
             return Ok(());
         }
-        let line = self.lines.get(&run.to).ok_or_else(|| {
-            Error::config(format!(
-                "sink {} is not in the configuration; `--into` sends its dead letters to another",
-                run.to
-            ))
-        })?;
+        let way = self.way(&run.to)?;
         let (answer, answered) = oneshot::channel();
         let letters = run.letters;
         let stopped =
             || Error::unavailable(format!("sink {} has stopped; its log says why", run.to));
-        line.send(Job { letters, answer })
+        way.line
+            .send(Job { letters, answer })
             .await
             .map_err(|_| stopped())?;
         let fates = answered.await.map_err(|_| stopped())??;
@@ -346,9 +366,10 @@ impl Desk {
         journal
             .attach(build::specs(config), build::tenants(config))
             .await?;
-        let names = built.iter().map(|sink| Arc::clone(&sink.config.name));
+        let mut specs = build::specs(config);
+        specs.retain(|spec| sinks.contains(&*spec.name));
         let record_bytes = config.limits.record_size.bytes();
-        let (replayer, mut lines) = Replayer::new(&journal, record_bytes, names);
+        let (replayer, mut lines) = Replayer::new(&journal, record_bytes, specs);
         let (fatal, _) = mpsc::channel(1);
         let (mut workers, stop) = (JoinSet::new(), CancellationToken::new());
         for sink in built {

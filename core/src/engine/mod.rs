@@ -116,9 +116,8 @@ impl Engine {
         let orphans = journal
             .attach(build::specs(config), build::tenants(config))
             .await?;
-        let names = sinks.iter().map(|sink| Arc::clone(&sink.config.name));
         let record_bytes = config.limits.record_size.bytes();
-        let (replayer, mut lines) = Replayer::new(&journal, record_bytes, names);
+        let (replayer, mut lines) = Replayer::new(&journal, record_bytes, build::specs(config));
         let signals = Signals::default();
         let (fatal, ends) = mpsc::channel(1);
         let memory = build::memory(config);

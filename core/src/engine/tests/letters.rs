@@ -127,6 +127,19 @@ async fn letters_may_go_to_another_sink_but_to_none_that_is_not_there() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn letters_go_to_no_sink_that_does_not_take_their_tenant() {
+    let world = World::new();
+    let engine = two_dead(&world, "a\nb: tenants = [\"fabrikam\"]").await;
+    let replayed = engine.replayer.replay(&wish(&[1], Some("b"))).await;
+    assert_eq!(
+        replayed.stay[0].reason,
+        "sink b does not take tenant contoso"
+    );
+    assert!(world.has("b").is_empty());
+    engine.shutdown(MINUTE).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_a_run_a_desk_does_the_same_and_leaves_the_cursors_alone() {
     let world = World::new();
     let sinks = "a: place = \"receipt\"";
