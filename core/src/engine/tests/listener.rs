@@ -168,13 +168,9 @@ async fn only_the_control_token_lets_dead_letters_be_touched() {
     let engine = world.start_with(&config).await;
     done(&engine, &world).await;
     let address = engine.admin().unwrap();
-    for (path, body) in [
-        ("/-/dead-letters/replay", r#"{"letters":[1]}"#),
-        ("/-/dead-letters/drop", "[1]"),
-    ] {
-        let head = format!("Content-Length: {}\r\n", body.len());
+    for path in ["/-/dead-letters/replay", "/-/dead-letters/drop"] {
         for token in ["", "Authorization: Bearer guessed\r\n"] {
-            let answer = ask(address, "POST", path, &format!("{head}{token}")).await;
+            let answer = ask(address, "POST", path, token).await;
             assert_eq!(answer.0, 401, "{path}");
         }
     }
