@@ -6,6 +6,9 @@ mod dead_letters;
 mod demo;
 #[cfg(feature = "failpoints")]
 mod failpoints;
+mod moment;
+mod once;
+mod replay;
 mod run;
 mod simulate;
 mod sinks;
@@ -59,8 +62,10 @@ enum Command {
     Simulate(simulate::Args),
     /// Show how far the sinks are, and let go of those that are gone
     Sinks(sinks::Args),
-    /// Show the records that were refused for good
+    /// Show the records that were refused for good, hand them over again, or drop them
     DeadLetters(dead_letters::Args),
+    /// Deliver the events of NDJSON archives to a sink
+    Replay(replay::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -81,6 +86,15 @@ impl ConfigArgs {
             self.config.display()
         )))
     }
+}
+
+/// There is no sink of this name in the configuration.
+fn no_sink(config: &Config, name: &str) -> Error {
+    let known: Vec<&str> = config.sinks.iter().map(|sink| &*sink.name).collect();
+    Error::config(format!(
+        "the configuration has no sink {name}; it has {}",
+        known.join(", ")
+    ))
 }
 
 /// Runs the command line of this process with the plugins in `registry`.
@@ -107,7 +121,8 @@ pub fn main(registry: Registry) -> ExitCode {
             Command::Demo(args) => demo::run(args, &registry).await,
             Command::Simulate(args) => simulate::run(args).await,
             Command::Sinks(args) => sinks::run(args).await,
-            Command::DeadLetters(args) => dead_letters::run(args),
+            Command::Replay(args) => replay::run(args, &registry).await,
+            Command::DeadLetters(args) => dead_letters::run(args, &registry).await,
         }
     });
     match result {

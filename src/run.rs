@@ -9,7 +9,7 @@ use audit_exporter_core::journal::Status;
 use audit_exporter_core::plugin::Registry;
 
 use crate::terminal::{self, LogFormat, Progress, number};
-use crate::{ConfigArgs, Outcome, asked_to_stop, exit};
+use crate::{ConfigArgs, Outcome, asked_to_stop, exit, once};
 
 /// How often the progress line is made anew.
 const REFRESH: Duration = Duration::from_secs(1);
@@ -20,14 +20,26 @@ pub(crate) struct Args {
     config: ConfigArgs,
     /// The form of the log, which goes to standard error; how much of it, `RUST_LOG` says (error, warn, info, debug)
     #[arg(long, value_enum, default_value = "auto")]
-    log: LogFormat,
+    pub(crate) log: LogFormat,
     /// Seconds that sinks get to deliver what is journaled when the program is asked to stop
     #[arg(long, value_name = "SECONDS", default_value_t = 20)]
     patience: u64,
+    /// Collect what is available now, deliver it, say what became of it, and end: 0 if all of it was delivered, else 1
+    #[arg(long)]
+    once: bool,
+    /// With --once: seconds after which it ends although something still fails, if nothing has got further meanwhile
+    #[arg(long, value_name = "SECONDS", default_value_t = 120, requires = "once")]
+    pub(crate) give_up: u64,
+    /// With --once: say what became of it as JSON
+    #[arg(long, requires = "once")]
+    pub(crate) json: bool,
 }
 
 pub(crate) async fn run(args: Args, registry: &Registry) -> Outcome {
     let config = args.config.load()?;
+    if args.once {
+        return once::run(&args, &config, registry).await;
+    }
     // Events and a progress line on one terminal would write over each other.
     let shows_events = config.sinks.iter().any(|sink| sink.kind == "stdout");
     let progress = !(shows_events && std::io::stdout().is_terminal());
@@ -82,7 +94,7 @@ pub(crate) async fn run(args: Args, registry: &Registry) -> Outcome {
 }
 
 /// Keeps the progress line fresh. Never ends.
-async fn watch(engine: &Engine, progress: &Progress) {
+pub(crate) async fn watch(engine: &Engine, progress: &Progress) {
     let mut changes = engine.changes();
     loop {
         if let Ok(status) = engine.status().await {

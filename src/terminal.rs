@@ -183,6 +183,16 @@ pub(crate) fn say(line: impl AsRef<str>) {
     aside(|| drop(writeln!(io::stdout(), "{line}")));
 }
 
+/// Writes a line to standard output, or to standard error if that is for events.
+pub(crate) fn tell(to_stderr: bool, line: impl AsRef<str>) {
+    if to_stderr {
+        let line = printable(line.as_ref());
+        aside(|| drop(writeln!(io::stderr(), "{line}")));
+    } else {
+        say(line);
+    }
+}
+
 /// Writes a line that begins in a colour (an ANSI code) if standard output is a terminal.
 pub(crate) fn say_coloured(code: &str, head: &str, rest: &str) {
     if io::stdout().is_terminal() && colours() {

@@ -21,10 +21,15 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
+use crate::engine::letters::Replayer;
 use crate::error::{Error, Result};
 use crate::http;
 use crate::journal::Journal;
 use crate::metrics::Metrics;
+
+mod letters;
+
+pub use letters::{ask_to_drop, ask_to_replay};
 
 /// The file in the journal's folder that holds the control token.
 const TOKEN_FILE: &str = "control.token";
@@ -41,7 +46,16 @@ struct Admin {
     journal: Journal,
     metrics: Metrics,
     clock: Clock,
-    token: Arc<str>,
+    control: Control,
+}
+
+/// What changes something, and the token that it needs.
+#[derive(Clone)]
+pub(crate) struct Control {
+    pub(crate) token: Arc<str>,
+    pub(crate) replayer: Replayer,
+    /// Names of this listener, besides its addresses and `localhost`.
+    pub(crate) hosts: Arc<[String]>,
 }
 
 /// Takes the listener's address.
@@ -126,7 +140,7 @@ pub(crate) async fn serve(
     journal: Journal,
     metrics: Metrics,
     clock: Clock,
-    token: Arc<str>,
+    control: Control,
     journal_dir: PathBuf,
     stop: CancellationToken,
 ) {
@@ -135,13 +149,18 @@ pub(crate) async fn serve(
         .route("/healthz", get(healthy))
         .route("/readyz", get(ready))
         .route("/-/sinks/{name}/forget", post(forget))
-        .layer(middleware::from_fn(check_host))
+        .route("/-/dead-letters/replay", post(letters::replay))
+        .route("/-/dead-letters/drop", post(letters::drop_letters))
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(&control.hosts),
+            check_host,
+        ))
         .with_state(Admin {
             scrape: Arc::default(),
             journal,
             metrics,
             clock,
-            token,
+            control,
         });
     let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned());
     if let Err(error) = served.await {
@@ -154,7 +173,7 @@ pub(crate) async fn serve(
 
 /// Refuses requests by a host name that is not ours: a page in a browser can make a name point at loopback, but not
 /// an address literal.
-async fn check_host(request: Request, next: Next) -> Response {
+async fn check_host(State(hosts): State<Arc<[String]>>, request: Request, next: Next) -> Response {
     let host = request
         .headers()
         .get(header::HOST)
@@ -172,12 +191,13 @@ async fn check_host(request: Request, next: Next) -> Response {
         .trim_end_matches(']')
         .parse::<IpAddr>()
         .is_ok();
-    if literal || name.eq_ignore_ascii_case("localhost") {
+    let known = |host: &str| name.eq_ignore_ascii_case(host);
+    if literal || known("localhost") || hosts.iter().any(|host| known(host)) {
         return next.run(request).await;
     }
     (
         StatusCode::MISDIRECTED_REQUEST,
-        "use the listener's address, or localhost\n",
+        "use the listener's address, localhost, or a name in admin.hosts\n",
     )
         .into_response()
 }
@@ -267,12 +287,8 @@ async fn forget(
     UrlPath(sink): UrlPath<String>,
     headers: HeaderMap,
 ) -> Response {
-    if !authorized(&headers, &admin.token) {
-        return (
-            StatusCode::UNAUTHORIZED,
-            "the control token is missing or wrong\n",
-        )
-            .into_response();
+    if let Some(refusal) = admin.refuses(&headers) {
+        return refusal;
     }
     if admin.journal.is_attached(&sink) {
         let refusal =
@@ -287,6 +303,17 @@ async fn forget(
         )
             .into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    }
+}
+
+impl Admin {
+    /// The answer to a request that would change something and does not show the token.
+    fn refuses(&self, headers: &HeaderMap) -> Option<Response> {
+        let refusal = (
+            StatusCode::UNAUTHORIZED,
+            "the control token is missing or wrong\n",
+        );
+        (!authorized(headers, &self.control.token)).then(|| refusal.into_response())
     }
 }
 
@@ -309,42 +336,66 @@ fn authorized(headers: &HeaderMap, token: &str) -> bool {
 /// Asks the process that holds the journal in `journal_dir` to forget a sink. `false` if its journal knows none of
 /// this name.
 pub async fn ask_to_forget(journal_dir: &Path, sink: &str) -> Result<bool> {
+    let answer = ask(
+        journal_dir,
+        &["sinks", sink, "forget"],
+        Vec::new(),
+        PATIENCE,
+    )
+    .await?;
+    match answer.status().as_u16() {
+        200 => Ok(true),
+        404 => Ok(false),
+        409 => Err(Error::config(format!(
+            "sink {sink} is in the running configuration; remove it there, and start the program anew"
+        ))),
+        status => Err(unexpected(status)),
+    }
+}
+
+fn unexpected(status: u16) -> Error {
+    Error::unavailable(format!(
+        "the running process answers HTTP {status}; its log says why"
+    ))
+}
+
+/// Sends a request to the process that holds the journal in `journal_dir`, with the token. It is known to be taken.
+async fn ask(
+    journal_dir: &Path,
+    path: &[&str],
+    body: Vec<u8>,
+    patience: Duration,
+) -> Result<reqwest::Response> {
     let Some((address, token)) = find(journal_dir) else {
         return Err(Error::config(
             "another audit-exporter uses the journal, and its admin listener is not to be found; stop it first",
         ));
     };
-    let url = reqwest::Url::parse(&format!("http://{address}/-/sinks"))
+    let url = reqwest::Url::parse(&format!("http://{address}/-"))
         .ok()
         .and_then(|mut url| {
-            url.path_segments_mut().ok()?.extend([sink, "forget"]);
+            url.path_segments_mut().ok()?.extend(path);
             Some(url)
         })
         .ok_or_else(|| Error::bug("the admin listener's address makes no URL"))?;
     // No proxy may see the token.
     let answer = http::direct_client()?
         .post(url)
-        .timeout(PATIENCE)
+        .timeout(patience)
         .bearer_auth(token)
+        .body(body)
         .send()
         .await
         .map_err(|error| {
             Error::unavailable("the process that uses the journal does not answer")
                 .with_cause(error.without_url())
         })?;
-    match answer.status().as_u16() {
-        200 => Ok(true),
-        404 => Ok(false),
-        401 => Err(Error::config(
+    if answer.status() == StatusCode::UNAUTHORIZED {
+        return Err(Error::config(
             "the running process does not know the token in the journal's folder",
-        )),
-        409 => Err(Error::config(format!(
-            "sink {sink} is in the running configuration; remove it there, and start the program anew"
-        ))),
-        status => Err(Error::unavailable(format!(
-            "the running process answers HTTP {status}; its log says why"
-        ))),
+        ));
     }
+    Ok(answer)
 }
 
 /// Where the process listens that holds the journal, and its token. `None` if there is none to be found.

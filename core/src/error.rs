@@ -45,6 +45,7 @@ pub struct Error {
     message: String,
     code: Option<String>,
     retry_after: Option<Duration>,
+    fatal: bool,
     cause: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -59,6 +60,7 @@ impl Error {
             message: message.into(),
             code: None,
             retry_after: None,
+            fatal: false,
             cause: None,
         }
     }
@@ -112,6 +114,13 @@ impl Error {
         self
     }
 
+    /// Says that this process can never mend it, and ends.
+    #[must_use]
+    pub fn fatal(mut self) -> Self {
+        self.fatal = true;
+        self
+    }
+
     /// Adds the underlying error.
     #[must_use]
     pub fn with_cause(
@@ -139,6 +148,12 @@ impl Error {
     #[must_use]
     pub fn code(&self) -> Option<&str> {
         self.code.as_deref()
+    }
+
+    /// Whether this process ends because of it.
+    #[must_use]
+    pub fn is_fatal(&self) -> bool {
+        self.fatal
     }
 
     /// The wait that the peer asked for.

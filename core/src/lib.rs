@@ -5,6 +5,7 @@
 //! ```
 
 pub mod admin;
+pub mod archive;
 pub mod clock;
 pub mod config;
 mod dedupe;

@@ -1,6 +1,7 @@
 //! Every metric series, declared once. Labels are configured names, never users or URLs.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prometheus::{
@@ -8,12 +9,14 @@ use prometheus::{
     IntGauge, IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
 };
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 
 /// The series of one engine.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     registry: Registry,
+    /// The newest error of each component, by component, name and tenant.
+    newest: Arc<Mutex<BTreeMap<[String; 3], String>>>,
     /// Events cut from fetched units.
     pub events_received: IntCounterVec,
     /// Bytes of these.
@@ -289,6 +292,7 @@ impl Metrics {
                 r.register(Box::new(counter.clone()))?;
                 counter
             },
+            newest: Arc::default(),
             registry,
         })
     }
@@ -302,11 +306,24 @@ impl Metrics {
         Ok(String::from_utf8_lossy(&out).into_owned())
     }
 
-    /// Counts an error of a component.
-    pub fn error(&self, component: &str, name: &str, tenant: &str, kind: Kind) {
+    /// Counts an error of a component, and remembers it as its newest.
+    pub fn error(&self, component: &str, name: &str, tenant: &str, error: &Error) {
         self.errors
-            .with_label_values(&[component, name, tenant, kind.as_str()])
+            .with_label_values(&[component, name, tenant, error.kind().as_str()])
             .inc();
+        let component = [component, name, tenant].map(str::to_owned);
+        let mut newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        newest.insert(component, error.to_string());
+    }
+
+    /// The newest error of each source and sink that does not work: `sink archive: …`.
+    pub(crate) fn troubles(&self) -> Vec<String> {
+        let newest = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
+        let down = newest.iter().filter(|([component, name, tenant], _)| {
+            self.up.with_label_values(&[component, name, tenant]).get() == 0
+        });
+        down.map(|(component, error)| format!("{}: {error}", component.join(" ").trim_end()))
+            .collect()
     }
 
     /// Computes the lag of every source that has listed.

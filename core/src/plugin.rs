@@ -141,12 +141,15 @@ pub trait Filter: Send + Sync {
     fn apply(&self, event: AuditEvent) -> Option<AuditEvent>;
 }
 
-/// Events that travel to a sink together, all of one lane, in journal order.
+/// Events that travel to a sink together, all of one tenant, in journal order.
 #[derive(Clone, Debug)]
 pub struct Batch {
     /// Where they lie in the journal. Of several deliveries that one batch of the journal makes, because it is larger
     /// than the sink's limits, all but the last say the position before it.
-    pub position: Position,
+    ///
+    /// None for what does not come in the journal's order: dead letters that come again, and archives. It is
+    /// delivered whatever position the far side holds, and leaves that as it is.
+    pub position: Option<Position>,
     /// The events that passed the sink's filters; never empty.
     pub events: Vec<AuditEvent>,
 }
@@ -248,6 +251,9 @@ pub struct Context {
     pub clock: Clock,
     /// A small durable store of the instance's own.
     pub store: Store,
+    /// For a sink that gets an archive beside the process that collects: a word of its own. A destination that two
+    /// processes must not write at once is another one then, with this word in its name.
+    pub replay: Option<Arc<str>>,
 }
 
 type SourceBuilder = fn(Context) -> Result<Box<dyn Source>>;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use audit_exporter_core::clock::Clock;
 use audit_exporter_core::config::{Options, Tenant};
 use audit_exporter_core::event::{AuditEvent, Origin};
-use audit_exporter_core::journal::{Position, Store};
+use audit_exporter_core::journal::Store;
 use audit_exporter_core::metrics::Meter;
 use audit_exporter_core::plugin::{Batch, Context};
 use bytes::Bytes;
@@ -22,6 +22,7 @@ pub(crate) fn context(path: &str, options: &str) -> Context {
         meter: Meter::default(),
         clock: Clock::system(),
         store: Store::in_memory(),
+        replay: None,
     }
 }
 
@@ -63,12 +64,7 @@ pub(crate) fn event(record: &str) -> AuditEvent {
 /// A batch at some position.
 pub(crate) fn batch(events: impl IntoIterator<Item = AuditEvent>) -> Batch {
     Batch {
-        position: Position {
-            journal: "journal".into(),
-            lane: 1,
-            first: 1,
-            last: 1,
-        },
+        position: None,
         events: events.into_iter().collect(),
     }
 }

@@ -247,3 +247,28 @@ fn no_secret_shows_in_the_most_talkative_log() {
         assert_eq!(line, None, "{hidden}");
     }
 }
+
+#[test]
+fn a_reader_that_has_ended_ends_the_program_and_what_is_left_waits() {
+    let microsoft = microsoft(300);
+    let tenant = microsoft.tenant(0, "contoso", "");
+    let out = "[sinks.out]\ntype = \"stdout\"\n";
+    let home = Home::new(&format!("{tenant}{SOURCE}{out}"));
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut exporter = home.run_with(|command| {
+        command.stdout(writer);
+    });
+    assert_eq!(exporter.ended().code(), Some(1));
+    let log = exporter.log();
+    assert!(
+        log.ends_with(
+            "audit-exporter: sink out: delivering: standard output is closed: the program that read it has ended: \
+             Broken pipe (os error 32)\n"
+        ),
+        "{log}"
+    );
+    let status = home.status().unwrap();
+    assert_eq!(status["sinks"][0]["delivered"], 0, "{status}");
+    assert_ne!(status["sinks"][0]["pending"], 0, "{status}");
+}

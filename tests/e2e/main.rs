@@ -13,10 +13,13 @@
 )]
 
 mod complete;
+mod dead_letters;
 mod exporter;
 mod http;
 mod life;
 mod microsoft;
 mod odd;
+mod once;
 mod refusals;
+mod replay;
 mod tenants;

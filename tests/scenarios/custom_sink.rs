@@ -13,7 +13,7 @@ use audit_exporter_core::clock::Clock;
 use audit_exporter_core::config::{Config, Options};
 use audit_exporter_core::engine::Engine;
 use audit_exporter_core::event::{AuditEvent, Origin};
-use audit_exporter_core::journal::{Position, Store};
+use audit_exporter_core::journal::Store;
 use audit_exporter_core::metrics::Meter;
 use audit_exporter_core::plugin::{Batch, Context, Delivered, Rejected, Sink};
 use audit_exporter_core::{Kind, http};
@@ -168,6 +168,7 @@ fn sink(folder: &Path, options: &str) -> Box<dyn Sink> {
         meter: Meter::default(),
         clock: Clock::system(),
         store: Store::in_memory(),
+        replay: None,
     };
     example::registry()
         .build_sink("app_usage", context)
@@ -185,12 +186,7 @@ fn batch(records: &[Value]) -> Batch {
     let event =
         |record: &Value| AuditEvent::new(Bytes::from(record.to_string()), Arc::clone(&origin));
     Batch {
-        position: Position {
-            journal: "journal".into(),
-            lane: 1,
-            first: 1,
-            last: 1,
-        },
+        position: None,
         events: records.iter().map(event).collect(),
     }
 }

@@ -40,6 +40,9 @@ pub struct Admin {
     /// Where it listens.
     #[serde(deserialize_with = "address")]
     pub listen: SocketAddr,
+    /// Names that requests may call it by, besides its addresses and `localhost`.
+    #[serde(deserialize_with = "hosts")]
+    pub hosts: Vec<String>,
 }
 
 impl Default for Admin {
@@ -47,6 +50,7 @@ impl Default for Admin {
         Self {
             enabled: true,
             listen: SocketAddr::from(([127, 0, 0, 1], 9477)),
+            hosts: Vec::new(),
         }
     }
 }
@@ -104,6 +108,21 @@ fn address<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
     })
 }
 
+fn hosts<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    let hosts = Vec::<String>::deserialize(from)?;
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    match hosts
+        .iter()
+        .find(|host| host.is_empty() || !host.bytes().all(is_part))
+    {
+        None => Ok(hosts),
+        Some(wrong) => {
+            let expected = "a host name such as \"audit.example.com\", without a port";
+            Err(D::Error::invalid_value(Unexpected::Str(wrong), &expected))
+        }
+    }
+}
+
 /// The tables of the configuration.
 pub(super) const SECTIONS: &[&str] = &[
     "journal", "admin", "limits", "tenants", "sources", "filters", "sinks",
@@ -112,7 +131,7 @@ pub(super) const SECTIONS: &[&str] = &[
 /// The keys of the engine's own tables.
 pub(super) const ENGINE: &[(&str, &[&str])] = &[
     ("journal", &["path", "max_size", "orphan_grace"]),
-    ("admin", &["enabled", "listen"]),
+    ("admin", &["enabled", "listen", "hosts"]),
     (
         "limits",
         &[

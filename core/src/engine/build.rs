@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::intake::{Intake, IntakeLimits};
@@ -64,6 +64,14 @@ pub(super) fn specs(config: &Config) -> Vec<SinkSpec> {
     config.sinks.iter().map(spec).collect()
 }
 
+/// The ids and names of the configuration's tenants.
+pub(super) fn tenants(config: &Config) -> Vec<(Arc<str>, Arc<str>)> {
+    let tenants = config.tenants.iter();
+    tenants
+        .map(|tenant| (Arc::clone(&tenant.id), Arc::clone(&tenant.name)))
+        .collect()
+}
+
 fn ids(config: &Config, names: &[Arc<str>]) -> Vec<Arc<str>> {
     let tenants = names.iter().filter_map(|name| config.tenant(name));
     tenants.map(|tenant| Arc::clone(&tenant.id)).collect()
@@ -77,17 +85,19 @@ pub(super) fn memory(config: &Config) -> Memory {
 }
 
 /// Builds plugins from a configuration. `store` gives each instance its durable store.
-pub(super) struct Builder<'a> {
-    pub(super) config: &'a Config,
-    pub(super) registry: &'a Registry,
-    pub(super) clock: &'a Clock,
-    pub(super) store: &'a dyn Fn(String) -> Store,
-    pub(super) meter: &'a dyn Fn(&str, &str) -> Meter,
+pub(crate) struct Builder<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) registry: &'a Registry,
+    pub(crate) clock: &'a Clock,
+    pub(crate) store: &'a dyn Fn(String) -> Store,
+    pub(crate) meter: &'a dyn Fn(&str, &str) -> Meter,
+    /// See [`Context::replay`].
+    pub(crate) replay: Option<Arc<str>>,
 }
 
 impl Builder<'_> {
     /// One source for one tenant.
-    pub(super) fn source(
+    pub(crate) fn source(
         &self,
         source: &config::Source,
         tenant: &Tenant,
@@ -101,12 +111,13 @@ impl Builder<'_> {
             meter: (self.meter)(&tenant.name, &source.name),
             clock: self.clock.clone(),
             store: (self.store)(format!("source/{}/{}", source.name, tenant.id)),
+            replay: None,
         };
         self.registry.build_source(&source.kind, context)
     }
 
     /// All filters, by name.
-    pub(super) fn filters(&self) -> Result<BTreeMap<Arc<str>, Arc<dyn Filter>>> {
+    pub(crate) fn filters(&self) -> Result<BTreeMap<Arc<str>, Arc<dyn Filter>>> {
         let http = http::client()?;
         let build = |filter: &config::Filter| {
             let context = Context {
@@ -117,6 +128,7 @@ impl Builder<'_> {
                 meter: Meter::default(),
                 clock: self.clock.clone(),
                 store: (self.store)(format!("filter/{}", filter.name)),
+                replay: None,
             };
             let built = self.registry.build_filter(&filter.kind, context)?;
             Ok((Arc::clone(&filter.name), Arc::from(built)))
@@ -125,7 +137,7 @@ impl Builder<'_> {
     }
 
     /// One sink.
-    pub(super) fn sink(
+    pub(crate) fn sink(
         &self,
         sink: &config::Sink,
         http: &reqwest::Client,
@@ -143,6 +155,7 @@ impl Builder<'_> {
             meter: Meter::default(),
             clock: self.clock.clone(),
             store: (self.store)(format!("sink/{}", sink.name)),
+            replay: self.replay.clone(),
         };
         self.registry.build_sink(&sink.kind, context)
     }
@@ -156,6 +169,7 @@ impl<'a> Parts<'a> {
             clock: self.clock,
             store: &|instance| self.journal.store(&instance),
             meter: &|tenant, source| self.metrics.meter(tenant, source),
+            replay: None,
         })
     }
 
@@ -201,6 +215,7 @@ impl<'a> Parts<'a> {
     pub(super) fn worker(
         &self,
         built: BuiltSink<'_>,
+        fatal: &mpsc::Sender<Error>,
         drain: &CancellationToken,
         stop: &CancellationToken,
     ) -> sink::Worker {
@@ -216,6 +231,7 @@ impl<'a> Parts<'a> {
             batch_events: config.batch_events.get(),
             batch_bytes: config.batch_size.bytes(),
             timeout: config.timeout.0,
+            fatal: fatal.clone(),
             drain: drain.clone(),
             stop: stop.clone(),
         }
@@ -250,6 +266,7 @@ impl<'a> Parts<'a> {
             clock: self.clock.clone(),
             slots: Arc::clone(slots),
             parallel: limits.parallel_fetches_per_tenant.get(),
+            once: None,
             stop: stop.clone(),
         })
     }

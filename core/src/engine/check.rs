@@ -46,6 +46,7 @@ pub async fn check(config: &Config, registry: &Registry) -> Result<Vec<Section>>
         clock: &clock,
         store: &|_| Store::in_memory(),
         meter: &|_, _| Meter::default(),
+        replay: None,
     };
     let http = http::client()?;
     let mut problems = Vec::new();

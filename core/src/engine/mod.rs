@@ -4,20 +4,23 @@
 //! kind of its error, and a bug ends that task only. Stopping goes with the stream: sources first, then the sinks
 //! once they have delivered what is journaled (or their time is up), then the journal.
 
-mod build;
+pub(crate) mod build;
 pub mod check;
 mod gunzip;
 pub mod intake;
+pub mod letters;
 pub mod memory;
-mod retry;
+pub mod once;
+pub(crate) mod retry;
 mod sink;
 mod source;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +31,7 @@ use crate::error::{Error, Result};
 use crate::journal::{Closer, Journal, Orphan, Status};
 use crate::metrics::Metrics;
 use crate::plugin::Registry;
+use letters::Replayer;
 
 /// How long the journal may take to write what it has accepted.
 const JOURNAL_DEADLINE: Duration = Duration::from_secs(30);
@@ -55,9 +59,14 @@ pub struct Engine {
     journal: Journal,
     closer: Closer,
     metrics: Metrics,
+    replayer: Replayer,
     orphans: Vec<Orphan>,
     /// Sources times tenants.
     streams: usize,
+    /// Of these, in a single run: those that have nothing left to list.
+    ended: Arc<AtomicUsize>,
+    /// The error that ends the process.
+    ends: Mutex<mpsc::Receiver<Error>>,
     admin: Option<SocketAddr>,
     sources: JoinSet<()>,
     sinks: JoinSet<()>,
@@ -76,6 +85,15 @@ struct Signals {
 impl Engine {
     /// Opens the journal, builds every plugin and starts. Nothing is started if anything is wrong.
     pub async fn start(config: &Config, registry: &Registry, clock: Clock) -> Result<Self> {
+        Self::begin(config, registry, clock, false).await
+    }
+
+    /// The same for a single run ([`once`]): each source lists all that there is now, and then no more.
+    pub async fn start_once(config: &Config, registry: &Registry, clock: Clock) -> Result<Self> {
+        Self::begin(config, registry, clock, true).await
+    }
+
+    async fn begin(config: &Config, registry: &Registry, clock: Clock, once: bool) -> Result<Self> {
         let metrics = Metrics::new()?;
         let limits = build::journal_limits(config);
         metrics.journal_limit_bytes.set(limits.max_bytes as i64);
@@ -96,26 +114,33 @@ impl Engine {
         } else {
             None
         };
-        let tenants = config
-            .tenants
-            .iter()
-            .map(|t| (Arc::clone(&t.id), Arc::clone(&t.name)))
-            .collect();
-        let orphans = journal.attach(build::specs(config), tenants).await?;
+        let orphans = journal
+            .attach(build::specs(config), build::tenants(config))
+            .await?;
+        let record_bytes = config.limits.record_size.bytes();
+        let (replayer, mut lines) = Replayer::new(&journal, record_bytes, build::specs(config));
         let signals = Signals::default();
+        let (fatal, ends) = mpsc::channel(1);
         let memory = build::memory(config);
         let slots = Arc::new(Semaphore::new(config.limits.parallel_fetches.get()));
+        let ended = Arc::new(AtomicUsize::new(0));
         let mut runners = Vec::with_capacity(sources.len());
         for source in sources {
             let runner = parts.runner(source, &slots, &memory, &signals.sources);
-            runners.push(runner.await?);
+            runners.push(source::Runner {
+                once: once.then(|| Arc::clone(&ended)),
+                ..runner.await?
+            });
         }
         let mut engine = Self {
             journal: journal.clone(),
             closer,
             metrics: metrics.clone(),
+            replayer: replayer.clone(),
             orphans,
             streams: runners.len(),
+            ended,
+            ends: Mutex::new(ends),
             admin: listener
                 .as_ref()
                 .and_then(|listener| listener.local_addr().ok()),
@@ -125,14 +150,18 @@ impl Engine {
             signals: signals.clone(),
         };
         if let Some(listener) = listener {
-            let token = admin::token(&config.journal.path)?;
+            let control = admin::Control {
+                token: admin::token(&config.journal.path)?,
+                replayer,
+                hosts: config.admin.hosts.as_slice().into(),
+            };
             admin::announce(&listener, &config.journal.path)?;
             let served = admin::serve(
                 listener,
                 journal.clone(),
                 metrics.clone(),
                 clock.clone(),
-                token,
+                control,
                 config.journal.path.clone(),
                 signals.stop.clone(),
             );
@@ -142,8 +171,10 @@ impl Engine {
             .servers
             .spawn(keep_house(journal.clone(), signals.stop.clone()));
         for sink in sinks {
-            let worker = parts.worker(sink, &signals.drain, &signals.stop);
-            engine.sinks.spawn(worker.run());
+            let worker = parts.worker(sink, &fatal, &signals.drain, &signals.stop);
+            if let Some(line) = lines.remove(&worker.name) {
+                engine.sinks.spawn(worker.run(line));
+            }
         }
         for runner in runners {
             engine.sources.spawn(runner.run());
@@ -186,10 +217,14 @@ impl Engine {
         self.journal.changes()
     }
 
-    /// Returns when this engine cannot go on: the journal's writer has panicked. Nothing that was committed is lost;
-    /// a new process goes on from there.
+    /// Returns when this process cannot go on: the journal's writer has panicked, or a sink's far side is gone for as
+    /// long as the process lives. Nothing that was committed is lost; a new process goes on from there.
     pub async fn broken(&self) -> Error {
-        self.journal.gone().await;
+        let mut ends = self.ends.lock().await;
+        tokio::select! {
+            Some(error) = ends.recv() => return error,
+            () = self.journal.gone() => {}
+        }
         Error::bug("the journal's writer has ended by a panic; start again, and please report it")
     }
 
@@ -215,9 +250,12 @@ impl Engine {
         }
         let status = self.journal.status().await;
         let Self {
-            journal, closer, ..
+            journal,
+            closer,
+            replayer,
+            ..
         } = self;
-        drop(journal);
+        drop((journal, replayer));
         let closed = tokio::task::spawn_blocking(move || closer.wait());
         tokio::time::timeout(JOURNAL_DEADLINE, closed)
             .await

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::letters::Line;
 use super::retry;
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
@@ -36,6 +38,8 @@ pub(super) struct Worker {
     pub(super) batch_events: usize,
     pub(super) batch_bytes: usize,
     pub(super) timeout: Duration,
+    /// Takes the error that ends the process.
+    pub(super) fatal: mpsc::Sender<Error>,
     /// Told to stop: delivers what is journaled, then ends.
     pub(super) drain: CancellationToken,
     /// Out of patience: ends now.
@@ -56,26 +60,34 @@ struct Work {
 
 impl Worker {
     /// Runs until stopped, or until a bug stops this sink alone.
-    pub(super) async fn run(self) {
+    pub(super) async fn run(self, letters: Line) {
         let up = self
             .metrics
             .up
             .with_label_values(&["sink", &*self.name, ""]);
         // Not ready before the destination has answered.
         up.set(0);
-        let work = AssertUnwindSafe(self.work()).catch_unwind();
+        let work = AssertUnwindSafe(self.work(letters)).catch_unwind();
         let ended = tokio::select! {
             () = self.stop.cancelled() => return,
             ended = work => ended,
         };
         if let Err(error) = ended.unwrap_or_else(|panic| Err(retry::panicked(&*panic))) {
             up.set(0);
-            self.metrics.error("sink", &self.name, "", error.kind());
+            self.metrics.error("sink", &self.name, "", &error);
+            if error.is_fatal() {
+                // One of them is enough.
+                drop(
+                    self.fatal
+                        .try_send(error.context(format_args!("sink {}", self.name))),
+                );
+                return;
+            }
             tracing::error!(sink = %self.name, "{error}: this sink stops; the others go on");
         }
     }
 
-    async fn work(&self) -> Result<()> {
+    async fn work(&self, mut letters: Line) -> Result<()> {
         self.recover().await?;
         self.metrics
             .up
@@ -86,12 +98,16 @@ impl Worker {
         let mut began = HashMap::new();
         loop {
             changes.mark_unchanged();
+            if let Ok(job) = letters.try_recv() {
+                self.take_letters(job).await;
+            }
             let Some((lane, cursor, rest)) = self.choose(turn, last_lane, &began) else {
                 if self.drain.is_cancelled() {
                     return Ok(());
                 }
                 tokio::select! {
                     woken = changes.changed() => if woken.is_err() { return Ok(()) },
+                    Some(job) = letters.recv() => self.take_letters(job).await,
                     () = self.drain.cancelled() => {}
                 }
                 continue;
@@ -135,7 +151,7 @@ impl Worker {
     }
 
     /// Lets the sink bring its far side to where the last receipt says, or say itself where it is.
-    async fn recover(&self) -> Result<()> {
+    pub(super) async fn recover(&self) -> Result<()> {
         let positions = self
             .persist("recovering", || async {
                 let last = self.journal.receipt(&self.name).await?;
@@ -175,7 +191,7 @@ impl Worker {
     }
 
     /// Breaks a call of the sink off after its timeout.
-    async fn in_time<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
+    pub(super) async fn in_time<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
         match tokio::time::timeout(self.timeout, call).await {
             Ok(answer) => answer,
             Err(_) => Err(Error::unavailable(format!(
@@ -249,7 +265,10 @@ impl Worker {
             last: last.seq,
         };
         let tenant = Arc::clone(&first.events.first()?.origin().tenant_name);
-        let batch = (!events.is_empty()).then_some(Batch { position, events });
+        let batch = (!events.is_empty()).then_some(Batch {
+            position: Some(position),
+            events,
+        });
         Some(Work {
             lane,
             last: last.seq,
@@ -291,7 +310,7 @@ impl Worker {
 
     /// The deliveries that a batch of the journal makes: it may be larger than the sink takes at a time. All but the
     /// last say the position before what is not complete yet, so that no far side is believed to have the rest.
-    fn split<'a>(&self, batch: Batch, seqs: &'a [u64]) -> Vec<(Batch, &'a [u64])> {
+    pub(super) fn split<'a>(&self, batch: Batch, seqs: &'a [u64]) -> Vec<(Batch, &'a [u64])> {
         let Batch { position, events } = batch;
         let (mut parts, mut from) = (Vec::new(), 0);
         while from < events.len() {
@@ -302,15 +321,12 @@ impl Worker {
                 bytes <= self.batch_bytes
             });
             let to = from + fitting.count().max(1);
-            let last = match seqs.get(to) {
-                Some(next) => next - 1,
-                None => position.last,
-            };
+            let mut position = position.clone();
+            if let (Some(position), Some(next)) = (&mut position, seqs.get(to)) {
+                position.last = next - 1;
+            }
             let part = Batch {
-                position: Position {
-                    last,
-                    ..position.clone()
-                },
+                position,
                 events: events[from..to].to_vec(),
             };
             parts.push((part, &seqs[from..to]));
@@ -360,6 +376,27 @@ impl Worker {
         delivered
     }
 
+    /// Why each event of a batch was refused, if it was.
+    pub(super) fn reasons(
+        &self,
+        batch: &Batch,
+        rejected: Vec<Rejected>,
+    ) -> Result<Vec<Option<String>>> {
+        let mut reasons: Vec<Option<String>> = vec![None; batch.events.len()];
+        for refused in rejected {
+            // To take it for delivered would lose whichever event was meant.
+            *reasons.get_mut(refused.index).ok_or_else(|| {
+                Error::bug(format!(
+                    "sink {} refuses event {} of a batch of {}",
+                    self.name,
+                    refused.index,
+                    batch.events.len()
+                ))
+            })? = Some(refused.reason);
+        }
+        Ok(reasons)
+    }
+
     /// Counts what became of a batch and turns the refused events into dead letters.
     fn count(
         &self,
@@ -372,17 +409,7 @@ impl Worker {
         let labels = [&*self.name, tenant];
         let freshness = self.metrics.freshness.with_label_values(&[&*self.name]);
         let now = self.clock.now();
-        let mut reasons: Vec<Option<String>> = vec![None; batch.events.len()];
-        for refused in rejected {
-            // To take it for delivered would lose whichever event was meant.
-            *reasons.get_mut(refused.index).ok_or_else(|| {
-                Error::bug(format!(
-                    "the sink refuses event {} of a batch of {}",
-                    refused.index,
-                    batch.events.len()
-                ))
-            })? = Some(refused.reason);
-        }
+        let reasons = self.reasons(batch, rejected)?;
         let (mut dead, mut delivered, mut bytes) = (0, 0, 0);
         let mut first_reason = None;
         for ((event, seq), reason) in batch.events.iter().zip(seqs).zip(reasons) {
@@ -427,7 +454,7 @@ impl Worker {
     }
 
     /// Tries until it works. Only a bug ends it.
-    async fn persist<T, F: Future<Output = Result<T>>>(
+    pub(super) async fn persist<T, F: Future<Output = Result<T>>>(
         &self,
         doing: &str,
         mut work: impl FnMut() -> F,
@@ -443,11 +470,13 @@ impl Worker {
                     }
                     return Ok(value);
                 }
-                Err(error) if error.kind() == Kind::Bug => return Err(error.context(doing)),
+                Err(error) if error.kind() == Kind::Bug || error.is_fatal() => {
+                    return Err(error.context(doing));
+                }
                 Err(error) => error,
             };
             attempt += 1;
-            self.metrics.error("sink", &self.name, "", error.kind());
+            self.metrics.error("sink", &self.name, "", &error);
             self.metrics.retries.with_label_values(&labels).inc();
             self.metrics.up.with_label_values(&labels).set(0);
             if attempt == 1 {

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -41,6 +42,8 @@ pub(super) struct Runner {
     pub(super) slots: Arc<Semaphore>,
     /// Fetches of this tenant that may run at once. One that waits only to be committed does not count.
     pub(super) parallel: usize,
+    /// Lists all that there is now, and then no more: counts itself here when it has.
+    pub(super) once: Option<Arc<AtomicUsize>>,
     pub(super) stop: CancellationToken,
 }
 
@@ -130,7 +133,7 @@ impl Runner {
     /// Counts an error and logs it: the first of a row loudly, its repetitions quietly.
     fn note(&self, doing: &str, error: &Error, attempt: u32) {
         let [component, name, tenant] = self.labels();
-        self.metrics.error(component, name, tenant, error.kind());
+        self.metrics.error(component, name, tenant, error);
         if attempt <= 1 {
             tracing::warn!(
                 source = name,
@@ -172,8 +175,15 @@ impl Runner {
                         .set(now);
                     match next {
                         Next::Now => tokio::task::yield_now().await,
-                        Next::After(wait) => tokio::time::sleep(wait).await,
-                        Next::Done => return,
+                        Next::After(wait) if self.once.is_none() => {
+                            tokio::time::sleep(wait).await;
+                        }
+                        Next::After(_) | Next::Done => {
+                            if let Some(ended) = &self.once {
+                                ended.fetch_add(1, Ordering::Relaxed);
+                            }
+                            return;
+                        }
                     }
                     continue;
                 }

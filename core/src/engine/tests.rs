@@ -2,6 +2,7 @@
 
 mod crashes;
 mod fakes;
+mod letters;
 mod listener;
 mod sinks;
 mod sources;

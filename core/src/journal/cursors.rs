@@ -478,10 +478,7 @@ fn apply(tx: &mut Tx<'_>, step: &Advance) -> Result<()> {
                 .optional()
         }))?;
     if let Some(receipt) = &step.receipt {
-        sql(tx
-            .conn
-            .prepare_cached("UPDATE sinks SET receipt = ?1 WHERE sink = ?2")
-            .and_then(|mut update| update.execute(params![receipt.as_str(), step.sink])))?;
+        store_receipt(tx, &step.sink, receipt)?;
     }
     // The sink was detached past these batches meanwhile: their events are counted already.
     let Some(cursor) = cursor
@@ -492,7 +489,7 @@ fn apply(tx: &mut Tx<'_>, step: &Advance) -> Result<()> {
     };
     let (hours, dead) = step.tally.after(cursor);
     for letter in dead {
-        store_dead(tx, letter)?;
+        store_dead(tx, step.lane, letter)?;
     }
     let sum = |column: usize| {
         hours
@@ -523,6 +520,32 @@ fn apply(tx: &mut Tx<'_>, step: &Advance) -> Result<()> {
     fail::fail_point!("journal::cursor");
     move_cursor(tx, Arc::clone(&step.sink), step.lane, step.last);
     free_passed(tx, step.lane)
+}
+
+pub(super) fn store_receipt(tx: &Tx<'_>, sink: &str, receipt: &Receipt) -> Result<()> {
+    sql(tx
+        .conn
+        .prepare_cached("UPDATE sinks SET receipt = ?1 WHERE sink = ?2")
+        .and_then(|mut update| update.execute(params![receipt.as_str(), sink])))?;
+    Ok(())
+}
+
+/// A dead event of a sink was delivered after all: moves it in the sink's account, and in that of its hour.
+pub(super) fn dead_is_delivered(tx: &Tx<'_>, sink: &str, lane: LaneId, hour: Hour) -> Result<()> {
+    sql(tx
+        .conn
+        .prepare_cached(
+            "UPDATE cursors SET dead = dead - 1, delivered = delivered + 1 WHERE sink = ?1 AND lane = ?2",
+        )
+        .and_then(|mut update| update.execute(params![sink, lane])))?;
+    sql(tx
+        .conn
+        .prepare_cached(
+            "UPDATE coverage_sinks SET dead = dead - 1, delivered = delivered + 1 WHERE sink = ?1 AND hour = ?3 \
+             AND tenant = (SELECT tenant FROM lanes WHERE lane = ?2)",
+        )
+        .and_then(|mut update| update.execute(params![sink, lane, hour])))?;
+    Ok(())
 }
 
 /// Adds to a sink's coverage, by hour: filtered, delivered, dead, skipped.

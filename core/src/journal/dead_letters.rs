@@ -1,16 +1,11 @@
 //! Events that were refused for good: kept, counted, replayable.
 
-use std::io::Write;
-use std::path::Path;
-
 use bytes::Bytes;
-use rusqlite::{Connection, OptionalExtension, params};
-use serde::Serialize;
+use rusqlite::{OptionalExtension, params};
 
 use super::commit::Commit;
-use super::sql;
-use super::status::look_into;
 use super::writer::Tx;
+use super::{LaneId, sql};
 use crate::error::Result;
 use crate::event::AuditEvent;
 
@@ -38,15 +33,16 @@ pub struct OversizePart {
     pub last: bool,
 }
 
-/// Stores one dead letter.
-pub(super) fn store(tx: &Tx<'_>, letter: &DeadLetter) -> Result<()> {
+/// Stores one dead letter, which the sink's cursor in `lane` counts.
+pub(super) fn store(tx: &Tx<'_>, lane: LaneId, letter: &DeadLetter) -> Result<()> {
     let origin = letter.event.origin();
     sql(tx.conn.execute(
-        "INSERT INTO dead_letters (sink, tenant, source, content_type, unit, reason, at, complete) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 1)",
+        "INSERT INTO dead_letters (sink, tenant, lane, source, content_type, unit, reason, at, complete) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 1)",
         params![
             letter.sink,
             origin.tenant,
+            lane,
             origin.source,
             origin.content_type,
             origin.unit,
@@ -81,10 +77,11 @@ pub(super) fn store_oversize(tx: &Tx<'_>, commit: &Commit) -> Result<()> {
             Some((letter, false)) => letter,
             None => {
                 sql(tx.conn.execute(
-                    "INSERT INTO dead_letters (sink, tenant, source, content_type, unit, record, reason, at, complete) \
-                     VALUES (NULL, ?1, ?2, ?3, ?4, ?5, 'the record is larger than limits.record_size', ?6, 0)",
+                    "INSERT INTO dead_letters (sink, tenant, lane, source, content_type, unit, record, reason, at, complete) \
+                     VALUES (NULL, ?1, ?2, ?3, ?4, ?5, ?6, 'the record is larger than limits.record_size', ?7, 0)",
                     params![
                         origin.tenant,
+                        commit.lane,
                         origin.source,
                         origin.content_type,
                         origin.unit,
@@ -120,77 +117,4 @@ fn add_part(tx: &Tx<'_>, letter: i64, body: &[u8]) -> Result<()> {
         )
         .and_then(|mut insert| insert.execute(params![letter, body])))?;
     Ok(())
-}
-
-/// What is known about a kept record.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Letter {
-    /// Its number.
-    pub letter: i64,
-    /// The sink that refused it; none for a record that was too large for all.
-    pub sink: Option<String>,
-    /// The tenant's id.
-    pub tenant: String,
-    /// The source's name.
-    pub source: String,
-    /// The content type.
-    pub content_type: String,
-    /// The unit that it came in.
-    pub unit: String,
-    /// Why it was refused.
-    pub reason: String,
-    /// When, in milliseconds since 1970.
-    pub at_ms: i64,
-    /// The record's size.
-    pub bytes: i64,
-    /// Whether all of it is there.
-    pub complete: bool,
-}
-
-/// The dead letters of a journal, read without disturbing the process that may hold it.
-pub struct DeadLetters(Connection);
-
-impl DeadLetters {
-    /// Those of the journal in `dir`.
-    pub fn read(dir: &Path) -> Result<Self> {
-        look_into(dir).map(Self)
-    }
-
-    /// The newest `limit` of them, the newest first.
-    pub fn newest(&self, limit: u32) -> Result<Vec<Letter>> {
-        let mut select = sql(self.0.prepare(
-            "SELECT letter, sink, tenant, source, content_type, unit, reason, at, complete, \
-             (SELECT coalesce(sum(length(body)), 0) FROM dead_letter_parts p WHERE p.letter = d.letter) \
-             FROM dead_letters d ORDER BY letter DESC LIMIT ?1",
-        ))?;
-        let rows = sql(select.query_map([limit], |row| {
-            Ok(Letter {
-                letter: row.get(0)?,
-                sink: row.get(1)?,
-                tenant: row.get(2)?,
-                source: row.get(3)?,
-                content_type: row.get(4)?,
-                unit: row.get(5)?,
-                reason: row.get(6)?,
-                at_ms: row.get(7)?,
-                complete: row.get(8)?,
-                bytes: row.get(9)?,
-            })
-        }))?;
-        sql(rows.collect())
-    }
-
-    /// Writes the bytes of one, a part at a time. `false` if there is none of this number.
-    pub fn write(&self, letter: i64, out: &mut dyn Write) -> Result<bool> {
-        let mut select = sql(self
-            .0
-            .prepare("SELECT body FROM dead_letter_parts WHERE letter = ?1 ORDER BY part"))?;
-        let mut rows = sql(select.query([letter]))?;
-        let mut found = false;
-        while let Some(row) = sql(rows.next())? {
-            out.write_all(sql(sql(row.get_ref(0))?.as_blob().map_err(Into::into))?)?;
-            found = true;
-        }
-        Ok(found)
-    }
 }

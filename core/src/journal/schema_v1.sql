@@ -108,20 +108,27 @@ CREATE TABLE detached (
 );
 
 -- Events that a sink, or the intake (sink NULL), refused for good. An event's bytes are its parts in order. `record`:
--- its place among the oversized ones of its unit, by which a unit that is fetched again finds what it left.
+-- its place among the oversized ones of its unit, by which a unit that is fetched again finds what it left. `lane`: the
+-- cursor that counts it as dead; NULL once that is gone. `attempts`: how often it was handed over.
 CREATE TABLE dead_letters (
     letter       INTEGER PRIMARY KEY AUTOINCREMENT,
     sink         TEXT,
     tenant       TEXT    NOT NULL,
+    lane         INTEGER,
     source       TEXT    NOT NULL,
     content_type TEXT    NOT NULL,
     unit         TEXT    NOT NULL,
     record       INTEGER,
     reason       TEXT    NOT NULL,
     at           INTEGER NOT NULL,
+    attempts     INTEGER NOT NULL DEFAULT 1,
     complete     INTEGER NOT NULL
 );
 CREATE UNIQUE INDEX oversize_letters ON dead_letters (tenant, source, unit, record) WHERE sink IS NULL;
+CREATE INDEX counted_letters ON dead_letters (sink, lane) WHERE sink IS NOT NULL;
+CREATE TRIGGER uncount_letters AFTER DELETE ON cursors BEGIN
+    UPDATE dead_letters SET lane = NULL WHERE sink = OLD.sink AND lane = OLD.lane;
+END;
 CREATE TABLE dead_letter_parts (
     letter INTEGER NOT NULL,
     part   INTEGER NOT NULL,

@@ -7,6 +7,7 @@ mod dead_letters;
 mod files;
 mod limits;
 mod reads;
+mod resend;
 mod units;
 
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use chrono::{DateTime, Utc};
 
 use super::*;
 use crate::event::{AuditEvent, Origin};
-use crate::plugin::Unit;
+use crate::plugin::{Receipt, Unit};
 
 /// The tenant of most tests.
 const TENANT: &str = "11111111-1111-1111-1111-111111111111";

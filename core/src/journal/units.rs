@@ -30,6 +30,19 @@ pub struct Due {
     pub attempts: u32,
 }
 
+/// A unit that waits to be fetched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unfetched {
+    /// The tenant's id.
+    pub tenant: String,
+    /// Its name at the source.
+    pub unit: String,
+    /// How often it was tried.
+    pub attempts: i64,
+    /// Why the last try failed.
+    pub error: Option<String>,
+}
+
 /// Fetched units are remembered for so long after the source has forgotten them, so that none is fetched twice.
 const REMEMBER_FETCHED_MS: i64 = 2 * 86_400_000;
 /// Lost units are what somebody may ask for by name.
@@ -159,6 +172,26 @@ impl Journal {
                 });
             }
             Ok((found, None))
+        })
+        .await
+    }
+
+    /// Units that wait to be fetched, those that were tried most first; at most `most`.
+    pub async fn unfetched(&self, most: u32) -> Result<Vec<Unfetched>> {
+        self.ask(move |conn| {
+            let mut select = sql(conn.prepare(
+                "SELECT s.tenant, u.unit, u.attempts, u.error FROM units u JOIN streams s USING (stream) \
+                 WHERE u.state = 0 ORDER BY u.attempts DESC, u.due LIMIT ?1",
+            ))?;
+            let rows = sql(select.query_map([most], |row| {
+                Ok(Unfetched {
+                    tenant: row.get(0)?,
+                    unit: row.get(1)?,
+                    attempts: row.get(2)?,
+                    error: row.get(3)?,
+                })
+            }))?;
+            sql(rows.collect())
         })
         .await
     }

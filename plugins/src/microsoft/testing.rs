@@ -178,5 +178,6 @@ pub(crate) fn context(tenant: Tenant, options: &str, clock: Clock) -> Context {
         meter: Metrics::new().unwrap().meter("contoso", "audit"),
         clock,
         store: Store::in_memory(),
+        replay: None,
     }
 }

@@ -105,12 +105,12 @@ impl Lines {
 }
 
 fn failed(error: io::Error) -> Error {
-    let message = if error.kind() == ErrorKind::BrokenPipe {
-        "standard output is closed: the program that read it has ended"
-    } else {
-        "cannot write to standard output"
-    };
-    Error::unavailable(message).with_cause(error)
+    if error.kind() == ErrorKind::BrokenPipe {
+        // Nobody will ever read it again.
+        let closed = "standard output is closed: the program that read it has ended";
+        return Error::unavailable(closed).with_cause(error).fatal();
+    }
+    Error::unavailable("cannot write to standard output").with_cause(error)
 }
 
 #[cfg(test)]
@@ -170,7 +170,7 @@ mod tests {
         drop(reader);
         let sink = Stdout::new(Format::Raw, false, Box::new(writer));
         let error = sink.deliver(&batch([event("{}")])).await.unwrap_err();
-        assert_eq!(error.kind(), Kind::Unavailable);
+        assert_eq!((error.kind(), error.is_fatal()), (Kind::Unavailable, true));
         assert!(error.to_string().contains("closed"), "{error}");
     }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use audit_exporter_core::clock::Clock;
 use audit_exporter_core::config::{Options, Tenant};
 use audit_exporter_core::event::{AuditEvent, Origin};
-use audit_exporter_core::journal::{Position, Store};
+use audit_exporter_core::journal::Store;
 use audit_exporter_core::metrics::Meter;
 use audit_exporter_core::plugin::{Batch, Context, Receipt, Sink};
 use bytes::Bytes;
@@ -34,6 +34,7 @@ async fn sink(folder: &Path, store: &Store, last: Option<&Receipt>) -> Box<dyn S
         meter: Meter::default(),
         clock: Clock::system(),
         store: store.clone(),
+        replay: None,
     };
     let sink = audit_exporter_plugins::registry()
         .build_sink("file", context)
@@ -57,12 +58,7 @@ fn batch(numbers: std::ops::Range<usize>) -> Batch {
         AuditEvent::new(Bytes::from(record), Arc::clone(&origin))
     };
     Batch {
-        position: Position {
-            journal: "journal".into(),
-            lane: 1,
-            first: 1,
-            last: 1,
-        },
+        position: None,
         events: numbers.map(event).collect(),
     }
 }

@@ -173,6 +173,10 @@ fn problems_with_the_engines_tables() {
             "admin.listen: expected an address and port such as \"127.0.0.1:9477\", found \"localhost\"",
         ),
         (
+            "[admin]\nhosts = [\"audit.example:9477\"]",
+            "admin.hosts: expected a host name such as \"audit.example.com\", without a port, found \"audit.example:9477\"",
+        ),
+        (
             "[admin]\nenabled = \"maybe\"",
             "admin.enabled: expected true or false, found \"maybe\"",
         ),

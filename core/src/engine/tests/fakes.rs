@@ -227,7 +227,7 @@ impl World {
     }
 }
 
-fn registry() -> Registry {
+pub(super) fn registry() -> Registry {
     Registry::default()
         .source("fake", |context| {
             Ok(Box::new(FakeSource(Fake::of(&context)?)))
@@ -419,11 +419,14 @@ impl Sink for FakeSink {
                 }
             }
             Place::Position => self.far(|far| {
-                let lane = batch.position.lane;
-                let known = far.positions.get(&lane).map_or(0, |known| known.last);
-                if known < batch.position.last {
+                let Some(position) = &batch.position else {
                     far.events.extend(events);
-                    far.positions.insert(lane, batch.position.clone());
+                    return;
+                };
+                let known = far.positions.get(&position.lane);
+                if known.map_or(0, |known| known.last) < position.last {
+                    far.events.extend(events);
+                    far.positions.insert(position.lane, position.clone());
                 }
             }),
         }

@@ -135,9 +135,13 @@ async fn readiness_names_what_does_not_work_and_health_is_health() {
 #[tokio::test]
 async fn a_request_by_a_foreign_name_is_refused() {
     let world = World::new();
-    let engine = world.start_with(&config(&world, "a")).await;
+    let mut config = config(&world, "a");
+    config.admin.hosts = vec!["audit.example".to_owned()];
+    let engine = world.start_with(&config).await;
     let address = engine.admin().unwrap();
     for (host, status) in [
+        ("Audit.Example:9477", 200),
+        ("www.audit.example", 421),
         ("127.0.0.1", 200),
         ("127.0.0.1:9477", 200),
         ("localhost:9477", 200),
@@ -152,6 +156,27 @@ async fn a_request_by_a_foreign_name_is_refused() {
         let answer = ask(address, "GET", "/healthz", &format!("Host: {host}\r\n")).await;
         assert_eq!(answer.0, status, "{host}");
     }
+    engine.shutdown(MINUTE).await.unwrap();
+}
+
+#[tokio::test]
+async fn only_the_control_token_lets_dead_letters_be_touched() {
+    let world = World::new();
+    world.show("contoso", "u", 2);
+    world.on_delivery("a", Fate::Refuse(vec![0]));
+    let config = config(&world, "a");
+    let engine = world.start_with(&config).await;
+    done(&engine, &world).await;
+    let address = engine.admin().unwrap();
+    for path in ["/-/dead-letters/replay", "/-/dead-letters/drop"] {
+        for token in ["", "Authorization: Bearer guessed\r\n"] {
+            let answer = ask(address, "POST", path, token).await;
+            assert_eq!(answer.0, 401, "{path}");
+        }
+    }
+    let path = &config.journal.path;
+    let dropped = crate::admin::ask_to_drop(path, &[1, 2]).await.unwrap();
+    assert_eq!(dropped, [1], "it was still there");
     engine.shutdown(MINUTE).await.unwrap();
 }
 

@@ -102,7 +102,7 @@ async fn a_refused_event_is_kept_with_the_reason_and_counted_once() {
     let status = bench.sink("a").await;
     assert_eq!((status.delivered, status.dead), (1, 1));
     let kept = DeadLetters::read(&bench.dir.path().join("journal")).unwrap();
-    let [shown] = &kept.newest(10).unwrap()[..] else {
+    let [shown] = &kept.newest(&Letters::default(), 10).unwrap()[..] else {
         panic!("one letter");
     };
     assert_eq!(

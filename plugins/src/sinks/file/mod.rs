@@ -10,6 +10,7 @@
 //! - **Only its own**: files are created exclusively, under a name that was free; nothing else is written or removed.
 //!   A closed file is final.
 //! - **Valid at every receipt**: a delivery is a gzip member or zstd frame of its own.
+//! - **Apart**: a replay beside the process that collects has files of its own, with its word in their names.
 //! - **Bounded**: one buffer, one compressor at a time, at most `max_open_files` open files.
 //!
 //! Blocking work runs on the blocking pool and owns the files while it runs: dropping a delivery cannot make two of
@@ -49,7 +50,7 @@ struct FileSink {
 
 /// Builds a `file` sink.
 pub(crate) fn build(context: Context) -> Result<Box<dyn Sink>> {
-    let router = Router::new(context.options, &context.tenants)?;
+    let router = Router::new(context.options, &context.tenants, context.replay.as_deref())?;
     Ok(Box::new(FileSink {
         clock: context.clock,
         files: Arc::new(Mutex::new(Files::new(router, context.store))),

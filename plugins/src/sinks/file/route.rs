@@ -28,6 +28,8 @@ pub(super) struct Router {
     settings: HashMap<Arc<str>, Arc<Settings>>,
     /// What holds without any tenant.
     shared: Option<Settings>,
+    /// What names of files have before their extension, beside what the path says.
+    suffix: String,
 }
 
 /// What the previous event's path depended on.
@@ -40,7 +42,7 @@ struct Previous<'a> {
 
 impl Router {
     /// Reads every tenant's settings, so that an error shows at start.
-    pub(super) fn new(options: Options, tenants: &[Tenant]) -> Result<Self> {
+    pub(super) fn new(options: Options, tenants: &[Tenant], replay: Option<&str>) -> Result<Self> {
         let shared = if tenants.is_empty() {
             Some(Settings::read(&options, None)?)
         } else {
@@ -57,6 +59,7 @@ impl Router {
             options,
             settings,
             shared,
+            suffix: replay.map_or_else(String::new, |word| format!(".replay-{word}")),
         })
     }
 
@@ -92,6 +95,7 @@ impl Router {
             }
             let settings = self.tenant(&origin.tenant_name)?;
             settings.template.render(event, time, &mut path);
+            path.push_str(&self.suffix);
             let stem = path.len();
             path.push_str(settings.template.extension());
             let group = if let Some(group) = known.get(&path) {

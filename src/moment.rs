@@ -1,0 +1,28 @@
+//! Moments on the command line.
+
+use audit_exporter_core::event::time;
+use chrono::{DateTime, Utc};
+
+/// A day or a time in UTC, as `2026-11-20` and `2026-11-20T08:30:00Z`.
+pub(crate) fn parse(text: &str) -> Result<DateTime<Utc>, String> {
+    let day = || time::parse(&format!("{text}T00:00:00"));
+    time::parse(text).or_else(day).ok_or_else(|| {
+        "expected a day or a time in UTC such as \"2026-11-20\" or \"2026-11-20T08:30:00Z\""
+            .to_owned()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_is_its_first_moment() {
+        let day = parse("2026-11-20").unwrap();
+        assert_eq!(day.to_rfc3339(), "2026-11-20T00:00:00+00:00");
+        assert_eq!(parse("2026-11-20T00:00:00Z"), Ok(day));
+        for wrong in ["", "yesterday", "2026-13-01", "20261120"] {
+            assert!(parse(wrong).unwrap_err().contains("2026-11-20"), "{wrong}");
+        }
+    }
+}

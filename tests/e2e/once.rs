@@ -1,0 +1,136 @@
+//! `run --once`: all that is available, and then the end.
+
+use audit_exporter_simulator::{Config, Faults, Generated, Records, TenantConfig};
+use serde_json::{Value, json};
+
+use crate::exporter::{Ended, Home};
+use crate::microsoft::Microsoft;
+
+const REST: &str = r#"
+[sources.activity]
+type = "management_activity"
+poll_interval = "1s"
+[sinks.archive]
+type = "file"
+path = "archive/{content_type}.ndjson"
+"#;
+
+fn microsoft(events: u64) -> Microsoft {
+    Microsoft::start(Config {
+        tenants: vec![TenantConfig {
+            records: Records::Generated(Generated {
+                events,
+                ..Generated::default()
+            }),
+            ..TenantConfig::default()
+        }],
+        faults: Faults::default(),
+        ..Config::default()
+    })
+}
+
+fn once(home: &Home, more: &[&str]) -> (Ended, Value) {
+    let ended = home.ask(&[&["run", "--once", "--json"], more].concat());
+    let report = serde_json::from_str(&ended.stdout).unwrap_or_else(|_| panic!("{ended:?}"));
+    (ended, report)
+}
+
+#[test]
+fn two_in_a_row_the_second_does_only_what_is_new() {
+    let microsoft = microsoft(2_000);
+    let tenant = microsoft.tenant(0, "contoso", "");
+    let home = Home::new(&format!("{tenant}{REST}"));
+    let blobs = microsoft.blobs();
+    let (ended, first) = once(&home, &[]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(ended.stderr, "", "quiet");
+    assert_eq!(first["complete"], true, "{first}");
+    let one = &first["tenants"][0];
+    assert_eq!(
+        [
+            &one["listed"],
+            &one["fetched"],
+            &one["pending"],
+            &one["lost"]
+        ],
+        [&json!(blobs), &json!(blobs), &json!(0), &json!(0)],
+        "{first}"
+    );
+    microsoft.judge(&home.path("archive"), None);
+
+    let (ended, second) = once(&home, &[]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(second["tenants"][0]["listed"], 0, "{second}");
+    assert_eq!(second["sinks"][0]["delivered"], 0, "{second}");
+
+    let generated = json!({"events": 300, "days": 0.01});
+    microsoft.control(
+        "events",
+        &json!({"tenant": microsoft.id(0), "generated": generated}),
+    );
+    let told = home.ask(&["run", "--once"]);
+    assert_eq!(told.code, 0, "{told:?}");
+    let new = microsoft.blobs() - blobs;
+    assert!(
+        told.stdout.starts_with(&format!(
+            "tenant contoso, source activity: {new} of {new} new content blobs fetched, "
+        )) && told
+            .stdout
+            .ends_with("\neverything that was available is delivered\n"),
+        "{told:?}"
+    );
+    microsoft.judge(&home.path("archive"), None);
+}
+
+#[test]
+fn it_ends_with_the_reason_when_a_sink_keeps_failing_and_the_next_goes_on() {
+    let microsoft = microsoft(200);
+    let tenant = microsoft.tenant(0, "contoso", "");
+    let home = Home::new(&format!("{tenant}{REST}"));
+    std::fs::write(home.path("archive"), "a file where the folder should be").unwrap();
+    let (ended, report) = once(&home, &["--give-up", "2"]);
+    assert_eq!(ended.code, 1, "{ended:?}");
+    let reasons: Vec<&str> = report["reasons"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|reason| reason.as_str().unwrap())
+        .collect();
+    assert_eq!(
+        reasons[0],
+        "given up: nothing got further for 2 s (--give-up)"
+    );
+    assert!(reasons[1].starts_with("sink archive: "), "{report}");
+    let pending = report["sinks"][0]["pending"].as_u64().unwrap();
+    assert!(pending > 0, "{report}");
+    assert!(
+        reasons.contains(&&*format!(
+            "sink archive, tenant contoso: {pending} events wait"
+        )),
+        "{report}"
+    );
+    std::fs::remove_file(home.path("archive")).unwrap();
+    let (ended, report) = once(&home, &[]);
+    assert_eq!(ended.code, 0, "{report}");
+    assert_eq!(report["sinks"][0]["delivered"], pending, "{report}");
+    microsoft.judge(&home.path("archive"), None);
+}
+
+#[test]
+fn it_ends_with_the_reason_when_nothing_can_be_listed() {
+    let home = Home::new(&format!(
+        "[tenants.contoso]\nid = \"11111111-2222-4333-8444-555555555501\"\n\
+         client_id = \"11111111-2222-4333-8444-5555555555a1\"\nclient_secret = \"x\"\n\
+         authority = \"http://127.0.0.1:9\"\nmanagement_api = \"http://127.0.0.1:9\"\n{REST}"
+    ));
+    let told = home.ask(&["run", "--once", "--give-up", "1"]);
+    assert_eq!(told.code, 1, "{told:?}");
+    assert!(
+        told.stdout
+            .contains("\nNOT COMPLETE: not everything could be listed\n")
+            && told
+                .stdout
+                .contains("\nNOT COMPLETE: source activity contoso: "),
+        "{told:?}"
+    );
+}
