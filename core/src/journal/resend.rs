@@ -97,6 +97,7 @@ impl Journal {
             events: Arc::new(vec![kept.event]),
             first_index: index,
             oversize: Arc::default(),
+            wire: None,
             unit_done: false,
         };
         let (id, bound) = (Arc::clone(self.id()), self.shared.limits.handover_bytes);

@@ -6,7 +6,7 @@ async fn two_dead() -> Bench {
     bench.commit("u", &records([1, 11])).await;
     let stored = bench.journal().read(bench.lane(), 0, 10, 10_000).await;
     let mut tally = Tally::default();
-    for event in &stored.unwrap()[0].events {
+    for event in stored.unwrap()[0].events.iter() {
         let letter = DeadLetter {
             sink: "a".into(),
             event: event.clone(),
