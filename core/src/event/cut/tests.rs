@@ -211,7 +211,10 @@ fn records_of_one_take_share_a_buffer_and_the_tail_moves_on() {
     assert_eq!(cutter.pending_bytes(), 3);
     assert_eq!(cutter.take(), []);
     cutter.write(br#"d":3}]"#);
-    assert_eq!(cutter.take(), records(&[r#"{"Id":3}"#]));
+    let [Piece::Record { raw, start: 19 }] = &cutter.take()[..] else {
+        panic!("the third record, at its place in the body");
+    };
+    assert_eq!(raw, &br#"{"Id":3}"#[..]);
     assert_eq!(cutter.finish(), Ok(()));
     assert_eq!(cutter.pending_bytes(), 0);
 }
