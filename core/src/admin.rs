@@ -3,6 +3,8 @@
 //! Listens on loopback unless told otherwise. Whatever changes something needs the control token, a file that only
 //! this user can read. A request that came by a foreign host name is refused, so that no web page can reach it.
 
+mod coverage;
+
 use std::io::{ErrorKind, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -37,7 +39,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 #[derive(Clone)]
 struct Admin {
     /// One scrape at a time: gauges are taken from the journal afresh for each.
-    scrape: Arc<Mutex<()>>,
+    scrape: Arc<Mutex<coverage::Age>>,
     journal: Journal,
     metrics: Metrics,
     clock: Clock,
@@ -134,6 +136,7 @@ pub(crate) async fn serve(
         .route("/metrics", get(show_metrics))
         .route("/healthz", get(healthy))
         .route("/readyz", get(ready))
+        .route("/api/coverage", get(coverage::show))
         .route("/-/sinks/{name}/forget", post(forget))
         .layer(middleware::from_fn(check_host))
         .with_state(Admin {
@@ -183,8 +186,12 @@ async fn check_host(request: Request, next: Next) -> Response {
 }
 
 async fn show_metrics(State(admin): State<Admin>) -> Response {
-    let _scrape = admin.scrape.lock().await;
-    if let Err(error) = refresh(&admin).await {
+    let mut age = admin.scrape.lock().await;
+    let refreshed = async {
+        refresh(&admin).await?;
+        coverage::refresh(&admin, &mut age).await
+    };
+    if let Err(error) = refreshed.await {
         tracing::warn!("the metrics of the journal are not fresh: {error}");
     }
     match admin.metrics.render() {

@@ -7,6 +7,7 @@
 pub mod admin;
 pub mod clock;
 pub mod config;
+pub mod coverage;
 mod dedupe;
 pub mod engine;
 pub mod error;

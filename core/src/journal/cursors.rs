@@ -169,6 +169,16 @@ impl Journal {
         })
     }
 
+    /// The id of a tenant by its name or its id.
+    #[must_use]
+    pub fn tenant_named(&self, name: &str) -> Option<Arc<str>> {
+        self.shared.look(|state| {
+            let mut lanes = state.lanes.values();
+            let known = lanes.find(|lane| [&*lane.tenant_name, &*lane.tenant].contains(&name));
+            known.map(|lane| Arc::clone(&lane.tenant))
+        })
+    }
+
     /// Whether `sink` is one of the running configuration's.
     #[must_use]
     pub fn is_attached(&self, sink: &str) -> bool {
@@ -403,6 +413,10 @@ fn release_unselected(tx: &Tx<'_>, spec: &SinkSpec) -> Result<()> {
             sql(tx.conn.execute(
                 "DELETE FROM cursors WHERE sink = ?1 AND lane = ?2",
                 params![spec.name, lane],
+            ))?;
+            sql(tx.conn.execute(
+                "DELETE FROM coverage_sinks WHERE sink = ?1 AND tenant = ?2",
+                params![spec.name, tenant],
             ))?;
         }
     }

@@ -12,11 +12,15 @@
 //! up get batches from memory and never read them back. Reads hold no transaction across a delivery, which would keep
 //! `SQLite`'s log from being checkpointed.
 
+mod account;
+mod activity;
 mod body;
 mod commit;
 mod cursors;
 mod dead_letters;
+mod fold;
 mod limits;
+mod reach;
 mod read;
 mod schema;
 mod state;
@@ -39,14 +43,17 @@ use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::plugin::LaneKind;
 
+pub(crate) use commit::NO_HOUR;
 pub use commit::{Commit, Committed};
 pub use cursors::{Advance, Orphan, SinkSpec, Start, Tally};
 pub use dead_letters::{DeadLetter, DeadLetters, Letter, OversizePart};
+pub(crate) use fold::OLD_HOUR;
 pub use limits::Room;
+pub use reach::Lag;
 pub use read::{Position, Stored};
 pub use status::{GapStatus, SKIPS, SinkStatus, Skip, Status, TenantStatus};
 pub use store::Store;
-pub use units::{Due, Stream};
+pub use units::{Due, Registered, Stream};
 
 use state::{LaneState, Shared, State};
 use writer::Writer;

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use audit_exporter_core::plugin::{Pass, Reach};
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -37,7 +38,7 @@ pub(super) struct Window {
 }
 
 impl Window {
-    fn new(from: DateTime<Utc>, to: DateTime<Utc>) -> Option<Self> {
+    pub(super) fn new(from: DateTime<Utc>, to: DateTime<Utc>) -> Option<Self> {
         (from < to).then_some(Self { from, to })
     }
 
@@ -63,6 +64,10 @@ pub(super) struct Plan {
     pub(super) rest: Vec<Window>,
     /// Was never listed and cannot be any more.
     pub(super) gone: Option<Window>,
+    /// Was listed, but cannot be any more for the last time.
+    pub(super) unswept: Option<Window>,
+    /// From when on everything is listed, if this is the first listing.
+    from: DateTime<Utc>,
     /// How far the sweeps will be when `rest` is listed.
     swept_to: [DateTime<Utc>; SWEEPS.len()],
 }
@@ -78,6 +83,12 @@ pub(super) struct Progress {
     /// How far each sweep is (in the order of [`SWEEPS`]).
     #[serde(default)]
     swept_to: Vec<DateTime<Utc>>,
+    /// From when on there is content to collect: the first listing's beginning, or the start of the subscription.
+    #[serde(default)]
+    since: Option<DateTime<Utc>>,
+    /// How far the first listing and each sweep have come, to the last page. The plans run ahead of this.
+    #[serde(default)]
+    passed: Vec<DateTime<Utc>>,
     /// When the subscription was last asked to start.
     #[serde(default)]
     pub(super) start_requested: Option<DateTime<Utc>>,
@@ -96,6 +107,9 @@ impl Progress {
             (None, None) => now - delta(start).min(FIRST),
         };
         let gone = trusted.and_then(|to| Window::new(to, floor));
+        let last = self.swept_to.last().filter(|to| **to <= now);
+        let unswept = last.zip(trusted);
+        let unswept = unswept.and_then(|(swept, listed)| Window::new(*swept, listed.min(floor)));
         let from = seconds(from.max(floor)).min(now - TimeDelta::seconds(1));
         let whole = now - from <= NEWEST * 2 + delta(overlap);
         let newest_from = if whole { from } else { now - NEWEST };
@@ -108,6 +122,8 @@ impl Progress {
             },
             rest: rest.collect(),
             gone,
+            unswept,
+            from,
             swept_to,
         }
     }
@@ -142,6 +158,8 @@ impl Progress {
         self.swept_to = plan.swept_to.to_vec();
         self.backlog.extend(&plan.rest);
         self.backlog = merged(std::mem::take(&mut self.backlog));
+        self.since.get_or_insert(plan.from);
+        self.confirm();
     }
 
     /// The oldest window that is still to be listed: the one that will first be out of reach.
@@ -161,6 +179,53 @@ impl Progress {
                 before.into_iter().chain(after)
             })
             .collect();
+        self.confirm();
+    }
+
+    /// Each pass has come as far as it was planned, but for the backlog; and never goes back, for what is added to the
+    /// backlog later is another pass's. Only a plan by a wrong clock is taken back.
+    fn confirm(&mut self) {
+        let unlisted = self.backlog.first().map(|window| window.from);
+        let planned = self.listed_to.iter().chain(&self.swept_to).enumerate();
+        self.passed = planned
+            .map(|(index, planned)| {
+                let before = self.passed.get(index).filter(|to| *to <= planned);
+                let now = unlisted.map_or(*planned, |from| from.min(*planned));
+                before.map_or(now, |before| now.max(*before))
+            })
+            .collect();
+    }
+
+    /// A subscription started: before this there is nothing, or it was noted as a gap.
+    pub(super) fn subscribed(&mut self, at: DateTime<Utc>) {
+        self.since.get_or_insert(seconds(at));
+    }
+
+    /// How far the content type was listed, if ever.
+    pub(super) fn listed_to(&self) -> Option<DateTime<Utc>> {
+        self.listed_to
+    }
+
+    /// How far each pass has come, once there is a beginning.
+    pub(super) fn known_reach(&self, content_type: &str, start: Duration) -> Option<Reach> {
+        let since = self.since?;
+        Some(self.reach(content_type, since, start))
+    }
+
+    /// How far each pass has come; before the first listing at `now`, nowhere.
+    pub(super) fn reach(&self, content_type: &str, now: DateTime<Utc>, start: Duration) -> Reach {
+        let since = self.since.unwrap_or(seconds(now) - delta(start));
+        let lags = std::iter::once(TimeDelta::zero()).chain(SWEEPS);
+        let passes = lags.enumerate().map(|(index, lag)| Pass {
+            lag: lag.to_std().unwrap_or_default(),
+            to: self.passed.get(index).copied().unwrap_or(since),
+        });
+        Reach {
+            content_type: content_type.into(),
+            since,
+            passes: passes.collect(),
+            kept: LISTABLE.to_std().unwrap_or_default(),
+        }
     }
 }
 
