@@ -13,6 +13,7 @@
 )]
 
 mod complete;
+mod coverage;
 mod exporter;
 mod http;
 mod life;

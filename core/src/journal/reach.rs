@@ -161,16 +161,18 @@ impl<'a> Passes<'a> {
     }
 }
 
-/// By the passes (lag, how far): none if the moment was never listed before; else the first pass that is still to come
-/// over it, if it is due, or 0: an ordinary poll that overlaps the one before.
+/// By the passes (lag, how far): none if the moment was never listed before; else the first pass that was still to come
+/// over it. 0, an ordinary poll, if it is younger than what any pass looks for, or the last has been there.
 fn straggling(passes: &[(Lag, i64)], created_ms: i64) -> Option<Lag> {
     let (_, listed_to) = *passes.first()?;
     if created_ms >= listed_to {
         return None;
     }
     let age = (listed_to - created_ms) / 1000;
-    let next = passes.iter().find(|(_, to)| created_ms >= *to);
-    Some(next.map_or(0, |(lag, _)| if age >= *lag { *lag } else { 0 }))
+    let is_young = passes.get(1).is_none_or(|(lag, _)| age < *lag);
+    let mut rest = passes.iter();
+    let next = rest.find(|(_, to)| !is_young && created_ms >= *to);
+    Some(next.map_or(0, |(lag, _)| *lag))
 }
 
 /// Counts a straggler by the pass that found it.
@@ -202,12 +204,10 @@ mod tests {
         for (created, pass) in [
             (100 * HOUR, None),
             (100 * HOUR - 1, Some(0)),
-            // The pass after an hour has not come to it, and is not due: a poll found it.
+            // The pass after an hour does not look for it yet: a poll found it.
             (99 * HOUR + 1, Some(0)),
-            // It is due now.
             (99 * HOUR, Some(3600)),
-            // Between passes.
-            (98 * HOUR, Some(0)),
+            (98 * HOUR, Some(86_400)),
             (76 * HOUR, Some(86_400)),
             // After the last.
             (75 * HOUR, Some(0)),
