@@ -327,7 +327,7 @@ pub struct Account {
     pub sinks: BTreeMap<String, BTreeMap<Hour, Fates>>,
     /// The whole account of each sink.
     pub totals: Vec<SinkStatus>,
-    /// What came late in the days that are looked at.
+    /// What came late in the last 400 days.
     pub stragglers: Vec<Stragglers>,
     /// The events in it, of all time.
     pub late: Vec<LateEvents>,
@@ -373,7 +373,7 @@ pub struct TenantCoverage {
     pub sinks: Vec<SinkStatus>,
     /// Accounts that do not add up. This should not happen.
     pub unbalanced: Vec<String>,
-    /// What came late in these days.
+    /// What came late in the last 400 days, whatever days were asked for.
     pub stragglers: Vec<Stragglers>,
     /// The events in all that ever came late.
     pub late_events: Vec<LateEvents>,

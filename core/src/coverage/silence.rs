@@ -46,7 +46,7 @@ pub enum Mood {
     Quiet,
     /// Much less than ever.
     Silent,
-    /// Not known: what there is has not been listed or fetched.
+    /// Not known: what there may be has not been listed or fetched.
     Unknown,
     /// Not known, for the source cannot list: subscription disabled, auditing off, permission revoked.
     Broken,
@@ -92,6 +92,17 @@ pub(super) fn workloads(account: &Account, now_ms: i64) -> Vec<Workload> {
     let until = until.unwrap_or(now_ms).div_euclid(MS_PER_HOUR) - DELAY_HOURS;
     let judged = |name: &str, counts: &BTreeMap<Hour, i64>| {
         let (mood, active) = judge(counts, until);
+        let since = active.map_or(until, |hour| hour + 1).min(until);
+        let waits = |line: &Line| {
+            line.hours
+                .range(since..until)
+                .any(|(_, hour)| hour.pending > 0)
+        };
+        let mood = match mood {
+            // What is missing may be in there.
+            Mood::Silent if account.lines.iter().any(waits) => Mood::Unknown,
+            mood => mood,
+        };
         Workload {
             workload: name.to_owned(),
             mood: standing.unwrap_or(mood),
@@ -107,18 +118,16 @@ pub(super) fn workloads(account: &Account, now_ms: i64) -> Vec<Workload> {
 
 /// Why silence would say nothing about the tenant.
 fn standing(account: &Account, now_ms: i64) -> Option<Mood> {
-    let waits_for_a_person = |kind: &str| matches!(kind, "auth" | "config");
-    let is_broken = |trouble: &super::Trouble| waits_for_a_person(&trouble.kind);
-    if account.troubles.iter().any(is_broken) {
-        return Some(Mood::Broken);
-    }
-    let collected = || account.lines.iter().filter(|line| line.ended_ms.is_none());
-    let behind = |line: &Line| {
+    let mut collected = account.lines.iter().filter(|line| line.ended_ms.is_none());
+    let is_behind = collected.any(|line| {
         let listed = line.listed_to().unwrap_or_default();
         now_ms - listed > DELAY_HOURS * MS_PER_HOUR
-            || line.hours.values().any(|hour| hour.pending > 0)
-    };
-    (collected().next().is_none() || collected().any(behind)).then_some(Mood::Unknown)
+    });
+    let mut troubles = account.troubles.iter();
+    if troubles.any(|trouble| is_behind || matches!(&*trouble.kind, "auth" | "config")) {
+        return Some(Mood::Broken);
+    }
+    is_behind.then_some(Mood::Unknown)
 }
 
 /// How lively a workload with these counts is in the hours before `until`, and its last hour that was not still.

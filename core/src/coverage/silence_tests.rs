@@ -124,15 +124,46 @@ fn what_a_source_cannot_list_is_broken_not_silent() {
     };
     let all = |mood| vec![(ALL.to_owned(), mood), ("Exchange".to_owned(), mood)];
     assert_eq!(moods(&account, listed), all(Mood::Silent));
+    let waits = super::super::Content {
+        pending: 1,
+        ..super::super::Content::default()
+    };
+    account.lines[0].hours.insert(silent - 2, waits.clone());
+    assert_eq!(
+        moods(&account, listed),
+        all(Mood::Unknown),
+        "a blob of that time waits"
+    );
+    account.lines[0].hours = [(silent - 60, waits)].into();
+    assert_eq!(
+        moods(&account, listed),
+        all(Mood::Silent),
+        "it is older than the silence"
+    );
     let late = listed + 4 * MS_PER_HOUR;
     assert_eq!(moods(&account, late), all(Mood::Unknown), "not listed");
     account.troubles.push(super::super::Trouble {
         source: "activity".to_owned(),
-        kind: "auth".to_owned(),
-        error: "auditing is off".to_owned(),
+        kind: "unavailable".to_owned(),
+        error: "Audit.Exchange: there is no enabled subscription".to_owned(),
         since_ms: 0,
     });
-    assert_eq!(moods(&account, late), all(Mood::Broken));
+    assert_eq!(
+        moods(&account, listed),
+        all(Mood::Silent),
+        "it fails now and then"
+    );
+    assert_eq!(
+        moods(&account, late),
+        all(Mood::Broken),
+        "one content type alone"
+    );
+    account.troubles[0].kind = "auth".to_owned();
+    assert_eq!(
+        moods(&account, listed),
+        all(Mood::Broken),
+        "the whole tenant"
+    );
 }
 
 proptest! {

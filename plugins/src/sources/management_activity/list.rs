@@ -332,8 +332,7 @@ impl Lister {
     async fn subscribed(&self, content_type: &'static str, ledger: &Ledger<'_>) -> Result<()> {
         tracing::info!(content_type, "the subscription was asked to start");
         let now = self.client.now();
-        let listed_to = ledger.progress(content_type).await.listed_to();
-        let missed = listed_to.and_then(|from| Window::new(from, now));
+        let missed = ledger.progress(content_type).await.unsubscribed(now);
         let missed = missed.map(|window| (window, UNSUBSCRIBED));
         let note = |progress: &mut Progress| progress.subscribed(now);
         ledger

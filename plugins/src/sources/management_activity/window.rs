@@ -38,7 +38,7 @@ pub(super) struct Window {
 }
 
 impl Window {
-    pub(super) fn new(from: DateTime<Utc>, to: DateTime<Utc>) -> Option<Self> {
+    fn new(from: DateTime<Utc>, to: DateTime<Utc>) -> Option<Self> {
         (from < to).then_some(Self { from, to })
     }
 
@@ -89,6 +89,9 @@ pub(super) struct Progress {
     /// How far the first listing and each sweep have come, to the last page. The plans run ahead of this.
     #[serde(default)]
     passed: Vec<DateTime<Utc>>,
+    /// When the subscription last started.
+    #[serde(default)]
+    subscribed: Option<DateTime<Utc>>,
     /// When the subscription was last asked to start.
     #[serde(default)]
     pub(super) start_requested: Option<DateTime<Utc>>,
@@ -107,9 +110,9 @@ impl Progress {
             (None, None) => now - delta(start).min(FIRST),
         };
         let gone = trusted.and_then(|to| Window::new(to, floor));
-        let last = self.swept_to.last().filter(|to| **to <= now);
+        let last = self.trusted_sweep(SWEEPS.len() - 1, now);
         let unswept = last.zip(trusted);
-        let unswept = unswept.and_then(|(swept, listed)| Window::new(*swept, listed.min(floor)));
+        let unswept = unswept.and_then(|(swept, listed)| Window::new(swept, listed.min(floor)));
         let from = seconds(from.max(floor)).min(now - TimeDelta::seconds(1));
         let whole = now - from <= NEWEST * 2 + delta(overlap);
         let newest_from = if whole { from } else { now - NEWEST };
@@ -128,6 +131,13 @@ impl Progress {
         }
     }
 
+    /// How far a sweep is. Further than it can be by now, and not where it began, it came too early by a wrong clock.
+    fn trusted_sweep(&self, index: usize, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let possible = now - *SWEEPS.get(index)? + TRUSTED_AHEAD;
+        let to = self.swept_to.get(index).copied();
+        to.filter(|to| *to <= possible || self.since.is_some_and(|since| *to <= since))
+    }
+
     /// The hours that are due to be listed again, each sweep from where it was.
     fn sweeps(
         &self,
@@ -138,8 +148,7 @@ impl Progress {
         let mut due = Vec::new();
         let mut index = 0;
         let swept_to = SWEEPS.map(|lag| {
-            let from = self.swept_to.get(index).filter(|to| **to <= now);
-            let from = from.copied().unwrap_or(first).max(floor);
+            let from = self.trusted_sweep(index, now).unwrap_or(first).max(floor);
             index += 1;
             let hour = now - lag;
             let to = hour.duration_trunc(TimeDelta::hours(1)).unwrap_or(hour);
@@ -196,14 +205,16 @@ impl Progress {
             .collect();
     }
 
-    /// A subscription started: before this there is nothing, or it was noted as a gap.
+    /// A subscription started: before this there is nothing, or it is noted as a gap.
     pub(super) fn subscribed(&mut self, at: DateTime<Utc>) {
         self.since.get_or_insert(seconds(at));
+        self.subscribed = Some(seconds(at));
     }
 
-    /// How far the content type was listed, if ever.
-    pub(super) fn listed_to(&self) -> Option<DateTime<Utc>> {
-        self.listed_to
+    /// What became available after the last listing and before a subscription started `at` this time, and was not noted.
+    pub(super) fn unsubscribed(&self, at: DateTime<Utc>) -> Option<Window> {
+        let noted = self.subscribed.unwrap_or(DateTime::<Utc>::MIN_UTC);
+        Window::new(self.listed_to?.max(noted), seconds(at))
     }
 
     /// How far each pass has come, once there is a beginning.
