@@ -19,7 +19,11 @@ const OTHER: &str = "other";
 const LONGEST_NAME: usize = 48;
 
 /// Counts the new events of a batch by workload. Returns how many of them came late.
-pub(super) fn count(tx: &Tx<'_>, commit: &Commit, fresh: &[AuditEvent]) -> Result<usize> {
+pub(super) fn count<'a>(
+    tx: &Tx<'_>,
+    commit: &Commit,
+    fresh: impl Iterator<Item = &'a AuditEvent>,
+) -> Result<usize> {
     let oldest = tx.now_ms / 3_600_000 - LEARNED_HOURS;
     let mut counts: BTreeMap<(Cow<'_, str>, Hour), u32> = BTreeMap::new();
     for event in fresh {

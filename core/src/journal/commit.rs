@@ -110,7 +110,7 @@ pub(super) fn apply(
     }
     count(tx, &commit.origin.tenant, &hours)?;
     if !fresh.is_empty() {
-        done.late = activity::count(tx, commit, &fresh)?;
+        done.late = activity::count(tx, commit, fresh.iter())?;
     }
     super::dead_letters::store_oversize(tx, commit)?;
     if commit.unit_done {
