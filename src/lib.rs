@@ -2,6 +2,7 @@
 //! holds them, and every command knows them (`examples/custom_sink.rs`).
 
 mod check;
+mod coverage;
 mod dead_letters;
 mod demo;
 #[cfg(feature = "failpoints")]
@@ -60,6 +61,8 @@ enum Command {
     Demo(demo::Args),
     /// Serve a simulated Microsoft 365 on loopback
     Simulate(simulate::Args),
+    /// Show what is known of each day: settled, open, at risk, or lost. Exit code 1 if a person should look
+    Coverage(coverage::Args),
     /// Show how far the sinks are, and let go of those that are gone
     Sinks(sinks::Args),
     /// Show the records that were refused for good, hand them over again, or drop them
@@ -120,6 +123,7 @@ pub fn main(registry: Registry) -> ExitCode {
             Command::Check(args) => check::run(&args, &registry).await,
             Command::Demo(args) => demo::run(args, &registry).await,
             Command::Simulate(args) => simulate::run(args).await,
+            Command::Coverage(args) => coverage::run(&args),
             Command::Sinks(args) => sinks::run(args).await,
             Command::Replay(args) => replay::run(args, &registry).await,
             Command::DeadLetters(args) => dead_letters::run(args, &registry).await,

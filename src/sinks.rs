@@ -2,7 +2,7 @@
 
 use audit_exporter_core::clock::Clock;
 use audit_exporter_core::config::Config;
-use audit_exporter_core::journal::{Journal, Limits, SKIPS, Status};
+use audit_exporter_core::journal::{Journal, Limits, SKIPS, SinkStatus, Status};
 use audit_exporter_core::metrics::Metrics;
 use audit_exporter_core::{Error, admin};
 
@@ -43,9 +43,11 @@ pub(crate) async fn run(args: Args) -> Outcome {
 
 fn status(config: &Config, json: bool) -> Outcome {
     let status = Status::read(&config.journal.path)?;
+    let balanced = status.sinks.iter().all(SinkStatus::balances);
+    let code = if balanced { exit::OK } else { exit::FAILED };
     if json {
         say(terminal::json(&status)?);
-        return Ok(exit::OK);
+        return Ok(code);
     }
     let heads = [
         "SINK",
@@ -114,7 +116,7 @@ fn status(config: &Config, json: bool) -> Outcome {
             gap.reason
         ));
     }
-    Ok(exit::OK)
+    Ok(code)
 }
 
 /// Asks the running process, or does it here if none runs.

@@ -231,6 +231,11 @@ pub(crate) fn json(answer: &impl serde::Serialize) -> Result<String> {
 
 /// Writes rows as columns: those of `numbers` to the right, the others to the left.
 pub(crate) fn table<const N: usize>(rows: &[[String; N]], numbers: Range<usize>) {
+    columns(rows, numbers).iter().for_each(say);
+}
+
+/// Rows as columns, a line each.
+pub(crate) fn columns<const N: usize>(rows: &[[String; N]], numbers: Range<usize>) -> Vec<String> {
     let width = |column: usize| {
         rows.iter()
             .map(|row| row[column].chars().count())
@@ -238,7 +243,7 @@ pub(crate) fn table<const N: usize>(rows: &[[String; N]], numbers: Range<usize>)
             .unwrap_or(0)
     };
     let widths: Vec<usize> = (0..N).map(width).collect();
-    for row in rows {
+    let line = |row: &[String; N]| {
         let cells = row.iter().enumerate().map(|(column, cell)| {
             let width = widths[column];
             if numbers.contains(&column) {
@@ -247,8 +252,10 @@ pub(crate) fn table<const N: usize>(rows: &[[String; N]], numbers: Range<usize>)
                 format!("{cell:<width$}")
             }
         });
-        say(cells.collect::<Vec<_>>().join("  ").trim_end());
-    }
+        let line = cells.collect::<Vec<_>>().join("  ");
+        line.trim_end().to_owned()
+    };
+    rows.iter().map(line).collect()
 }
 
 /// A number with its thousands apart: `20,000`.

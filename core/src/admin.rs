@@ -3,6 +3,8 @@
 //! Listens on loopback unless told otherwise. Whatever changes something needs the control token, a file that only
 //! this user can read. A request that came by a foreign host name is refused, so that no web page can reach it.
 
+mod coverage;
+
 use std::io::{ErrorKind, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -42,7 +44,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 #[derive(Clone)]
 struct Admin {
     /// One scrape at a time: gauges are taken from the journal afresh for each.
-    scrape: Arc<Mutex<()>>,
+    scrape: Arc<Mutex<coverage::Age>>,
     journal: Journal,
     metrics: Metrics,
     clock: Clock,
@@ -148,6 +150,7 @@ pub(crate) async fn serve(
         .route("/metrics", get(show_metrics))
         .route("/healthz", get(healthy))
         .route("/readyz", get(ready))
+        .route("/api/coverage", get(coverage::show))
         .route("/-/sinks/{name}/forget", post(forget))
         .route("/-/dead-letters/replay", post(letters::replay))
         .route("/-/dead-letters/drop", post(letters::drop_letters))
@@ -203,8 +206,12 @@ async fn check_host(State(hosts): State<Arc<[String]>>, request: Request, next: 
 }
 
 async fn show_metrics(State(admin): State<Admin>) -> Response {
-    let _scrape = admin.scrape.lock().await;
-    if let Err(error) = refresh(&admin).await {
+    let mut age = admin.scrape.lock().await;
+    let refreshed = async {
+        refresh(&admin).await?;
+        coverage::refresh(&admin, &mut age).await
+    };
+    if let Err(error) = refreshed.await {
         tracing::warn!("the metrics of the journal are not fresh: {error}");
     }
     match admin.metrics.render() {

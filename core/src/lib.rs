@@ -8,6 +8,7 @@ pub mod admin;
 pub mod archive;
 pub mod clock;
 pub mod config;
+pub mod coverage;
 mod dedupe;
 pub mod engine;
 pub mod error;

@@ -35,6 +35,18 @@ pub struct Metrics {
     pub units_lost: IntCounterVec,
     /// Time that a source could not list and never will.
     pub listing_gap: IntCounterVec,
+    /// Units that showed up in a time that was listed before, by the pass that found them.
+    pub stragglers: IntCounterVec,
+    /// Events journaled from these.
+    pub events_late: IntCounterVec,
+    /// Hours of content or of events, of the last month, by their state.
+    pub coverage_hours: IntGaugeVec,
+    /// Time until the first content that was not listed yet cannot be listed any more.
+    pub listing_expiry: GaugeVec,
+    /// Whether a tenant's accounts add up, by hour and in sum.
+    pub account_balanced: IntGaugeVec,
+    /// Whether a workload, or all of them, is silent as it never was before.
+    pub silent: IntGaugeVec,
     /// Events that a sink's filters dropped.
     pub events_filtered: IntCounterVec,
     /// Events that a sink's far side has.
@@ -170,6 +182,42 @@ impl Metrics {
                 "listing_gap_seconds_total",
                 "Time that could not be listed and never will be; nobody knows what was in it.",
                 UNIT,
+            )?,
+            stragglers: counters(
+                r,
+                "stragglers_total",
+                "Content blobs (or pages) that showed up in a time that was listed before.",
+                &["tenant", "source", "content_type", "pass"],
+            )?,
+            events_late: counters(
+                r,
+                "events_late_total",
+                "Events of content that showed up late.",
+                UNIT,
+            )?,
+            coverage_hours: ints(
+                r,
+                "coverage_hours",
+                "Hours of the last 30 days by what is known of their events.",
+                &["tenant", "state"],
+            )?,
+            listing_expiry: gauges(
+                r,
+                "listing_expiry_seconds",
+                "Time until the first content that was not listed yet cannot be listed any more.",
+                UNIT,
+            )?,
+            account_balanced: ints(
+                r,
+                "account_balanced",
+                "1 if the tenant's accounts by hour add up to those of the sinks.",
+                &["tenant"],
+            )?,
+            silent: ints(
+                r,
+                "silent",
+                "1 while less comes of a workload than ever in the weeks before.",
+                &["tenant", "workload"],
             )?,
             events_filtered: counters(
                 r,

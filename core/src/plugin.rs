@@ -74,10 +74,47 @@ pub struct Gap {
     pub reason: String,
 }
 
+/// How far a source is with one content type, so that coverage can tell which hours may still get more.
+///
+/// Each moment is listed when it has passed, and again some time later, for what showed up in it late. The last pass
+/// settles it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reach {
+    /// The content type.
+    pub content_type: Arc<str>,
+    /// What became available before this is not collected.
+    pub since: DateTime<Utc>,
+    /// The passes in the order in which they come; the first, without a lag, is the first listing.
+    pub passes: Vec<Pass>,
+    /// How long the source can list what became available. Longer after it, what was not listed is gone.
+    pub kept: Duration,
+}
+
+/// One of the times that each moment is listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pass {
+    /// How long after a moment it comes.
+    pub lag: Duration,
+    /// Everything before this was listed by it, to the last page.
+    pub to: DateTime<Utc>,
+}
+
+/// What a source has found out by listing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listing {
+    /// What there is to fetch. Units that are known are left as they are.
+    pub units: Vec<Unit>,
+    /// The times that the checkpoint passes without their having been listed: they are on record, and counted.
+    pub gaps: Vec<Gap>,
+    /// How far it is with the content types that were listed.
+    pub reach: Vec<Reach>,
+}
+
 /// One way to collect one tenant's events. One instance a tenant.
 #[async_trait]
 pub trait Source: Send + Sync {
-    /// Finds out what there is to fetch and registers it with [`Intake::register`], together with the checkpoint.
+    /// Finds out what there is to fetch and registers it with [`Intake::register`], together with the checkpoint; or
+    /// with [`Intake::register_listing`], to say also how far it is ([`Reach`]): without that no hour counts as settled.
     /// Called again after the time that it returns; an error is retried as its kind says.
     async fn list(&self, intake: &Intake) -> Result<Next>;
 

@@ -13,6 +13,7 @@
 )]
 
 mod complete;
+mod coverage;
 mod dead_letters;
 mod exporter;
 mod http;

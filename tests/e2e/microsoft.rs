@@ -33,6 +33,10 @@ impl Microsoft {
         self.simulator.url()
     }
 
+    pub(crate) fn address(&self) -> std::net::SocketAddr {
+        self.simulator.address()
+    }
+
     /// Host and port, as messages name them.
     pub(crate) fn host(&self) -> String {
         self.simulator.address().to_string()

@@ -12,12 +12,13 @@ use tokio::sync::Notify;
 use super::gunzip::Gunzip;
 use super::memory::{Held, Memory};
 use crate::config::Tenant;
+use crate::coverage::pass_name;
 use crate::error::{Error, Result};
 use crate::event::cut::{Cutter, Limits as CutLimits, Piece};
 use crate::event::{AuditEvent, Origin};
-use crate::journal::{Commit, Journal, LaneId, OversizePart, Stream, Wire};
+use crate::journal::{Commit, Journal, LaneId, OversizePart, Registered, Stream, Wire};
 use crate::metrics::Metrics;
-use crate::plugin::{Gap, LaneKind, Unit};
+use crate::plugin::{Gap, LaneKind, Listing, Reach, Unit};
 
 /// How long a fetch waits for room before it is broken off. Longer, and the peer would close its connection; and it
 /// would keep other tenants' fetches from their share of memory.
@@ -133,15 +134,17 @@ impl Intake {
         units: Vec<Unit>,
         checkpoint: Option<&T>,
     ) -> Result<usize> {
-        self.register_with_gaps(units, Vec::new(), checkpoint).await
+        let listing = Listing {
+            units,
+            ..Listing::default()
+        };
+        self.register_listing(listing, checkpoint).await
     }
 
-    /// The same, with the times that the checkpoint passes without their having been listed: they are on record, and
-    /// counted.
-    pub async fn register_with_gaps<T: Serialize + Sync>(
+    /// The same, with the times that cannot be listed any more, and with how far the source is.
+    pub async fn register_listing<T: Serialize + Sync>(
         &self,
-        units: Vec<Unit>,
-        gaps: Vec<Gap>,
+        listing: Listing,
         checkpoint: Option<&T>,
     ) -> Result<usize> {
         let inner = &self.0;
@@ -151,33 +154,51 @@ impl Intake {
             .map_err(|error| {
                 Error::bug("a checkpoint cannot be written as JSON").with_cause(error)
             })?;
-        let new = inner
+        let gaps = listing.gaps.clone();
+        let done = inner
             .journal
-            .register_with_gaps(&inner.stream, units, gaps.clone(), checkpoint)
+            .register_listing(&inner.stream, listing, checkpoint)
             .await?;
-        for gap in &gaps {
-            let labels = [&*inner.tenant.name, &*inner.source, &*gap.content_type];
-            let seconds = (gap.to - gap.from).num_seconds();
-            inner
-                .metrics
-                .listing_gap
-                .with_label_values(&labels)
-                .inc_by(u64::try_from(seconds).unwrap_or_default());
-        }
-        for (content_type, count) in &new {
-            let labels = [&*inner.tenant.name, &*inner.source, &**content_type];
-            inner
-                .metrics
-                .units_listed
-                .with_label_values(&labels)
-                .inc_by(*count as u64);
-        }
-        let new = new.values().sum();
+        self.count(&gaps, &done);
+        let new = done.new.values().sum();
         if new > 0 {
             inner.found.fetch_add(new as u64, Ordering::Relaxed);
             inner.registered.notify_one();
         }
         Ok(new)
+    }
+
+    fn count(&self, gaps: &[Gap], done: &Registered) {
+        let inner = &self.0;
+        let (tenant, source) = (&*inner.tenant.name, &*inner.source);
+        for gap in gaps {
+            let seconds = (gap.to - gap.from).num_seconds();
+            inner
+                .metrics
+                .listing_gap
+                .with_label_values(&[tenant, source, &*gap.content_type])
+                .inc_by(u64::try_from(seconds).unwrap_or_default());
+        }
+        for (content_type, count) in &done.new {
+            inner
+                .metrics
+                .units_listed
+                .with_label_values(&[tenant, source, &**content_type])
+                .inc_by(*count as u64);
+        }
+        for ((content_type, lag), count) in &done.stragglers {
+            inner
+                .metrics
+                .stragglers
+                .with_label_values(&[tenant, source, &**content_type, &*pass_name(*lag)])
+                .inc_by(*count as u64);
+        }
+    }
+
+    /// Says what the source collects from now on: all its content types, those too that it has not listed yet. Coverage
+    /// counts on nothing else.
+    pub async fn collects(&self, all: Vec<Reach>) -> Result<()> {
+        self.0.journal.collects(&self.0.stream, all).await
     }
 
     /// Waits until the journal has room for more of this tenant.
@@ -476,6 +497,10 @@ impl UnitWriter {
             .events_variant
             .with_label_values(&labels)
             .inc_by(done.variants as u64);
+        metrics
+            .events_late
+            .with_label_values(&labels)
+            .inc_by(done.late as u64);
         metrics
             .records_oversized
             .with_label_values(&labels)

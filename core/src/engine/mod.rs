@@ -41,9 +41,16 @@ const SERVERS_DEADLINE: Duration = Duration::from_secs(5);
 /// How often the journal is asked to do what only time makes due.
 const HOUSEKEEPING: Duration = Duration::from_hours(1);
 
-/// Frees what orphans hold once their grace is over.
+/// Frees what orphans hold once their grace is over, folds old accounts, and audits the sinks'.
 async fn keep_house(journal: Journal, stop: CancellationToken) {
     loop {
+        let kept = async {
+            journal.fold().await?;
+            journal.audit().await
+        };
+        if let Err(error) = kept.await {
+            tracing::warn!("the accounts cannot be looked after: {error}");
+        }
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(HOUSEKEEPING) => {}
@@ -132,6 +139,8 @@ impl Engine {
                 ..runner.await?
             });
         }
+        let streams = runners.iter().map(|runner| runner.intake.stream().clone());
+        journal.collect_only(streams.collect()).await?;
         let mut engine = Self {
             journal: journal.clone(),
             closer,

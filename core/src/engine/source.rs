@@ -153,6 +153,7 @@ impl Runner {
             .up
             .with_label_values(&[component, name, tenant]);
         let (mut attempt, mut failures) = (0, 0);
+        let mut told = Trouble::Unknown;
         loop {
             gate.wait().await;
             let found = self.intake.found();
@@ -167,6 +168,7 @@ impl Runner {
                         tracing::info!(source = name, tenant, "listing works again");
                     }
                     (attempt, failures) = (0, 0);
+                    self.tell_trouble(&mut told, None).await;
                     up.set(1);
                     let now = self.clock.now().timestamp_millis() as f64 / 1000.0;
                     self.metrics
@@ -199,6 +201,7 @@ impl Runner {
             };
             up.set(0);
             self.note("listing failed", &error, failures);
+            self.tell_trouble(&mut told, Some(&error)).await;
             self.metrics
                 .retries
                 .with_label_values(&[component, name, tenant])
@@ -211,6 +214,19 @@ impl Runner {
                 tracing::error!(source = name, tenant, "{error}; please report it");
             }
             tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Notes in the journal, where coverage finds it, why nothing can be listed, or that it can: once, not each time.
+    async fn tell_trouble(&self, told: &mut Trouble, error: Option<&Error>) {
+        let now = error.map_or(Trouble::None, |error| Trouble::Of(error.to_string()));
+        if *told == now {
+            return;
+        }
+        let noted = self.intake.journal().trouble(self.intake.stream(), error);
+        match noted.await {
+            Ok(()) => *told = now,
+            Err(error) => self.note("the trouble cannot be noted", &error, 2),
         }
     }
 
@@ -397,6 +413,14 @@ impl Runner {
             Kind::Unavailable | Kind::Bug => self.clock.now() >= due.unit.expires + EXPIRY_GRACE,
         }
     }
+}
+
+/// What the journal was last told about listing.
+#[derive(PartialEq, Eq)]
+enum Trouble {
+    Unknown,
+    None,
+    Of(String),
 }
 
 /// The fetches of one tenant: what runs, and what was taken from the journal to run next.

@@ -9,7 +9,7 @@ use super::body::Wire;
 use super::cursors::free_passed;
 use super::read::Stored;
 use super::writer::Tx;
-use super::{Journal, LaneId, body, sql};
+use super::{Journal, LaneId, activity, body, sql};
 use crate::dedupe::{Dedupe, Fingerprint, Verdict};
 use crate::error::Result;
 use crate::event::{AuditEvent, Origin};
@@ -46,11 +46,13 @@ pub struct Committed {
     pub repeats: usize,
     /// Events among the journaled whose identity was known with other bytes.
     pub variants: usize,
+    /// Events among the journaled of a unit that is a straggler.
+    pub late: usize,
 }
 
 /// Hours since 1970; [`NO_HOUR`] where the time cannot be read.
-pub(super) type Hour = i64;
-const NO_HOUR: Hour = -1;
+pub(crate) type Hour = i64;
+pub(crate) const NO_HOUR: Hour = -1;
 
 /// The hour that an event counts for.
 pub(super) fn hour_of(event: &AuditEvent) -> Hour {
@@ -110,6 +112,9 @@ pub(super) fn apply(
         insert(tx, commit, &fresh, &encode_hours(&hours), id, bound)?;
     }
     count(tx, &commit.origin.tenant, &hours)?;
+    if !fresh.is_empty() {
+        done.late = activity::count(tx, commit, fresh.iter().map(|index| &commit.events[*index]))?;
+    }
     super::dead_letters::store_oversize(tx, commit)?;
     if commit.unit_done {
         finish_unit(tx, &commit.stream, &commit.origin)?;

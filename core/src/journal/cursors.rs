@@ -169,6 +169,16 @@ impl Journal {
         })
     }
 
+    /// The id of a tenant by its name or its id.
+    #[must_use]
+    pub fn tenant_named(&self, name: &str) -> Option<Arc<str>> {
+        self.shared.look(|state| {
+            let mut lanes = state.lanes.values();
+            let known = lanes.find(|lane| [&*lane.tenant_name, &*lane.tenant].contains(&name));
+            known.map(|lane| Arc::clone(&lane.tenant))
+        })
+    }
+
     /// Whether `sink` is one of the running configuration's.
     #[must_use]
     pub fn is_attached(&self, sink: &str) -> bool {
@@ -404,6 +414,10 @@ fn release_unselected(tx: &Tx<'_>, spec: &SinkSpec) -> Result<()> {
                 "DELETE FROM cursors WHERE sink = ?1 AND lane = ?2",
                 params![spec.name, lane],
             ))?;
+            sql(tx.conn.execute(
+                "DELETE FROM coverage_sinks WHERE sink = ?1 AND tenant = ?2",
+                params![spec.name, tenant],
+            ))?;
         }
     }
     Ok(())
@@ -541,8 +555,11 @@ pub(super) fn dead_is_delivered(tx: &Tx<'_>, sink: &str, lane: LaneId, hour: Hou
     sql(tx
         .conn
         .prepare_cached(
-            "UPDATE coverage_sinks SET dead = dead - 1, delivered = delivered + 1 WHERE sink = ?1 AND hour = ?3 \
-             AND tenant = (SELECT tenant FROM lanes WHERE lane = ?2)",
+            // An old hour was folded into its day, or into one row.
+            "UPDATE coverage_sinks SET dead = dead - 1, delivered = delivered + 1 WHERE sink = ?1 \
+             AND tenant = (SELECT tenant FROM lanes WHERE lane = ?2) AND hour = (SELECT max(c.hour) \
+             FROM coverage_sinks c WHERE c.sink = ?1 AND c.tenant = coverage_sinks.tenant AND c.dead > 0 \
+             AND c.hour IN (?3, ?3 - ?3 % 24, -2))",
         )
         .and_then(|mut update| update.execute(params![sink, lane, hour])))?;
     Ok(())

@@ -12,14 +12,18 @@
 //! up get batches from memory and never read them back. Reads hold no transaction across a delivery, which would keep
 //! `SQLite`'s log from being checkpointed.
 
+mod account;
+mod activity;
 mod bodies;
 mod body;
 mod commit;
 mod cursors;
 mod dead_letters;
+mod fold;
 mod letters;
 mod limits;
 mod pace;
+mod reach;
 mod read;
 mod resend;
 mod schema;
@@ -44,16 +48,19 @@ use crate::metrics::Metrics;
 use crate::plugin::LaneKind;
 
 pub use body::Wire;
+pub(crate) use commit::NO_HOUR;
 pub use commit::{Commit, Committed};
 pub use cursors::{Advance, Orphan, SinkSpec, Start, Tally};
 pub use dead_letters::{DeadLetter, OversizePart};
+pub(crate) use fold::OLD_HOUR;
 pub use letters::{DeadLetters, Letter, Letters};
 pub use limits::Room;
+pub use reach::Lag;
 pub use read::{Position, Stored};
 pub use resend::{Fate, Found, Kept};
 pub use status::{GapStatus, SKIPS, SinkStatus, Skip, Status, TenantStatus};
 pub use store::Store;
-pub use units::{Due, Stream, Unfetched};
+pub use units::{Due, Registered, Stream, Unfetched};
 
 use bodies::Bodies;
 use state::{LaneState, Shared, State};

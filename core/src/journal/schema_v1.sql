@@ -15,12 +15,16 @@ CREATE TABLE lanes (
     UNIQUE (tenant, kind)
 );
 
--- One source's collection of one tenant. `number` numbers sources in the ids' hashes.
+-- One source's collection of one tenant. `number` numbers sources in the ids' hashes. `trouble`: why it cannot list,
+-- since when (milliseconds since 1970).
 CREATE TABLE streams (
-    stream     INTEGER PRIMARY KEY,
-    source     TEXT    NOT NULL,
-    tenant     TEXT    NOT NULL,
-    checkpoint TEXT,
+    stream        INTEGER PRIMARY KEY,
+    source        TEXT    NOT NULL,
+    tenant        TEXT    NOT NULL,
+    checkpoint    TEXT,
+    trouble       TEXT,
+    trouble_kind  TEXT,
+    trouble_since INTEGER,
     UNIQUE (source, tenant)
 );
 CREATE TABLE source_numbers (
@@ -49,7 +53,27 @@ CREATE TABLE batches (
 );
 CREATE INDEX batches_by_lane ON batches (lane, seq, stored_bytes, events, file);
 
--- What a source has listed. state: 0 pending, 1 fetched, 2 lost. Times in milliseconds since 1970.
+-- What a stream collects, and which passes over it have come how far. `since`, `ended`, `listed_to` in milliseconds
+-- since 1970; `kept`: for how many a source can list what became available; `lag`: how many seconds after a time the pass
+-- comes, 0 for the first listing.
+CREATE TABLE reach (
+    stream       INTEGER NOT NULL,
+    content_type TEXT    NOT NULL,
+    since        INTEGER NOT NULL,
+    kept         INTEGER NOT NULL,
+    ended        INTEGER,
+    PRIMARY KEY (stream, content_type)
+) WITHOUT ROWID;
+CREATE TABLE passes (
+    stream       INTEGER NOT NULL,
+    content_type TEXT    NOT NULL,
+    lag          INTEGER NOT NULL,
+    listed_to    INTEGER NOT NULL,
+    PRIMARY KEY (stream, content_type, lag)
+) WITHOUT ROWID;
+
+-- What a source has listed. state: 0 pending, 1 fetched, 2 lost. `pass`: for a straggler, the lag of the pass that found
+-- it, 0 if a poll did. Times in milliseconds since 1970.
 CREATE TABLE units (
     stream       INTEGER NOT NULL,
     unit         TEXT    NOT NULL,
@@ -58,6 +82,7 @@ CREATE TABLE units (
     created      INTEGER NOT NULL,
     expires      INTEGER NOT NULL,
     lane_kind    INTEGER NOT NULL,
+    pass         INTEGER,
     state        INTEGER NOT NULL DEFAULT 0,
     attempts     INTEGER NOT NULL DEFAULT 0,
     due          INTEGER NOT NULL,
@@ -136,8 +161,8 @@ CREATE TABLE dead_letter_parts (
     PRIMARY KEY (letter, part)
 );
 
--- Coverage by hour (hours since 1970; -1: no readable time). Content: hour of the unit's `created`. Events: hour of
--- the event's CreationTime.
+-- Coverage by hour (hours since 1970; -1: no readable time; -2: too old to be told apart). Content: hour of the unit's
+-- `created`. Events: hour of the event's CreationTime. Old hours are folded into the first of their day.
 CREATE TABLE coverage_content (
     stream       INTEGER NOT NULL,
     content_type TEXT    NOT NULL,
@@ -153,6 +178,7 @@ CREATE TABLE coverage_events (
     journaled INTEGER NOT NULL DEFAULT 0,
     repeats   INTEGER NOT NULL DEFAULT 0,
     variants  INTEGER NOT NULL DEFAULT 0,
+    late      INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (tenant, hour)
 ) WITHOUT ROWID;
 CREATE TABLE coverage_sinks (
@@ -164,6 +190,35 @@ CREATE TABLE coverage_sinks (
     dead      INTEGER NOT NULL DEFAULT 0,
     skipped   INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (sink, tenant, hour)
+) WITHOUT ROWID;
+
+-- Stragglers: units that a later pass found, by the hour of `created`, when the first and the last was found; and the
+-- events in them.
+CREATE TABLE straggler_units (
+    stream       INTEGER NOT NULL,
+    content_type TEXT    NOT NULL,
+    hour         INTEGER NOT NULL,
+    pass         INTEGER NOT NULL,
+    units        INTEGER NOT NULL,
+    first        INTEGER NOT NULL,
+    last         INTEGER NOT NULL,
+    PRIMARY KEY (stream, content_type, hour, pass)
+) WITHOUT ROWID;
+CREATE TABLE straggler_events (
+    stream   INTEGER NOT NULL,
+    pass     INTEGER NOT NULL,
+    workload TEXT    NOT NULL,
+    events   INTEGER NOT NULL,
+    PRIMARY KEY (stream, pass, workload)
+) WITHOUT ROWID;
+
+-- Events journaled by workload and hour of CreationTime, of the weeks from which the usual rate is learned.
+CREATE TABLE activity (
+    stream   INTEGER NOT NULL,
+    workload TEXT    NOT NULL,
+    hour     INTEGER NOT NULL,
+    events   INTEGER NOT NULL,
+    PRIMARY KEY (stream, workload, hour)
 ) WITHOUT ROWID;
 
 -- Dedupe: the log of the newest ids, and the runs of older ones, which are the files ids.* beside this one

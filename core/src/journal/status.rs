@@ -214,7 +214,7 @@ fn gaps(conn: &Connection) -> Result<Vec<GapStatus>> {
     sql(rows.collect())
 }
 
-fn sinks(conn: &Connection) -> Result<Vec<SinkStatus>> {
+pub(super) fn sinks(conn: &Connection) -> Result<Vec<SinkStatus>> {
     let mut select = sql(conn.prepare(
         "SELECT c.sink, l.tenant, k.orphan_since, sum(l.journaled - c.baseline), sum(c.filtered), sum(c.delivered), \
          sum(c.dead), sum(c.skipped), \

@@ -2,6 +2,7 @@
 
 mod balance;
 mod commits;
+mod coverage;
 mod cursors;
 mod dead_letters;
 mod files;

@@ -7,11 +7,12 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use rusqlite::{OptionalExtension, params};
 
+use super::reach::{self, Lag, Passes};
 use super::writer::Tx;
 use super::{Journal, sql, stored_kind};
 use crate::error::{Error, Result};
 use crate::event::Origin;
-use crate::plugin::{Gap, LaneKind, Unit};
+use crate::plugin::{Gap, LaneKind, Listing, Unit};
 
 /// One source's collection of one tenant, as the journal numbers it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +20,15 @@ pub struct Stream {
     pub(super) id: i64,
     /// The source's number in the ids' hashes.
     pub(super) number: u8,
+}
+
+/// What was new in a listing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Registered {
+    /// Units, by content type; zero where all were known.
+    pub new: BTreeMap<Arc<str>, usize>,
+    /// Of these, the stragglers, by content type and by the pass that found them.
+    pub stragglers: BTreeMap<(Arc<str>, Lag), usize>,
 }
 
 /// A unit that is due, with its history.
@@ -47,7 +57,7 @@ pub struct Unfetched {
 const REMEMBER_FETCHED_MS: i64 = 2 * 86_400_000;
 /// Lost units are what somebody may ask for by name.
 const REMEMBER_LOST_MS: i64 = 90 * 86_400_000;
-const MS_PER_HOUR: i64 = 3_600_000;
+pub(super) const MS_PER_HOUR: i64 = 3_600_000;
 
 impl Journal {
     /// The stream of `source` for `tenant`, made at its first use.
@@ -90,36 +100,41 @@ impl Journal {
         .await
     }
 
-    /// Registers listed units and the checkpoint in one transaction. Known units stay as they are. Returns how many
-    /// were new, by content type.
+    /// Registers listed units and the checkpoint in one transaction. Known units stay as they are. Returns what was
+    /// new.
     pub async fn register(
         &self,
         stream: &Stream,
         units: Vec<Unit>,
         checkpoint: Option<String>,
-    ) -> Result<BTreeMap<Arc<str>, usize>> {
-        self.register_with_gaps(stream, units, Vec::new(), checkpoint)
-            .await
+    ) -> Result<Registered> {
+        let listing = Listing {
+            units,
+            ..Listing::default()
+        };
+        self.register_listing(stream, listing, checkpoint).await
     }
 
-    /// The same, with the times that the checkpoint passes without their having been listed.
-    pub async fn register_with_gaps(
+    /// The same, with all else that a listing brings.
+    pub async fn register_listing(
         &self,
         stream: &Stream,
-        units: Vec<Unit>,
-        gaps: Vec<Gap>,
+        listing: Listing,
         checkpoint: Option<String>,
-    ) -> Result<BTreeMap<Arc<str>, usize>> {
+    ) -> Result<Registered> {
         let stream = stream.id;
         self.writer
             .run(move |tx| {
-                let mut new = BTreeMap::new();
-                for unit in &units {
-                    let count = register_unit(tx, stream, unit)?;
-                    *new.entry(Arc::clone(&unit.content_type)).or_default() += count;
+                let mut done = Registered::default();
+                let mut passes = Passes::of(tx, stream);
+                for unit in &listing.units {
+                    register_unit(tx, stream, unit, &mut passes, &mut done)?;
                 }
-                for gap in &gaps {
+                for gap in &listing.gaps {
                     note_gap(tx, stream, gap)?;
+                }
+                for reach in &listing.reach {
+                    reach::store(tx, stream, reach)?;
                 }
                 if let Some(checkpoint) = checkpoint {
                     sql(tx
@@ -128,7 +143,7 @@ impl Journal {
                         .and_then(|mut update| update.execute(params![checkpoint, stream])))?;
                 }
                 forget_settled(tx)?;
-                Ok(new)
+                Ok(done)
             })
             .await
     }
@@ -235,13 +250,20 @@ impl Journal {
     }
 }
 
-fn register_unit(tx: &Tx<'_>, stream: i64, unit: &Unit) -> Result<usize> {
+fn register_unit(
+    tx: &Tx<'_>,
+    stream: i64,
+    unit: &Unit,
+    passes: &mut Passes<'_>,
+    done: &mut Registered,
+) -> Result<()> {
     let created = unit.created.timestamp_millis();
+    let pass = passes.straggling(&unit.content_type, created)?;
     let new = sql(tx
         .conn
         .prepare_cached(
-            "INSERT OR IGNORE INTO units (stream, unit, content_type, locator, created, expires, lane_kind, due) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, min(?5, ?8))",
+            "INSERT OR IGNORE INTO units (stream, unit, content_type, locator, created, expires, lane_kind, due, pass) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, min(?5, ?8), ?9)",
         )
         .and_then(|mut insert| {
             insert.execute(params![
@@ -253,13 +275,21 @@ fn register_unit(tx: &Tx<'_>, stream: i64, unit: &Unit) -> Result<usize> {
                 unit.expires.timestamp_millis(),
                 stored_kind(unit.lane),
                 // A source whose clock is ahead of ours does not make a unit wait.
-                tx.now_ms
+                tx.now_ms,
+                pass
             ])
         }))?;
-    if new > 0 {
-        count(tx, stream, &unit.content_type, created, "listed")?;
+    *done.new.entry(Arc::clone(&unit.content_type)).or_default() += new;
+    if new == 0 {
+        return Ok(());
     }
-    Ok(new)
+    count(tx, stream, &unit.content_type, created, "listed")?;
+    if let Some(pass) = pass {
+        reach::count_straggler(tx, stream, unit, pass)?;
+        let key = (Arc::clone(&unit.content_type), pass);
+        *done.stragglers.entry(key).or_default() += 1;
+    }
+    Ok(())
 }
 
 fn note_gap(tx: &Tx<'_>, stream: i64, gap: &Gap) -> Result<()> {

@@ -111,6 +111,11 @@ async fn check(bench: &Bench) {
     for sink in &status.sinks {
         assert!(sink.balances(), "{sink:?}");
     }
+    let question = crate::coverage::Question::usual(start());
+    let coverage = bench.journal().coverage(question).await.unwrap();
+    for tenant in &coverage.tenants {
+        assert_eq!(tenant.unbalanced, Vec::<String>::new(), "by hour as in sum");
+    }
     // What is kept is what somebody still needs.
     let stray = bench.figure(
         "SELECT count(*) FROM batches b WHERE NOT EXISTS \

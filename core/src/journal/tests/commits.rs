@@ -209,7 +209,8 @@ async fn only_equal_bytes_of_one_identity_are_a_repeat() {
         Committed {
             journaled: 1,
             repeats: 0,
-            variants: 0
+            variants: 0,
+            late: 0
         }
     );
     let again = bench.commit("v", &[one("", "A", 0)]).await;
@@ -218,7 +219,8 @@ async fn only_equal_bytes_of_one_identity_are_a_repeat() {
         Committed {
             journaled: 0,
             repeats: 1,
-            variants: 0
+            variants: 0,
+            late: 0
         }
     );
     let variant = bench.commit("w", &[one(r#","x":1"#, "A", 0)]).await;
@@ -227,7 +229,8 @@ async fn only_equal_bytes_of_one_identity_are_a_repeat() {
         Committed {
             journaled: 1,
             repeats: 0,
-            variants: 1
+            variants: 1,
+            late: 0
         }
     );
     let others = bench.commit("x", &[one("", "B", 0), one("", "A", 1)]).await;
@@ -236,7 +239,8 @@ async fn only_equal_bytes_of_one_identity_are_a_repeat() {
         Committed {
             journaled: 2,
             repeats: 0,
-            variants: 0
+            variants: 0,
+            late: 0
         }
     );
     assert_eq!(bench.figure("SELECT sum(variants) FROM coverage_events"), 1);

@@ -1,7 +1,7 @@
 use std::collections::HashSet;
 
 use super::*;
-use crate::plugin::Gap;
+use crate::plugin::{Gap, Listing};
 
 async fn due(bench: &Bench, busy: &[&str], wanted: usize) -> (Vec<String>, Option<DateTime<Utc>>) {
     let busy: HashSet<Arc<str>> = busy.iter().map(|id| (*id).into()).collect();
@@ -29,7 +29,7 @@ async fn a_unit_is_registered_once_however_often_it_is_listed() {
     let new = bench
         .journal()
         .register(&stream, listed.clone(), Some("c1".into()));
-    assert_eq!(new.await.unwrap()["Audit.General"], 2);
+    assert_eq!(new.await.unwrap().new["Audit.General"], 2);
     bench.commit("u", &records(0..3)).await;
     bench.reopen();
     bench.attach(&[sink("a")]).await;
@@ -38,7 +38,7 @@ async fn a_unit_is_registered_once_however_often_it_is_listed() {
         .register(&stream, listed, None)
         .await
         .unwrap();
-    assert_eq!(again["Audit.General"], 0);
+    assert_eq!(again.new["Audit.General"], 0);
     assert_eq!(
         due(&bench, &[], 10).await.0,
         ["v"],
@@ -220,10 +220,15 @@ async fn a_time_that_was_never_listed_is_on_record_with_the_checkpoint() {
         reason: reason.into(),
     };
     for (days, reason, checkpoint) in [(8, "first", "c1"), (9, "second", "c2")] {
-        let (gaps, checkpoint) = (vec![gap(days, reason)], Some(checkpoint.into()));
+        let checkpoint = Some(checkpoint.into());
+        let listing = Listing {
+            units: vec![unit(reason)],
+            gaps: vec![gap(days, reason)],
+            ..Listing::default()
+        };
         bench
             .journal()
-            .register_with_gaps(&stream, vec![unit(reason)], gaps, checkpoint)
+            .register_listing(&stream, listing, checkpoint)
             .await
             .unwrap();
     }

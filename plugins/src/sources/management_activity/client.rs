@@ -117,12 +117,13 @@ impl Client {
             .map_err(|_| Error::unavailable("the list of subscriptions is not readable"))
     }
 
-    /// Operation 1: starts a subscription. One that is enabled already is a success (reference: §3.1).
-    pub(super) async fn start(&self, content_type: &str) -> Result<()> {
+    /// Operation 1: starts a subscription. One that is enabled already is a success (reference: §3.1). Returns whether it
+    /// was not.
+    pub(super) async fn start(&self, content_type: &str) -> Result<bool> {
         let url = self.url("subscriptions/start", &[("contentType", content_type)]);
         match self.api.send("start", Call::Post, url).await {
-            Ok(_) => Ok(()),
-            Err(error) if error.code() == Some(errors::ALREADY_ENABLED) => Ok(()),
+            Ok(_) => Ok(true),
+            Err(error) if error.code() == Some(errors::ALREADY_ENABLED) => Ok(false),
             Err(error) => Err(error),
         }
     }

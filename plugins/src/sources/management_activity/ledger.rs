@@ -6,15 +6,26 @@
 use std::collections::BTreeMap;
 
 use audit_exporter_core::Result;
-use audit_exporter_core::plugin::{Gap, Intake, Unit};
+use audit_exporter_core::plugin::{Gap, Intake, Listing, Unit};
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
+use super::config::Settings;
 use super::window::{Progress, Window};
 
 /// Why there is a gap, and what can be done.
-const GONE: &str = "content of this time cannot be listed any more, it is older than seven days; a search \
+pub(super) const GONE: &str = "content of this time cannot be listed any more, it is older than seven days; a search \
     in Microsoft Purview goes further back";
+/// The same, for what showed up late.
+pub(super) const UNSWEPT: &str = "content that showed up late in this time was not looked for before it was older than \
+    seven days, because nothing ran then; what was there earlier is collected";
+/// The same, for what Microsoft did not keep.
+pub(super) const UNSUBSCRIBED: &str = "there was no subscription, so Microsoft kept no content; a search in Microsoft \
+    Purview may find the events";
+
+/// A window that will not be listed, and why.
+pub(super) type Unlisted = (Window, &'static str);
 
 /// How far the source is: one entry a content type.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,17 +37,32 @@ struct Checkpoint {
 /// The checkpoint, and the way to change it.
 pub(super) struct Ledger<'a> {
     intake: &'a Intake,
+    settings: &'a Settings,
     checkpoint: Mutex<Checkpoint>,
 }
 
 impl<'a> Ledger<'a> {
     /// Begins from the checkpoint that the journal holds.
-    pub(super) async fn open(intake: &'a Intake) -> Result<Self> {
+    pub(super) async fn open(intake: &'a Intake, settings: &'a Settings) -> Result<Self> {
         let checkpoint = intake.checkpoint().await?.unwrap_or_default();
         Ok(Self {
             intake,
+            settings,
             checkpoint: Mutex::new(checkpoint),
         })
+    }
+
+    /// Says which content types are collected, listed yet or not: none of them may be taken for settled because it could
+    /// not be listed.
+    pub(super) async fn declare(&self, now: DateTime<Utc>) -> Result<()> {
+        let checkpoint = self.checkpoint.lock().await;
+        let reach = |content_type: &&str| {
+            let progress = checkpoint.content_types.get(*content_type);
+            let progress = progress.cloned().unwrap_or_default();
+            progress.reach(content_type, now, self.settings.start)
+        };
+        let all = self.settings.content_types.iter().map(reach);
+        self.intake.collects(all.collect()).await
     }
 
     /// How far a content type is.
@@ -66,31 +92,35 @@ impl<'a> Ledger<'a> {
         &self,
         content_type: &str,
         units: Vec<Unit>,
-        gone: Vec<Window>,
+        gone: Vec<Unlisted>,
         change: impl FnOnce(&mut Progress) + Send,
     ) -> Result<usize> {
-        let gap = |window: &Window| Gap {
+        let gap = |(window, reason): &Unlisted| Gap {
             content_type: content_type.into(),
             from: window.from,
             to: window.to,
-            reason: GONE.to_owned(),
+            reason: (*reason).to_owned(),
         };
         let gaps = gone.iter().map(gap).collect();
         // Held while the journal writes: it must not get an older checkpoint after a newer one.
         let mut checkpoint = self.checkpoint.lock().await;
         let mut next = checkpoint.clone();
-        change(
-            next.content_types
-                .entry(content_type.to_owned())
-                .or_default(),
-        );
-        let new = self
-            .intake
-            .register_with_gaps(units, gaps, Some(&next))
-            .await?;
+        let progress = next
+            .content_types
+            .entry(content_type.to_owned())
+            .or_default();
+        change(progress);
+        // Before it was listed, or its subscription started, it is where it was declared to be.
+        let reach = progress.known_reach(content_type, self.settings.start);
+        let listing = Listing {
+            units,
+            gaps,
+            reach: reach.into_iter().collect(),
+        };
+        let new = self.intake.register_listing(listing, Some(&next)).await?;
         *checkpoint = next;
-        for window in gone {
-            tracing::error!(content_type, from = %window.from, to = %window.to, "never listed: {GONE}");
+        for (window, reason) in gone {
+            tracing::error!(content_type, from = %window.from, to = %window.to, "not listed: {reason}");
         }
         Ok(new)
     }

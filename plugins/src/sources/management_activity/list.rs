@@ -5,6 +5,7 @@
 //! are registered as they come; the checkpoint passes a window only with its last page.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::client::Client;
 use super::config::Settings;
-use super::ledger::Ledger;
+use super::ledger::{GONE, Ledger, UNSUBSCRIBED, UNSWEPT, Unlisted};
 use super::listing;
 use super::window::{Progress, Window};
 use crate::microsoft::errors;
@@ -40,6 +41,8 @@ const MOST_PAGES: usize = 100_000;
 pub(super) struct Lister {
     client: Arc<Client>,
     settings: Settings,
+    /// The journal knows what is collected.
+    is_declared: AtomicBool,
     subscriptions_seen: Mutex<Option<Instant>>,
     standings: Mutex<BTreeMap<&'static str, Standing>>,
 }
@@ -86,6 +89,7 @@ impl Lister {
         Self {
             client,
             settings,
+            is_declared: AtomicBool::new(false),
             subscriptions_seen: Mutex::default(),
             standings: Mutex::default(),
         }
@@ -96,6 +100,10 @@ impl Lister {
     pub(super) async fn list(&self, ledger: &Ledger<'_>) -> Result<Next> {
         let began = Instant::now();
         let until = began + self.settings.poll_interval;
+        if !self.is_declared.load(Ordering::Relaxed) {
+            ledger.declare(self.client.now()).await?;
+            self.is_declared.store(true, Ordering::Relaxed);
+        }
         self.see_subscriptions().await?;
         let throttled = &CancellationToken::new();
         let mut listings: FuturesUnordered<_> = self
@@ -305,8 +313,10 @@ impl Lister {
         let note = |progress: &mut Progress| progress.start_requested = Some(now);
         ledger.register(content_type, Vec::new(), note).await?;
         match self.client.start(content_type).await {
-            Ok(()) => {
-                tracing::info!(content_type, "the subscription was asked to start");
+            Ok(is_new) => {
+                if is_new {
+                    self.subscribed(content_type, ledger).await?;
+                }
                 Ok(true)
             }
             Err(error) => {
@@ -316,6 +326,19 @@ impl Lister {
                 Err(error.context("start of the subscription"))
             }
         }
+    }
+
+    /// A subscription started. What became available between the last listing and now was not kept.
+    async fn subscribed(&self, content_type: &'static str, ledger: &Ledger<'_>) -> Result<()> {
+        tracing::info!(content_type, "the subscription was asked to start");
+        let now = self.client.now();
+        let missed = ledger.progress(content_type).await.unsubscribed(now);
+        let missed = missed.map(|window| (window, UNSUBSCRIBED));
+        let note = |progress: &mut Progress| progress.subscribed(now);
+        ledger
+            .register_with_gaps(content_type, Vec::new(), missed.into_iter().collect(), note)
+            .await
+            .map(drop)
     }
 
     async fn list_windows(
@@ -331,7 +354,10 @@ impl Lister {
             self.settings.start,
         );
         let done = |progress: &mut Progress| progress.newest_listed(&plan);
-        self.walk(content_type, ledger, plan.newest, plan.gone, &done)
+        let gone = plan.gone.map(|window| (window, GONE));
+        let unswept = plan.unswept.map(|window| (window, UNSWEPT));
+        let missed = gone.into_iter().chain(unswept).collect();
+        self.walk(content_type, ledger, plan.newest, missed, &done)
             .await?;
         let mut settled = false;
         loop {
@@ -342,7 +368,10 @@ impl Lister {
                 return Ok(true);
             }
             let done = |progress: &mut Progress| progress.settled(window);
-            match self.walk(content_type, ledger, window, None, &done).await {
+            match self
+                .walk(content_type, ledger, window, Vec::new(), &done)
+                .await
+            {
                 Ok(()) => settled = true,
                 // A fault here and there in a long backlog is no reason to wait. The next call begins with this window,
                 // and if it still fails, that call fails.
@@ -362,14 +391,15 @@ impl Lister {
         content_type: &'static str,
         ledger: &Ledger<'_>,
         window: Window,
-        missed: Option<Window>,
+        missed: Vec<Unlisted>,
         done: &(impl Fn(&mut Progress) + Send + Sync),
     ) -> Result<()> {
         let mut restarts = 0;
         let mut margin = TimeDelta::zero();
         loop {
             let (kept, gone) = window.clamp(self.client.now() + margin);
-            let gone: Vec<_> = missed.into_iter().chain(gone).collect();
+            let gone = gone.map(|window| (window, GONE));
+            let gone: Vec<_> = missed.iter().copied().chain(gone).collect();
             let walked = match kept {
                 Some(kept) => self.pages(content_type, ledger, kept, gone, done).await,
                 None => ledger
@@ -398,7 +428,7 @@ impl Lister {
         content_type: &'static str,
         ledger: &Ledger<'_>,
         window: Window,
-        gone: Vec<Window>,
+        gone: Vec<Unlisted>,
         done: &(impl Fn(&mut Progress) + Send + Sync),
     ) -> Result<()> {
         let name: Arc<str> = content_type.into();

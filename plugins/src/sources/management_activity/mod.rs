@@ -69,7 +69,7 @@ impl ManagementActivity {
 #[async_trait]
 impl Source for ManagementActivity {
     async fn list(&self, intake: &Intake) -> Result<Next> {
-        let ledger = Ledger::open(intake).await?;
+        let ledger = Ledger::open(intake, &self.settings).await?;
         self.lister.list(&ledger).await
     }
 

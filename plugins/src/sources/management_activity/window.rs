@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use audit_exporter_core::plugin::{Pass, Reach};
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -63,6 +64,10 @@ pub(super) struct Plan {
     pub(super) rest: Vec<Window>,
     /// Was never listed and cannot be any more.
     pub(super) gone: Option<Window>,
+    /// Was listed, but cannot be any more for the last time.
+    pub(super) unswept: Option<Window>,
+    /// From when on everything is listed, if this is the first listing.
+    from: DateTime<Utc>,
     /// How far the sweeps will be when `rest` is listed.
     swept_to: [DateTime<Utc>; SWEEPS.len()],
 }
@@ -78,6 +83,15 @@ pub(super) struct Progress {
     /// How far each sweep is (in the order of [`SWEEPS`]).
     #[serde(default)]
     swept_to: Vec<DateTime<Utc>>,
+    /// From when on there is content to collect: the first listing's beginning, or the start of the subscription.
+    #[serde(default)]
+    since: Option<DateTime<Utc>>,
+    /// How far the first listing and each sweep have come, to the last page. The plans run ahead of this.
+    #[serde(default)]
+    passed: Vec<DateTime<Utc>>,
+    /// When the subscription last started.
+    #[serde(default)]
+    subscribed: Option<DateTime<Utc>>,
     /// When the subscription was last asked to start.
     #[serde(default)]
     pub(super) start_requested: Option<DateTime<Utc>>,
@@ -96,6 +110,9 @@ impl Progress {
             (None, None) => now - delta(start).min(FIRST),
         };
         let gone = trusted.and_then(|to| Window::new(to, floor));
+        let last = self.trusted_sweep(SWEEPS.len() - 1, now);
+        let unswept = last.zip(trusted);
+        let unswept = unswept.and_then(|(swept, listed)| Window::new(swept, listed.min(floor)));
         let from = seconds(from.max(floor)).min(now - TimeDelta::seconds(1));
         let whole = now - from <= NEWEST * 2 + delta(overlap);
         let newest_from = if whole { from } else { now - NEWEST };
@@ -108,8 +125,17 @@ impl Progress {
             },
             rest: rest.collect(),
             gone,
+            unswept,
+            from,
             swept_to,
         }
+    }
+
+    /// How far a sweep is. Further than it can be by now, and not where it began, it came too early by a wrong clock.
+    fn trusted_sweep(&self, index: usize, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let possible = now - *SWEEPS.get(index)? + TRUSTED_AHEAD;
+        let to = self.swept_to.get(index).copied();
+        to.filter(|to| *to <= possible || self.since.is_some_and(|since| *to <= since))
     }
 
     /// The hours that are due to be listed again, each sweep from where it was.
@@ -122,8 +148,7 @@ impl Progress {
         let mut due = Vec::new();
         let mut index = 0;
         let swept_to = SWEEPS.map(|lag| {
-            let from = self.swept_to.get(index).filter(|to| **to <= now);
-            let from = from.copied().unwrap_or(first).max(floor);
+            let from = self.trusted_sweep(index, now).unwrap_or(first).max(floor);
             index += 1;
             let hour = now - lag;
             let to = hour.duration_trunc(TimeDelta::hours(1)).unwrap_or(hour);
@@ -142,6 +167,8 @@ impl Progress {
         self.swept_to = plan.swept_to.to_vec();
         self.backlog.extend(&plan.rest);
         self.backlog = merged(std::mem::take(&mut self.backlog));
+        self.since.get_or_insert(plan.from);
+        self.confirm();
     }
 
     /// The oldest window that is still to be listed: the one that will first be out of reach.
@@ -161,6 +188,55 @@ impl Progress {
                 before.into_iter().chain(after)
             })
             .collect();
+        self.confirm();
+    }
+
+    /// Each pass has come as far as it was planned, but for the backlog; and never goes back, for what is added to the
+    /// backlog later is another pass's. Only a plan by a wrong clock is taken back.
+    fn confirm(&mut self) {
+        let unlisted = self.backlog.first().map(|window| window.from);
+        let planned = self.listed_to.iter().chain(&self.swept_to).enumerate();
+        self.passed = planned
+            .map(|(index, planned)| {
+                let before = self.passed.get(index).filter(|to| *to <= planned);
+                let now = unlisted.map_or(*planned, |from| from.min(*planned));
+                before.map_or(now, |before| now.max(*before))
+            })
+            .collect();
+    }
+
+    /// A subscription started: before this there is nothing, or it is noted as a gap.
+    pub(super) fn subscribed(&mut self, at: DateTime<Utc>) {
+        self.since.get_or_insert(seconds(at));
+        self.subscribed = Some(seconds(at));
+    }
+
+    /// What became available after the last listing and before a subscription started `at` this time, and was not noted.
+    pub(super) fn unsubscribed(&self, at: DateTime<Utc>) -> Option<Window> {
+        let noted = self.subscribed.unwrap_or(DateTime::<Utc>::MIN_UTC);
+        Window::new(self.listed_to?.max(noted), seconds(at))
+    }
+
+    /// How far each pass has come, once there is a beginning.
+    pub(super) fn known_reach(&self, content_type: &str, start: Duration) -> Option<Reach> {
+        let since = self.since?;
+        Some(self.reach(content_type, since, start))
+    }
+
+    /// How far each pass has come; before the first listing at `now`, nowhere.
+    pub(super) fn reach(&self, content_type: &str, now: DateTime<Utc>, start: Duration) -> Reach {
+        let since = self.since.unwrap_or(seconds(now) - delta(start));
+        let lags = std::iter::once(TimeDelta::zero()).chain(SWEEPS);
+        let passes = lags.enumerate().map(|(index, lag)| Pass {
+            lag: lag.to_std().unwrap_or_default(),
+            to: self.passed.get(index).copied().unwrap_or(since),
+        });
+        Reach {
+            content_type: content_type.into(),
+            since,
+            passes: passes.collect(),
+            kept: LISTABLE.to_std().unwrap_or_default(),
+        }
     }
 }
 

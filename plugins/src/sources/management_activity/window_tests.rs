@@ -107,6 +107,58 @@ fn a_clock_that_was_ahead_does_not_cut_the_past_to_a_short_start() {
 }
 
 #[test]
+fn what_was_not_listed_for_the_last_time_before_a_downtime_is_reported() {
+    let mut progress = Progress::default();
+    list_all(&mut progress, at(0));
+    let swept = *progress.swept_to.last().unwrap();
+    // Twelve hours later the last sweep still comes to all, a day later not.
+    assert_eq!(progress.plan(at(11 * 60), OVERLAP, WEEK).unswept, None);
+    let plan = progress.plan(at(24 * 60), OVERLAP, WEEK);
+    let floor = seconds(at(24 * 60)) - LISTABLE;
+    assert_eq!(plan.unswept, Window::new(swept, floor));
+    assert_eq!(plan.gone, None);
+    // After more than a week, only what had been listed.
+    let plan = progress.plan(at(9 * 24 * 60), OVERLAP, WEEK);
+    assert_eq!(plan.unswept, Window::new(swept, at(0)));
+    assert_eq!(plan.gone.unwrap().from, at(0));
+}
+
+#[test]
+fn a_pass_has_come_as_far_as_its_last_page_and_never_goes_back() {
+    let to = |progress: &Progress| -> Vec<i64> {
+        let reach = progress.reach("Audit.General", at(0), WEEK);
+        reach
+            .passes
+            .iter()
+            .map(|pass| (pass.to - at(0)).num_minutes())
+            .collect()
+    };
+    let mut progress = Progress::default();
+    let week = -7 * 24 * 60;
+    assert_eq!(to(&progress), [week + 10; 6], "nothing is listed");
+    let plan = progress.plan(at(0), OVERLAP, WEEK);
+    progress.newest_listed(&plan);
+    assert_eq!(to(&progress), [week + 10; 6], "the backlog is first");
+    let oldest = progress.oldest_unlisted().unwrap();
+    progress.settled(oldest);
+    assert_eq!(to(&progress)[0], week + 10 + 6 * 60);
+    list_all(&mut progress, at(0));
+    let listed = to(&progress);
+    assert_eq!(listed[..2], [0, -60]);
+    // An hour later all sweeps are due again: until they are done, each is where it was.
+    let plan = progress.plan(at(61), OVERLAP, WEEK);
+    progress.newest_listed(&plan);
+    assert_eq!(to(&progress), listed);
+    list_all(&mut progress, at(61));
+    assert_eq!(to(&progress)[..2], [61, 0]);
+    // By a clock that was a day ahead, a sweep came too early.
+    let mut wrong = progress.clone();
+    list_all(&mut wrong, at(25 * 60));
+    list_all(&mut wrong, at(62));
+    assert_eq!(to(&wrong)[5], to(&progress)[5]);
+}
+
+#[test]
 fn each_hour_is_listed_again_at_each_sweep() {
     let mut progress = Progress::default();
     let mut listed = Vec::new();
@@ -162,6 +214,7 @@ proptest! {
         let (overlap, start) = (Duration::from_mins(overlap), Duration::from_mins(start));
         let mut progress = Progress::default();
         let mut dealt_with = Vec::new();
+        let (mut listed, mut unlistable) = (Vec::new(), Vec::new());
         let mut first = None;
         let mut now = at(0);
         for (minutes, works, backlog_steps) in steps {
@@ -173,10 +226,14 @@ proptest! {
                 progress.newest_listed(&plan);
                 dealt_with.push(plan.newest);
                 dealt_with.extend(plan.gone);
+                listed.push((now, plan.newest));
+                unlistable.extend(plan.gone.into_iter().chain(plan.unswept));
                 for _ in 0..backlog_steps {
                     let Some(window) = progress.oldest_unlisted() else { break };
                     let (kept, gone) = window.clamp(now);
                     asked.extend(kept);
+                    listed.extend(kept.map(|window| (now, window)));
+                    unlistable.extend(gone);
                     dealt_with.extend(kept.into_iter().chain(gone));
                     progress.settled(window);
                 }
@@ -194,6 +251,17 @@ proptest! {
                 "{accounted:?} does not hold {first} to {listed_to}"
             );
             prop_assert!(progress.backlog.len() < 30);
+            // No pass claims what it has not listed, late enough.
+            let lags = std::iter::once(TimeDelta::zero()).chain(SWEEPS);
+            for (lag, passed) in lags.zip(&progress.passed) {
+                let late_enough = |(at, window): &(DateTime<Utc>, Window)| Window::new(window.from, window.to.min(*at - lag));
+                let by_it = listed.iter().filter_map(late_enough).chain(unlistable.iter().copied());
+                let by_it = merged(by_it.collect());
+                prop_assert!(
+                    first >= *passed || by_it.iter().any(|window| window.from <= first && window.to >= *passed),
+                    "the pass after {lag} is not at {passed}: {by_it:?}"
+                );
+            }
         }
     }
 }

@@ -131,6 +131,59 @@ async fn a_subscription_is_started_and_not_again_for_fifteen_minutes() {
 }
 
 #[tokio::test]
+async fn the_time_without_a_subscription_is_on_record_once() {
+    let minutes = Arc::new(AtomicI64::new(0));
+    let clock = Arc::clone(&minutes);
+    let peer = tenant(move |seen| {
+        let minute = clock.load(Ordering::SeqCst);
+        let date = (Utc::now() + TimeDelta::minutes(minute))
+            .format("%a, %d %b %Y %H:%M:%S GMT")
+            .to_string();
+        // Somebody disables it after the first listing; the first start shows no effect.
+        let is_off = (60..120).contains(&minute);
+        let status = if is_off { "disabled" } else { "enabled" };
+        let reply = if seen.is_token_request() {
+            return None;
+        } else if seen.target.contains("/subscriptions/list") {
+            Reply::ok(format!(
+                r#"[{{"contentType":"Audit.General","status":"{status}"}}]"#
+            ))
+        } else if seen.target.contains("/subscriptions/start") {
+            Reply::ok("{}")
+        } else if is_off {
+            Reply::error(400, "AF20023")
+        } else {
+            Reply::ok("[]")
+        };
+        Some(reply.with("date", date))
+    })
+    .await;
+    let mut bench = Bench::new(&peer, &format!("{ONE}start = \"10m\"")).await;
+    for minute in [0, 60, 90, 120] {
+        minutes.store(minute, Ordering::SeqCst);
+        bench.restart();
+        let listed = bench.list().await;
+        assert_eq!(
+            listed.is_ok(),
+            matches!(minute, 0 | 120),
+            "{minute}: {listed:?}"
+        );
+    }
+    assert_eq!(starts(&peer), 2);
+    let mut gaps = bench.journal.status().await.unwrap().gaps;
+    gaps.sort_by_key(|gap| gap.from_ms);
+    let ends: Vec<_> = gaps.iter().map(|gap| (gap.from_ms, gap.to_ms)).collect();
+    assert_eq!(gaps.len(), 2, "{gaps:?}");
+    assert_eq!(ends[0].1, ends[1].0, "they do not overlap");
+    assert!((89 * 60..=91 * 60).contains(&((ends[1].1 - ends[0].0) / 1000)));
+    assert!(
+        gaps[0].reason.contains("no subscription"),
+        "{}",
+        gaps[0].reason
+    );
+}
+
+#[tokio::test]
 async fn a_subscription_that_is_enabled_already_is_a_success() {
     let peer = tenant(|seen| match &seen.target {
         target if target.contains("/subscriptions/list") => Some(Reply::ok("[]")),
@@ -387,8 +440,13 @@ async fn a_downtime_of_more_than_a_week_is_on_record_and_counted() {
         bench.restart();
         bench.list().await.unwrap();
     }
-    let gaps = bench.journal.status().await.unwrap().gaps;
-    assert_eq!(gaps.len(), 1, "{gaps:?}");
+    let mut gaps = bench.journal.status().await.unwrap().gaps;
+    gaps.sort_by_key(|gap| gap.from_ms);
+    assert_eq!(gaps.len(), 2, "{gaps:?}");
+    // The ten minutes that had been listed, once.
+    let once = gaps.remove(0);
+    assert_eq!(once.to_ms - once.from_ms, 600_000);
+    assert!(once.reason.contains("showed up late"), "{}", once.reason);
     assert_eq!(
         (&*gaps[0].source, &*gaps[0].content_type),
         ("audit", "Audit.General")
@@ -402,7 +460,7 @@ async fn a_downtime_of_more_than_a_week_is_on_record_and_counted() {
             .metrics
             .listing_gap
             .with_label_values(&["contoso", "audit", "Audit.General"]);
-    assert_eq!(counted.get(), length as u64 / 1000);
+    assert_eq!(counted.get(), length as u64 / 1000 + 600);
 }
 
 #[tokio::test]

@@ -1,0 +1,89 @@
+//! Counts what was journaled by workload: how much there usually is, and what came late.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use rusqlite::{OptionalExtension, params};
+
+use super::commit::{Commit, Hour, hour_of};
+use super::reach::Lag;
+use super::sql;
+use super::writer::Tx;
+use crate::coverage::silence::LEARNED_HOURS;
+use crate::error::Result;
+use crate::event::AuditEvent;
+
+/// The workload of events that name none, or whose name is none: records are foreign text, and each name is a row.
+const OTHER: &str = "other";
+/// Microsoft's names are shorter, and of letters and digits.
+const LONGEST_NAME: usize = 48;
+
+/// Counts the new events of a batch by workload. Returns how many of them came late.
+pub(super) fn count<'a>(
+    tx: &Tx<'_>,
+    commit: &Commit,
+    fresh: impl Iterator<Item = &'a AuditEvent>,
+) -> Result<usize> {
+    let oldest = tx.now_ms / 3_600_000 - LEARNED_HOURS;
+    let mut counts: BTreeMap<(Cow<'_, str>, Hour), u32> = BTreeMap::new();
+    for event in fresh {
+        *counts.entry((workload(event), hour_of(event))).or_default() += 1;
+    }
+    let mut upsert = sql(tx.conn.prepare_cached(
+        "INSERT INTO activity (stream, workload, hour, events) VALUES (?1, ?2, ?3, ?4) \
+         ON CONFLICT (stream, workload, hour) DO UPDATE SET events = events + excluded.events",
+    ))?;
+    for ((workload, hour), events) in counts.iter().filter(|((_, hour), _)| *hour > oldest) {
+        sql(upsert.execute(params![commit.stream.id, workload, hour, events]))?;
+    }
+    match found_late(tx, commit)? {
+        Some(pass) => count_late(tx, commit, pass, &counts),
+        None => Ok(0),
+    }
+}
+
+fn workload(event: &AuditEvent) -> Cow<'_, str> {
+    let is_name = |name: &str| {
+        name.len() <= LONGEST_NAME && name.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    };
+    event
+        .workload()
+        .filter(|name| is_name(name))
+        .unwrap_or(Cow::Borrowed(OTHER))
+}
+
+/// The pass that found the batch's unit, if that is a straggler.
+fn found_late(tx: &Tx<'_>, commit: &Commit) -> Result<Option<Lag>> {
+    let pass: Option<Option<Lag>> = sql(tx
+        .conn
+        .prepare_cached("SELECT pass FROM units WHERE stream = ?1 AND unit = ?2")
+        .and_then(|mut find| {
+            find.query_row(params![commit.stream.id, commit.origin.unit], |row| {
+                row.get(0)
+            })
+            .optional()
+        }))?;
+    Ok(pass.flatten())
+}
+
+fn count_late(
+    tx: &Tx<'_>,
+    commit: &Commit,
+    pass: Lag,
+    counts: &BTreeMap<(Cow<'_, str>, Hour), u32>,
+) -> Result<usize> {
+    let mut by_workload = sql(tx.conn.prepare_cached(
+        "INSERT INTO straggler_events (stream, pass, workload, events) VALUES (?1, ?2, ?3, ?4) \
+         ON CONFLICT (stream, pass, workload) DO UPDATE SET events = events + excluded.events",
+    ))?;
+    let mut by_hour = sql(tx.conn.prepare_cached(
+        "UPDATE coverage_events SET late = late + ?1 WHERE tenant = ?2 AND hour = ?3",
+    ))?;
+    let mut late = 0;
+    for ((workload, hour), events) in counts {
+        sql(by_workload.execute(params![commit.stream.id, pass, workload, events]))?;
+        sql(by_hour.execute(params![events, commit.origin.tenant, hour]))?;
+        late += *events as usize;
+    }
+    Ok(late)
+}

@@ -1,0 +1,302 @@
+//! Coverage is what the tenant has shown, to the event, and says of no hour that it is settled before it is.
+
+use audit_exporter_simulator::{
+    Config, ContentType, ExplicitBlob, Faults, Generated, Records, TenantConfig, TokenFaults,
+};
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::{Value, json};
+
+use crate::exporter::{Exporter, Home, wait_until};
+use crate::http;
+use crate::microsoft::Microsoft;
+
+const CONFIG: &str = r#"
+[sources.activity]
+type = "management_activity"
+poll_interval = "1s"
+content_types = ["Audit.General"]
+start = "48h"
+
+[sinks.archive]
+type = "file"
+path = "archive/{content_type}.ndjson"
+
+[sinks.none]
+type = "file"
+path = "none/{content_type}.ndjson"
+filters = ["nothing"]
+
+[filters.nothing]
+type = "operation"
+include = ["no such operation"]
+"#;
+
+fn microsoft(records: Records, faults: Faults) -> Microsoft {
+    Microsoft::start(Config {
+        tenants: vec![TenantConfig {
+            subscribed: true,
+            records,
+            ..TenantConfig::default()
+        }],
+        faults,
+        ..Config::default()
+    })
+}
+
+fn home(microsoft: &Microsoft) -> Home {
+    let tenant = microsoft.tenant(0, "contoso", "requests_per_minute = 100000");
+    Home::new(&format!("{tenant}{CONFIG}"))
+}
+
+/// What `coverage --json` says with these further words, and how it ends.
+fn coverage(home: &Home, words: &[&str]) -> (Value, i32) {
+    let asked = home.ask(&[&["coverage", "--json"], words].concat());
+    let said = serde_json::from_str(&asked.stdout);
+    (
+        said.unwrap_or_else(|error| panic!("{error}: {asked:?}")),
+        asked.code,
+    )
+}
+
+/// The sum of a figure over the rows of the only tenant; `find` digs it out of a row.
+fn sum(coverage: &Value, find: impl Fn(&Value) -> i64) -> i64 {
+    let rows = coverage["tenants"][0]["rows"].as_array().unwrap();
+    rows.iter().map(find).sum()
+}
+
+fn content(row: &Value, figure: &str) -> i64 {
+    let types = row["content"].as_array().unwrap().iter();
+    types.map(|one| one[figure].as_i64().unwrap()).sum()
+}
+
+/// Lets time pass at Microsoft, in steps that are short enough for every pass, and waits until all is listed.
+fn advance(microsoft: &Microsoft, exporter: &mut Exporter<'_>, hours: i64) {
+    let address = exporter.address().unwrap();
+    let listed_to = || -> i64 {
+        let said = http::get(address, "/api/coverage").unwrap();
+        let said: Value = serde_json::from_str(&said).unwrap();
+        let passes = &said["tenants"][0]["passes"][0]["listed_to_ms"];
+        passes["poll"].as_i64().unwrap()
+    };
+    let mut left = hours;
+    while left > 0 {
+        let step = left.min(11);
+        let wanted = listed_to() + step * 3_600_000;
+        microsoft.control("clock", &json!({"advance_seconds": step * 3600}));
+        wait_until("it was listed up to the new time", || {
+            assert!(exporter.is_running(), "it ended: {}", exporter.log());
+            listed_to() >= wanted
+        });
+        left -= step;
+    }
+}
+
+fn record(number: u32, created: DateTime<Utc>) -> String {
+    let created = created.format("%Y-%m-%dT%H:%M:%S");
+    format!(
+        r#"{{"CreationTime":"{created}","Id":"00000000-0000-4000-8000-{number:012}","Operation":"Op","Workload":"PowerApps"}}"#
+    )
+}
+
+fn blob(number: u32, created: DateTime<Utc>) -> Value {
+    json!({
+        "content_type": "Audit.General",
+        "created": created,
+        "records": [record(2 * number, created), record(2 * number + 1, created)],
+    })
+}
+
+/// All faults at once, with blobs that show up late and events that come twice: the figures are those of the ledger.
+#[test]
+fn coverage_equals_the_ledger_under_all_faults() {
+    let all = Faults::all(5);
+    let faults = Faults {
+        retry_after_seconds: Some(0),
+        tokens: TokenFaults {
+            retry_after_seconds: Some(0),
+            // Tokens outlive the day that passes at once.
+            lifetime_seconds: 172_800,
+            ..all.tokens.clone()
+        },
+        ..all
+    };
+    let generated = Generated {
+        events: 3_000,
+        events_per_blob: 50,
+        days: 0.9,
+        content_types: vec![ContentType::General],
+        ..Generated::default()
+    };
+    let microsoft = microsoft(Records::Generated(generated), faults);
+    let home = home(&microsoft);
+    let mut exporter = home.run();
+    wait_until("something was listed", || {
+        exporter.sum("units_listed_total", &[]) > Some(0.0)
+    });
+    // What shows up late is found when its hours are listed again, at the latest a day on.
+    microsoft.control("clock", &json!({"advance_seconds": 86_400}));
+    exporter.await_drained(microsoft.blobs());
+    let (said, code) = coverage(&home, &["--hours", "--from", "1970-01-01"]);
+    let ledger = http::get(microsoft.address(), "/ledger").unwrap();
+    let entries: Vec<Value> = ledger
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let first = entries
+        .iter()
+        .filter(|entry| entry["repeats"].is_null())
+        .count();
+    let blobs = i64::try_from(microsoft.blobs()).unwrap();
+    assert_eq!(sum(&said, |row| content(row, "listed")), blobs);
+    assert_eq!(sum(&said, |row| content(row, "fetched")), blobs);
+    let first = i64::try_from(first).unwrap();
+    assert_eq!(sum(&said, |row| row["journaled"].as_i64().unwrap()), first);
+    let fate = |row: &Value, sink: &str, fate: &str| row["sinks"][sink][fate].as_i64().unwrap_or(0);
+    assert_eq!(sum(&said, |row| fate(row, "archive", "delivered")), first);
+    assert_eq!(sum(&said, |row| fate(row, "none", "filtered")), first);
+    assert_eq!(sum(&said, |row| fate(row, "none", "pending")), 0);
+    // Nothing is settled on the first day, and nothing is wrong with it.
+    assert_eq!(
+        (&said["state"], &said["balanced"], code),
+        (&json!("open"), &json!(true), 0)
+    );
+    let told = http::get(
+        exporter.address().unwrap(),
+        "/api/coverage?hours=true&from=1970-01-01",
+    )
+    .unwrap();
+    let mut told: Value = serde_json::from_str(&told).unwrap();
+    told["at_ms"] = said["at_ms"].clone();
+    for part in ["rows", "sinks", "unbalanced"] {
+        assert_eq!(told["tenants"][0][part], said["tenants"][0][part], "{part}");
+    }
+    exporter.stop();
+}
+
+#[test]
+fn a_straggler_is_found_by_a_pass_and_a_day_settles_after_its_last() {
+    let now = Utc::now();
+    let made: Vec<_> = (0..4)
+        .map(|number| {
+            let created = now - TimeDelta::hours(i64::from(number) * 6 + 1);
+            ExplicitBlob {
+                created: Some(created),
+                ..ExplicitBlob::new(
+                    ContentType::General,
+                    [record(2 * number, created), record(2 * number + 1, created)],
+                )
+            }
+        })
+        .collect();
+    // Tokens outlive the days that pass at once.
+    let faults = Faults {
+        tokens: TokenFaults {
+            lifetime_seconds: 1_000_000,
+            ..TokenFaults::default()
+        },
+        ..Faults::default()
+    };
+    let microsoft = microsoft(Records::Explicit(made), faults);
+    let home = home(&microsoft);
+    let mut exporter = home.run();
+    exporter.await_drained(4);
+    // Shows up three hours late: nothing but the pass after six hours can find it.
+    let late = json!({"tenant": microsoft.id(0), "blob": blob(90, now - TimeDelta::hours(3))});
+    microsoft.control("blobs", &late);
+    advance(&microsoft, &mut exporter, 5);
+    exporter.await_drained(5);
+    let (said, code) = coverage(&home, &[]);
+    let tenant = &said["tenants"][0];
+    let stragglers = tenant["stragglers"].as_array().unwrap();
+    assert_eq!(stragglers.len(), 1, "{stragglers:?}");
+    assert_eq!(
+        (&stragglers[0]["pass"], &stragglers[0]["units"]),
+        (&json!("+6h"), &json!(1))
+    );
+    let events = &tenant["late_events"][0];
+    assert_eq!(
+        (&events["workload"], &events["events"]),
+        (&json!("PowerApps"), &json!(2))
+    );
+    assert_eq!(sum(&said, |row| row["late"].as_i64().unwrap()), 2);
+    assert_eq!(
+        exporter.sum("stragglers_total", &["pass=\"+6h\""]),
+        Some(1.0)
+    );
+    assert_eq!(exporter.sum("events_late_total", &[]), Some(2.0));
+    assert_eq!((&tenant["state"], code), (&json!("open"), 0));
+    // The last pass over the day, and over the day after it, which may hold its events.
+    advance(&microsoft, &mut exporter, 8 * 24 + 8);
+    let (said, code) = coverage(&home, &[]);
+    let state = |day: DateTime<Utc>| {
+        let day = day.date_naive().to_string();
+        let rows = said["tenants"][0]["rows"].as_array().unwrap();
+        rows.iter().find(|row| row["span"] == day).unwrap()["state"].clone()
+    };
+    assert_eq!(state(now), "settled", "{said}");
+    assert_eq!(state(now - TimeDelta::days(1)), "settled");
+    assert_eq!(
+        state(now - TimeDelta::days(2)),
+        "partial",
+        "collecting began in it"
+    );
+    assert_eq!(state(now + TimeDelta::days(2)), "open");
+    assert_eq!(code, 0);
+    exporter.stop();
+}
+
+#[test]
+fn a_lost_blob_and_a_gap_are_told_with_exit_code_1() {
+    let microsoft = microsoft(Records::Explicit(Vec::new()), Faults::default());
+    let home = home(&microsoft);
+    let exporter = home.run();
+    wait_until("everything was listed", || {
+        exporter
+            .sum("last_listing_timestamp_seconds", &[])
+            .is_some()
+    });
+    assert_eq!(coverage(&home, &[]).1, 0);
+    let mut gone = blob(1, Utc::now());
+    gone["expires"] = json!(Utc::now());
+    microsoft.control("blobs", &json!({"tenant": microsoft.id(0), "blob": gone}));
+    wait_until("it is lost", || {
+        exporter.sum("units_lost_total", &[]) == Some(1.0)
+    });
+    let (said, code) = coverage(&home, &[]);
+    assert_eq!((&said["state"], code), (&json!("lost"), 1));
+    exporter.stop();
+    // Nothing runs for nine days: two of them are out of reach.
+    microsoft.control("clock", &json!({"advance_seconds": 9 * 86_400}));
+    let mut exporter = home.run();
+    exporter.await_log("not listed: content of this time");
+    exporter.stop();
+    let asked = home.ask(&["coverage", "--tenant", "contoso"]);
+    assert_eq!(asked.code, 1, "{asked:?}");
+    assert!(
+        asked.stdout.starts_with("contoso: lost\n"),
+        "{}",
+        asked.stdout
+    );
+    for words in [
+        "\nlost: Audit.General (activity): 1 content blob lost of ",
+        "\ngap: Audit.General (activity): ",
+        "cannot be listed any more, it is older than seven days",
+        "showed up late in this time was not looked for",
+    ] {
+        assert!(asked.stdout.contains(words), "{words}: {}", asked.stdout);
+    }
+    let day = (Utc::now() + TimeDelta::days(1)).date_naive();
+    assert!(
+        asked.stdout.contains(&format!("\n{day}  gap ")),
+        "{}",
+        asked.stdout
+    );
+    let unknown = home.ask(&["coverage", "--tenant", "fabrikam"]);
+    assert_eq!(unknown.code, 78);
+    assert!(
+        unknown
+            .stderr
+            .contains("the configuration has no tenant fabrikam; it has contoso"),
+        "{unknown:?}"
+    );
+}
