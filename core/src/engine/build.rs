@@ -91,7 +91,7 @@ impl Builder<'_> {
         &self,
         source: &config::Source,
         tenant: &Tenant,
-        http: &reqwest::Client,
+        http: &http::Client,
     ) -> Result<Box<dyn Source>> {
         let context = Context {
             name: Arc::clone(&source.name),
@@ -107,7 +107,7 @@ impl Builder<'_> {
 
     /// All filters, by name.
     pub(super) fn filters(&self) -> Result<BTreeMap<Arc<str>, Arc<dyn Filter>>> {
-        let http = http::client()?;
+        let http = http::Client::new()?;
         let build = |filter: &config::Filter| {
             let context = Context {
                 name: Arc::clone(&filter.name),
@@ -128,7 +128,7 @@ impl Builder<'_> {
     pub(super) fn sink(
         &self,
         sink: &config::Sink,
-        http: &reqwest::Client,
+        http: &http::Client,
     ) -> Result<Box<dyn Sink>> {
         let tenants = sink
             .tenants
@@ -161,7 +161,7 @@ impl<'a> Parts<'a> {
 
     /// Every source for each of its tenants.
     pub(super) fn sources(&self) -> Result<Vec<BuiltSource>> {
-        let http = http::client()?;
+        let http = http::Client::new()?;
         let mut built = Vec::new();
         for source in &self.config.sources {
             for name in &source.tenants {
@@ -182,7 +182,7 @@ impl<'a> Parts<'a> {
 
     /// Every sink.
     pub(super) fn sinks(&self) -> Result<Vec<BuiltSink<'a>>> {
-        let http = http::client()?;
+        let http = http::Client::new()?;
         #[allow(clippy::redundant_closure_for_method_calls)]
         // the method alone has one lifetime too few
         let filters = self.with_builder(|builder| builder.filters())?;

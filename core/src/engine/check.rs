@@ -47,7 +47,7 @@ pub async fn check(config: &Config, registry: &Registry) -> Result<Vec<Section>>
         store: &|_| Store::in_memory(),
         meter: &|_, _| Meter::default(),
     };
-    let http = http::client()?;
+    let http = http::Client::new()?;
     let mut problems = Vec::new();
     let mut sources: Vec<(String, Box<dyn Source>)> = Vec::new();
     for source in &config.sources {
