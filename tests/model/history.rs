@@ -30,6 +30,8 @@ pub(crate) struct History {
     /// The runs of the exporter that end; a last one follows, which is left in peace.
     pub(crate) lives: Vec<Life>,
     pub(crate) sinks: Vec<FarSide>,
+    /// How far back its first listing begins.
+    pub(crate) back: Millis,
     /// When the exporter is first started.
     pub(crate) begin: Millis,
     /// How often it lists.

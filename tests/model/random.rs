@@ -22,16 +22,17 @@ pub(crate) const LAST_PASS: Millis = 6 * DAY + 12 * HOUR;
 pub(crate) fn history(seed: u64) -> History {
     let rng = &mut StdRng::seed_from_u64(seed);
     // Only a week shows what content that is late by days becomes.
-    let is_long = rng.random_bool(0.4);
+    let is_long = rng.random_bool(0.3);
     let active = if is_long {
         rng.random_range(6..60) * HOUR
     } else {
         rng.random_range(2..20) * HOUR
     };
-    let poll = *[10, 30, 60, 60, 180, 180, 180].choose(rng).unwrap_or(&60) * MINUTE;
+    let polls: &[Millis] = if is_long { &[60, 180, 180] } else { &[10, 30, 60, 180] };
+    let poll = *polls.choose(rng).unwrap_or(&60) * MINUTE;
     let count = if rng.random_bool(0.3) { 2 } else { 1 };
     let tenants: Vec<Vec<&'static str>> = (0..count)
-        .map(|_| CONTENT_TYPES[..*[1, 1, 1, 2, 2, 3].choose(rng).unwrap_or(&1)].to_vec())
+        .map(|_| CONTENT_TYPES[..*[1, 1, 1, 1, 2, 3].choose(rng).unwrap_or(&1)].to_vec())
         .collect();
     let blobs = blobs(rng, &tenants, active, is_long);
     let newest = blobs
@@ -45,6 +46,7 @@ pub(crate) fn history(seed: u64) -> History {
         outages: outages(rng, span),
         lives: lives(rng, active, is_long),
         sinks: sinks(rng, tenants.len(), span),
+        back: *[DAY, 2 * DAY, 7 * DAY].choose(rng).unwrap_or(&DAY),
         begin: rng.random_range(0..HOUR),
         poll,
         skew: skew(rng),

@@ -167,10 +167,10 @@ fn config(history: &History) -> String {
     if history.small_batches {
         text += "[limits]\nbatch_size = \"1KiB\"\n";
     }
-    let poll = history.poll / SECOND;
+    let (poll, back) = (history.poll / SECOND, history.back / SECOND);
     write!(
         text,
-        "[sources.activity]\ntype = \"management_activity\"\npoll_interval = \"{poll}s\"\n"
+        "[sources.activity]\ntype = \"management_activity\"\npoll_interval = \"{poll}s\"\nstart = \"{back}s\"\n"
     )
     .unwrap();
     for (number, types) in history.tenants.iter().enumerate() {

@@ -14,7 +14,7 @@ const NEWEST: TimeDelta = TimeDelta::hours(1);
 const STEP: TimeDelta = TimeDelta::hours(6);
 /// How far back the API lists, less five minutes for clocks and slow requests.
 const LISTABLE: TimeDelta = TimeDelta::minutes(7 * 24 * 60 - 5);
-/// How far back a first listing begins at most: what is about to fall out could not be listed in time.
+/// How far back a plan begins at most: what is about to fall out could not be listed in time.
 const FIRST: TimeDelta = TimeDelta::minutes(7 * 24 * 60 - 10);
 /// A checkpoint this far in the future comes from a wrong clock.
 const TRUSTED_AHEAD: TimeDelta = TimeDelta::hours(1);
@@ -87,7 +87,7 @@ impl Progress {
     /// What to list at `now`.
     pub(super) fn plan(&self, now: DateTime<Utc>, overlap: Duration, start: Duration) -> Plan {
         let now = seconds(now);
-        let floor = now - LISTABLE;
+        let floor = now - FIRST;
         let trusted = self.listed_to.filter(|to| *to <= now + TRUSTED_AHEAD);
         let from = match (trusted, self.listed_to) {
             (Some(to), _) => to.min(now) - delta(overlap),
@@ -118,7 +118,7 @@ impl Progress {
         now: DateTime<Utc>,
         first: DateTime<Utc>,
     ) -> ([DateTime<Utc>; SWEEPS.len()], Vec<Window>) {
-        let floor = now - LISTABLE;
+        let floor = now - FIRST;
         let mut due = Vec::new();
         let mut index = 0;
         let swept_to = SWEEPS.map(|lag| {
