@@ -45,7 +45,7 @@ fn smaller(history: &History) -> Vec<History> {
         change(&|next| drop(next.lives.remove(number)));
     }
     for number in 0..history.outages.len() {
-        change(&|next| drop(next.outages.remove(number)));
+        change(&|next| drop(next.outages.drain(number..=number)));
     }
     // The first sink shows what there is.
     for number in 1..history.sinks.len() {
@@ -53,7 +53,7 @@ fn smaller(history: &History) -> Vec<History> {
     }
     for (number, sink) in history.sinks.iter().enumerate() {
         for fate in 0..sink.fates.len() {
-            change(&|next| drop(next.sinks[number].fates.remove(fate)));
+            change(&|next| drop(next.sinks[number].fates.drain(fate..=fate)));
         }
         if sink.down.is_some() {
             change(&|next| next.sinks[number].down = None);

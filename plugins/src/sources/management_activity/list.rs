@@ -355,8 +355,8 @@ impl Lister {
         }
     }
 
-    /// Lists a window to its last page, as much of it as the API still lists. The rest, and what was `missed` before
-    /// it, goes on record together with the checkpoint that passes it.
+    /// Lists a window to its last page, as much of it as the API still lists. The rest, if it was never listed, and what
+    /// was `missed` before it, goes on record together with the checkpoint that passes it.
     async fn walk(
         &self,
         content_type: &'static str,
@@ -369,6 +369,8 @@ impl Lister {
         let mut margin = TimeDelta::zero();
         loop {
             let (kept, gone) = window.clamp(self.client.now() + margin);
+            let progress = ledger.progress(content_type).await;
+            let gone = gone.into_iter().flat_map(|gone| progress.never_listed(gone));
             let gone: Vec<_> = missed.into_iter().chain(gone).collect();
             let walked = match kept {
                 Some(kept) => self.pages(content_type, ledger, kept, gone, done).await,

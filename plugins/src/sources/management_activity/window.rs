@@ -46,6 +46,11 @@ impl Window {
         self.cut(seconds(now) - LISTABLE)
     }
 
+    /// What both windows have of it.
+    fn common(self, other: Self) -> Option<Self> {
+        Self::new(self.from.max(other.from), self.to.min(other.to))
+    }
+
     /// The part from `floor` on, and the part before it.
     pub(super) fn cut(self, floor: DateTime<Utc>) -> (Option<Self>, Option<Self>) {
         let kept = Self::new(self.from.max(floor), self.to);
@@ -61,6 +66,8 @@ pub(super) struct Plan {
     pub(super) newest: Window,
     /// Joins the backlog when the newest window is listed to its last page.
     pub(super) rest: Vec<Window>,
+    /// What of `rest` was never listed.
+    unlisted: Option<Window>,
     /// Was never listed and cannot be any more.
     pub(super) gone: Option<Window>,
     /// How far the sweeps will be when `rest` is listed.
@@ -75,6 +82,9 @@ pub(super) struct Progress {
     /// Windows that are still to be listed to their last page; sorted, disjoint.
     #[serde(default)]
     backlog: Vec<Window>,
+    /// What of the backlog was never listed; sorted, disjoint.
+    #[serde(default)]
+    unlisted: Vec<Window>,
     /// How far each sweep is (in the order of [`SWEEPS`]).
     #[serde(default)]
     swept_to: Vec<DateTime<Utc>>,
@@ -101,12 +111,14 @@ impl Progress {
         let newest_from = if whole { from } else { now - NEWEST };
         let (swept_to, sweeps) = self.sweeps(now, from);
         let rest = Window::new(from, newest_from).into_iter().chain(sweeps);
+        let unlisted_from = trusted.map_or(from, |to| to.max(from));
         Plan {
             newest: Window {
                 from: newest_from,
                 to: now,
             },
             rest: rest.collect(),
+            unlisted: Window::new(unlisted_from, newest_from),
             gone,
             swept_to,
         }
@@ -142,6 +154,19 @@ impl Progress {
         self.swept_to = plan.swept_to.to_vec();
         self.backlog.extend(&plan.rest);
         self.backlog = merged(std::mem::take(&mut self.backlog));
+        self.unlisted.extend(plan.unlisted);
+        self.unlisted = merged(std::mem::take(&mut self.unlisted));
+    }
+
+    /// What of a window was never listed.
+    pub(super) fn never_listed(&self, window: Window) -> Vec<Window> {
+        let beyond = match self.listed_to {
+            Some(to) => window.cut(to).0,
+            None => Some(window),
+        };
+        let unlisted = self.unlisted.iter();
+        let within = unlisted.filter_map(|unlisted| unlisted.common(window));
+        within.chain(beyond).collect()
     }
 
     /// The oldest window that is still to be listed: the one that will first be out of reach.
@@ -152,15 +177,16 @@ impl Progress {
 
     /// A window of the backlog is listed to its last page, or is given up.
     pub(super) fn settled(&mut self, window: Window) {
-        self.backlog = self
-            .backlog
-            .iter()
-            .flat_map(|unlisted| {
-                let before = Window::new(unlisted.from, unlisted.to.min(window.from));
-                let after = Window::new(unlisted.from.max(window.to), unlisted.to);
-                before.into_iter().chain(after)
-            })
-            .collect();
+        for windows in [&mut self.backlog, &mut self.unlisted] {
+            *windows = windows
+                .iter()
+                .flat_map(|unlisted| {
+                    let before = Window::new(unlisted.from, unlisted.to.min(window.from));
+                    let after = Window::new(unlisted.from.max(window.to), unlisted.to);
+                    before.into_iter().chain(after)
+                })
+                .collect();
+        }
     }
 }
 
