@@ -198,6 +198,9 @@ impl Sink for ModelSink {
         }
         if fate == Some(Fate::RefuseAll) {
             self.with(|far| {
+                if self.plan.place == Place::Receipt {
+                    far.events.truncate(far.confirmed);
+                }
                 for event in &batch.events {
                     let raw = String::from_utf8_lossy(event.raw());
                     let unit = event.id().is_none().then(|| event.origin().unit.clone());
