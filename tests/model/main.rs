@@ -37,6 +37,8 @@ use history::History;
 
 /// Histories of an ordinary run of the tests.
 const HISTORIES: u64 = 200;
+/// How many smaller histories are tried in the place of one that fails.
+const SMALLER: u64 = 400;
 /// How often one history is run again: where threads meet, not every run is the same.
 const AGAIN: usize = 20;
 
@@ -95,6 +97,7 @@ fn every_event_arrives_and_every_figure_is_the_models_own() {
         return;
     };
     println!("history {seed} fails: {why}\nrun it again with MODEL_SEED={seed}; looking for a smaller one");
-    let (smallest, why) = shrink::shrink(random::history(seed), why, wrong);
+    let smaller = number("MODEL_SMALLER").unwrap_or(SMALLER);
+    let (smallest, why) = shrink::shrink(random::history(seed), why, smaller, wrong);
     panic!("MODEL_SEED={seed}, made smaller:\n{smallest:#?}\n{why}");
 }

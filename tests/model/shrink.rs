@@ -2,20 +2,19 @@
 
 use super::history::{End, History, Trouble};
 
-/// How many smaller histories are tried. Some fail by chance only, so there is no end to this.
-const TRIES: usize = 400;
-
-/// The smallest history found for which `fails` still says why, and what it says.
+/// The smallest history found in so many tries for which `fails` still says why, and what it says. Some fail by chance
+/// only, so without a bound there were no end to this.
 pub(crate) fn shrink(
     history: History,
     wrong: String,
+    most: u64,
     fails: impl Fn(&History) -> Option<String>,
 ) -> (History, String) {
     let (mut smallest, mut why, mut tries) = (history, wrong, 0);
     'smaller: loop {
         for next in smaller(&smallest) {
             tries += 1;
-            if tries > TRIES {
+            if tries > most {
                 return (smallest, why);
             }
             if let Some(wrong) = fails(&next) {
