@@ -30,7 +30,9 @@ struct Journaled {
 pub(crate) fn check(world: &World, far: &FarSides, journal: &Path) -> Result<(), String> {
     let seen = world.seen();
     if let Some(offence) = seen.offences.first() {
-        return Err(format!("Microsoft was asked what nobody may ask: {offence}"));
+        return Err(format!(
+            "Microsoft was asked what nobody may ask: {offence}"
+        ));
     }
     passes::check(&world.history, &seen)?;
     let fates = fates(world, &seen)?;
@@ -77,7 +79,7 @@ fn fates(world: &World, seen: &Seen) -> Result<Vec<Fate>, String> {
             Fetches { gone: 0, whole, .. } if whole > 0 => Ok(Fate::Fetched),
             Fetches { gone: 0, .. } if blob.trouble == Trouble::ForEver => Ok(Fate::Lost),
             Fetches { gone: 0, .. } => named("was given up"),
-            _ if !blob.is_doomed() && passes::could_be_fetched(&world.history, seen, blob) => {
+            _ if !blob.is_doomed() && passes::could_be_fetched(seen, blob) => {
                 named("expired although there was time")
             }
             _ => Ok(Fate::Lost),
@@ -109,12 +111,7 @@ fn key_of(number: usize, event: &Event) -> Key {
 }
 
 /// Every event of the blobs that were fetched; of those that were begun and then lost, what the first sink has seen.
-fn journaled(
-    world: &World,
-    seen: &Seen,
-    fates: &[Fate],
-    all: &Far,
-) -> BTreeMap<Key, Journaled> {
+fn journaled(world: &World, seen: &Seen, fates: &[Fate], all: &Far) -> BTreeMap<Key, Journaled> {
     let mut journaled = BTreeMap::new();
     for (number, (blob, fate)) in world.history.blobs.iter().zip(fates).enumerate() {
         let was_begun = world.history.small_batches && seen.fetches.contains_key(&number);
@@ -143,7 +140,11 @@ fn events(
         let asked = seen.fetches.get(&number).map_or(0, |fetches| fetches.asked);
         let whole = i64::from(*fate == Fate::Fetched);
         // A blob that is committed at once is committed once.
-        let most = if world.history.small_batches { i64::from(asked) } else { whole };
+        let most = if world.history.small_batches {
+            i64::from(asked)
+        } else {
+            whole
+        };
         for event in &blob.records {
             let at = (tenant_id(blob.tenant), event.hour);
             let [least, most_of_all] = commits.entry(at).or_default();
@@ -154,7 +155,9 @@ fn events(
     let mut expected: BTreeMap<(String, i64), [i64; 2]> = BTreeMap::new();
     let mut identities = BTreeSet::new();
     for Journaled { tenant, event } in journaled.values() {
-        let counts = expected.entry((tenant_id(*tenant), event.hour)).or_default();
+        let counts = expected
+            .entry((tenant_id(*tenant), event.hour))
+            .or_default();
         counts[0] += 1;
         if let Some(identity) = &event.identity {
             counts[1] += i64::from(!identities.insert(identity));

@@ -51,7 +51,9 @@ fn number(name: &str) -> Option<u64> {
 /// What is wrong, if anything; a panic is.
 fn wrong(history: &History) -> Option<String> {
     let outcome = catch_unwind(AssertUnwindSafe(|| run::run(history)));
-    outcome.unwrap_or_else(|_| Err("it panics".to_owned())).err()
+    outcome
+        .unwrap_or_else(|_| Err("it panics".to_owned()))
+        .err()
 }
 
 /// Runs the histories of `seeds` on all processors; the first that fails, and why.
@@ -90,13 +92,18 @@ fn every_event_arrives_and_every_figure_is_the_models_own() {
         let first = u64::from(rand::random::<u32>());
         let failure = first_failure(first..first + count);
         let tried = failure.as_ref().map_or(count, |(seed, _)| seed - first + 1);
-        println!("{tried} histories from seed {first} in {:.1?}", began.elapsed());
+        println!(
+            "{tried} histories from seed {first} in {:.1?}",
+            began.elapsed()
+        );
         failure
     };
     let Some((seed, why)) = failure else {
         return;
     };
-    println!("history {seed} fails: {why}\nrun it again with MODEL_SEED={seed}; looking for a smaller one");
+    println!(
+        "history {seed} fails: {why}\nrun it again with MODEL_SEED={seed}; looking for a smaller one"
+    );
     let smaller = number("MODEL_SMALLER").unwrap_or(SMALLER);
     let (smallest, why) = shrink::shrink(random::history(seed), why, smaller, wrong);
     panic!("MODEL_SEED={seed}, made smaller:\n{smallest:#?}\n{why}");

@@ -35,7 +35,14 @@ impl Peer for Microsoft {
         let path: Vec<&str> = request.url().path().split('/').skip(1).collect();
         let (call, tenant, rest) = match path[..] {
             [tenant, "oauth2", "v2.0", "token"] => (Call::Token, tenant, ""),
-            ["api", "v1.0" | "v1", tenant, "activity", "feed", ref rest @ ..] => match rest {
+            [
+                "api",
+                "v1.0" | "v1",
+                tenant,
+                "activity",
+                "feed",
+                ref rest @ ..,
+            ] => match rest {
                 ["subscriptions", "list"] => (Call::Subscriptions, tenant, ""),
                 ["subscriptions", "start"] => (Call::Start, tenant, ""),
                 ["subscriptions", "content"] => (Call::Page, tenant, ""),
@@ -99,12 +106,7 @@ impl Microsoft {
     }
 
     /// The answer to a call that a fault keeps from being answered; none for a fault of its body.
-    async fn refuse(
-        &self,
-        what: What,
-        call: Call,
-        request: &Request,
-    ) -> Option<Result<Response>> {
+    async fn refuse(&self, what: What, call: Call, request: &Request) -> Option<Result<Response>> {
         Some(Ok(match what {
             What::Unavailable => self.respond(503, &[], Vec::new()),
             What::Gateway => self.respond(502, &[], b"<html>bad gateway AF".to_vec()),
@@ -112,7 +114,8 @@ impl Microsoft {
             What::Throttled403 => self.respond(
                 403,
                 &[],
-                b"{'error':{'code':'AF429','message':'Too many requests. Method=GetBlob'}}".to_vec(),
+                b"{'error':{'code':'AF429','message':'Too many requests. Method=GetBlob'}}"
+                    .to_vec(),
             ),
             What::Throttled429(None) => self.error(429, "AF429"),
             What::Throttled429(Some(seconds)) => {
@@ -125,7 +128,12 @@ impl Microsoft {
                 tokio::time::sleep(Duration::from_mins(10)).await;
                 return Some(Err(Error::unavailable("timed out")));
             }
-            What::StalePage if request.url().query_pairs().any(|(name, _)| name == "nextPage") => {
+            What::StalePage
+                if request
+                    .url()
+                    .query_pairs()
+                    .any(|(name, _)| name == "nextPage") =>
+            {
                 self.error(400, "AF20031")
             }
             What::CutOff | What::Truncated if matches!(call, Call::Page | Call::Fetch) => {
@@ -205,8 +213,11 @@ impl Microsoft {
         }
         if end < entries.len() {
             let query = request.url().query_pairs();
-            let kept = query.filter(|(name, _)| name != "nextPage" && name != "PublisherIdentifier");
-            let kept: Vec<String> = kept.map(|(name, value)| format!("{name}={value}")).collect();
+            let kept =
+                query.filter(|(name, _)| name != "nextPage" && name != "PublisherIdentifier");
+            let kept: Vec<String> = kept
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect();
             let next = format!(
                 "{HOST}/{NEXT_ROOT}/{}/activity/feed/subscriptions/content?{}&nextPage={end}.{asked}",
                 tenant_id(tenant),
@@ -214,18 +225,18 @@ impl Microsoft {
             );
             return self.respond(200, &[("NextPageUri", &next)], body.into_bytes());
         }
-        let listing = Listing { tenant, content_type, from, to, at: asked };
+        let listing = Listing {
+            tenant,
+            content_type,
+            from,
+            to,
+            at: asked,
+        };
         world.seen().listings.push(listing);
         self.json(&body)
     }
 
-    fn fetch(
-        &self,
-        tenant: usize,
-        id: &str,
-        request: &Request,
-        broken: Option<What>,
-    ) -> Response {
+    fn fetch(&self, tenant: usize, id: &str, request: &Request, broken: Option<What>) -> Response {
         let world = &self.0;
         let blobs = &world.history.blobs;
         let Some(number) = (0..blobs.len()).find(|n| blob_id(*n) == id) else {
@@ -294,7 +305,11 @@ impl Microsoft {
         number: Option<usize>,
     ) -> Response {
         let world = Arc::clone(&self.0);
-        let size = if broken.is_some() { body.len() * 2 / 3 } else { body.len() };
+        let size = if broken.is_some() {
+            body.len() * 2 / 3
+        } else {
+            body.len()
+        };
         let pieces: Vec<Vec<u8>> = body[..size].chunks(700).map(<[u8]>::to_vec).collect();
         let pause = world.chance(world.calls(), 3) * 400;
         let stream = futures::stream::unfold(pieces.into_iter(), move |mut pieces| {

@@ -68,7 +68,7 @@ pub(crate) fn must_be_listed(history: &History, seen: &Seen, blob: &Blob) -> boo
 }
 
 /// Whether there was time to fetch a blob between its first listing and its end.
-pub(crate) fn could_be_fetched(_history: &History, seen: &Seen, blob: &Blob) -> bool {
+pub(crate) fn could_be_fetched(seen: &Seen, blob: &Blob) -> bool {
     let shows_it = |listing: &&Listing| {
         (listing.tenant, listing.content_type) == (blob.tenant, blob.content_type)
             && (listing.from..listing.to).contains(&blob.created)
@@ -91,7 +91,9 @@ pub(crate) fn check(history: &History, seen: &Seen) -> Result<(), String> {
             };
             let listings: Vec<&Listing> = seen.listings.iter().filter(of_type).collect();
             let Some(first) = listings.iter().map(|listing| listing.from).min() else {
-                return Err(format!("{content_type} of tenant {tenant} was never listed"));
+                return Err(format!(
+                    "{content_type} of tenant {tenant} was never listed"
+                ));
             };
             let hours = first.div_euclid(HOUR) + 1..=history.span.div_euclid(HOUR);
             let edges = hours.flat_map(|hour| [hour * HOUR - SECOND, hour * HOUR]);
@@ -120,7 +122,8 @@ fn missed(
         };
         deadline <= history.span.min(edge + LISTABLE)
             && !listings.iter().any(|listing| {
-                (listing.from..listing.to).contains(&edge) && (*due..=deadline).contains(&listing.at)
+                (listing.from..listing.to).contains(&edge)
+                    && (*due..=deadline).contains(&listing.at)
             })
     })
 }
@@ -135,7 +138,9 @@ pub(crate) fn gaps(history: &History, seen: &Seen, gaps: &[Gap]) -> Result<(), S
                 && gap.from < listing.to
         });
         if let Some(listing) = listed {
-            return Err(format!("there is a gap where it was listed: {gap:?}, {listing:?}"));
+            return Err(format!(
+                "there is a gap where it was listed: {gap:?}, {listing:?}"
+            ));
         }
     }
     Ok(())

@@ -28,7 +28,11 @@ pub(crate) fn history(seed: u64) -> History {
     } else {
         rng.random_range(2..20) * HOUR
     };
-    let polls: &[Millis] = if is_long { &[60, 180, 180] } else { &[10, 30, 60, 180] };
+    let polls: &[Millis] = if is_long {
+        &[60, 180, 180]
+    } else {
+        &[10, 30, 60, 180]
+    };
     let poll = *polls.choose(rng).unwrap_or(&60) * MINUTE;
     let count = if rng.random_bool(0.3) { 2 } else { 1 };
     let tenants: Vec<Vec<&'static str>> = (0..count)

@@ -50,10 +50,7 @@ fn folder() -> std::io::Result<tempfile::TempDir> {
 
 async fn live(history: &History) -> Result<(), String> {
     let dir = folder().map_err(|error| format!("no folder for the journal: {error}"))?;
-    let (world, far) = (
-        Arc::new(World::new(history.clone())),
-        FarSides::default(),
-    );
+    let (world, far) = (Arc::new(World::new(history.clone())), FarSides::default());
     WORLD.set(Some((Arc::clone(&world), far.clone())));
     let run = Run {
         config: Config::from_toml(&config(history), dir.path()).map_err(said)?,

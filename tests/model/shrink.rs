@@ -84,5 +84,8 @@ fn smaller(history: &History) -> Vec<History> {
 fn halves(length: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
     let parts = [0..length, 0..length / 2, length / 2..length];
     let singles = (0..length).map(|number| number..number + 1);
-    parts.into_iter().filter(|part| !part.is_empty()).chain(singles)
+    parts
+        .into_iter()
+        .filter(|part| !part.is_empty())
+        .chain(singles)
 }

@@ -100,7 +100,12 @@ impl Drop for Taken<'_> {
 
 impl ModelSink {
     fn with<T>(&self, look: impl FnOnce(&mut Far) -> T) -> T {
-        look(self.far.lock().entry(self.plan.name.to_owned()).or_default())
+        look(
+            self.far
+                .lock()
+                .entry(self.plan.name.to_owned())
+                .or_default(),
+        )
     }
 
     fn is_down(&self) -> bool {
@@ -204,7 +209,8 @@ impl Sink for ModelSink {
                 for event in &batch.events {
                     let raw = String::from_utf8_lossy(event.raw());
                     let unit = event.id().is_none().then(|| event.origin().unit.clone());
-                    far.outcomes.insert(key(unit.as_deref(), &raw), Outcome::Dead);
+                    far.outcomes
+                        .insert(key(unit.as_deref(), &raw), Outcome::Dead);
                 }
             });
             return Err(Error::rejected("413 as told"));

@@ -49,7 +49,8 @@ fn tables(folder: &Path) -> rusqlite::Result<Tables> {
     let sinks = "SELECT sink, tenant, hour, filtered, delivered, dead, skipped FROM coverage_sinks";
     let dead = "SELECT sink, CAST(body AS TEXT) FROM dead_letters JOIN dead_letter_parts USING (letter) \
                 WHERE complete ORDER BY 2";
-    let gaps = "SELECT tenant, content_type, \"from\", \"to\" FROM gaps JOIN streams USING (stream)";
+    let gaps =
+        "SELECT tenant, content_type, \"from\", \"to\" FROM gaps JOIN streams USING (stream)";
     let began = start().timestamp_millis();
     let mut by_sink: BTreeMap<String, Counts> = BTreeMap::new();
     let counts = |row: &Row<'_>| {

@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::history::{Call, History, MINUTE, Millis, What};
+use super::history::{Call, DAY, HOUR, History, MINUTE, Millis, What};
 use super::random::start;
 
 /// A history that runs.
@@ -112,11 +112,22 @@ impl World {
             .find(|fault| fault.call == call && fault.nth == nth);
         let fault = fault.map(|fault| fault.what);
         let now = self.now();
+        if call != Call::Deliver && self.is_back_after_days() {
+            return None;
+        }
         let mut outages = self.history.outages.iter();
         if outages.any(|(from, to)| (*from..*to).contains(&now)) && call != Call::Deliver {
             return Some(What::Unavailable);
         }
         fault
+    }
+
+    /// Whether the exporter was away for days until an hour ago. What has expired for two days is given up at the first
+    /// failure, whatever failed; whether Microsoft was asked for it would be left to chance.
+    fn is_back_after_days(&self) -> bool {
+        let (now, seen) = (self.now(), self.seen());
+        let mut disruptions = seen.disruptions.iter();
+        disruptions.any(|(from, to)| to - from > 2 * DAY && (*to - HOUR..*to + HOUR).contains(&now))
     }
 
     /// Something keeps the exporter from its work.

@@ -75,7 +75,6 @@ impl Sizes {
     }
 }
 
-
 /// Ids that the table may hold while it cannot be spilled. Then commits fail rather than memory grow.
 const TABLE_LIMIT: usize = 1 << 20;
 

@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use audit_exporter_core::clock::Clock;
 use audit_exporter_core::config::{Options, Tenant};
-use audit_exporter_core::http;
 use audit_exporter_core::event::{AuditEvent, Origin};
+use audit_exporter_core::http;
 use audit_exporter_core::journal::{Position, Store};
 use audit_exporter_core::metrics::Meter;
 use audit_exporter_core::plugin::{Batch, Context, Receipt, Sink};

@@ -370,7 +370,9 @@ impl Lister {
         loop {
             let (kept, gone) = window.clamp(self.client.now() + margin);
             let progress = ledger.progress(content_type).await;
-            let gone = gone.into_iter().flat_map(|gone| progress.never_listed(gone));
+            let gone = gone
+                .into_iter()
+                .flat_map(|gone| progress.never_listed(gone));
             let gone: Vec<_> = missed.into_iter().chain(gone).collect();
             let walked = match kept {
                 Some(kept) => self.pages(content_type, ledger, kept, gone, done).await,
