@@ -13,7 +13,7 @@ use audit_exporter_core::{Error, Result};
 use chrono::NaiveDateTime;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION};
+use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, HeaderValue};
 use reqwest::{Body, Method, Request, Response};
 
 use super::history::{Blob, Call, DAY, HOUR, MINUTE, Millis, SECOND, Trouble, What};
@@ -88,7 +88,7 @@ impl Microsoft {
     /// What every request must have.
     fn check(&self, request: &Request, call: Call, tenant: usize) {
         let headers = request.headers();
-        let bearer = headers.get(AUTHORIZATION).map(|value| value.as_bytes());
+        let bearer = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes);
         let (wanted, method) = match call {
             Call::Token => (None, Method::POST),
             Call::Start => (Some(format!("Bearer token{tenant}")), Method::POST),
@@ -110,7 +110,6 @@ impl Microsoft {
         Some(Ok(match what {
             What::Unavailable => self.respond(503, &[], Vec::new()),
             What::Gateway => self.respond(502, &[], b"<html>bad gateway AF".to_vec()),
-            What::Internal => self.error(500, "AF50000"),
             What::Throttled403 => self.respond(
                 403,
                 &[],
@@ -139,7 +138,9 @@ impl Microsoft {
             What::CutOff | What::Truncated if matches!(call, Call::Page | Call::Fetch) => {
                 return None;
             }
-            What::CutOff | What::Truncated | What::StalePage => self.error(500, "AF50000"),
+            What::Internal | What::CutOff | What::Truncated | What::StalePage => {
+                self.error(500, "AF50000")
+            }
         }))
     }
 
@@ -209,7 +210,7 @@ impl Microsoft {
         let end = entries.len().min(first + world.history.page);
         let body = format!("[{}]", entries[first.min(end)..end].join(","));
         if let Some(what) = broken {
-            return self.body(body.into_bytes(), &[], Some(what), None);
+            return self.body(body.as_bytes(), &[], Some(what), None);
         }
         if end < entries.len() {
             let query = request.url().query_pairs();
@@ -274,12 +275,12 @@ impl Microsoft {
         let records: Vec<&str> = blob.records.iter().map(|record| &*record.raw).collect();
         let body = format!("[{}]", records.join(",\r\n")).into_bytes();
         if !blob.gzip || !request.headers().contains_key(ACCEPT_ENCODING) {
-            return self.body(body, &[], broken, Some(number));
+            return self.body(&body, &[], broken, Some(number));
         }
         let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
         encoder.write_all(&body).unwrap();
         let headers = [("Content-Encoding", "gzip")];
-        self.body(encoder.finish().unwrap(), &headers, broken, Some(number))
+        self.body(&encoder.finish().unwrap(), &headers, broken, Some(number))
     }
 
     /// An answer that asks for hours of patience. Several together make the whole source wait.
@@ -299,7 +300,7 @@ impl Microsoft {
     /// A body that comes in pieces, over some time. What became of it is noted for blob `number`.
     fn body(
         &self,
-        body: Vec<u8>,
+        body: &[u8],
         headers: &[(&str, &str)],
         broken: Option<What>,
         number: Option<usize>,

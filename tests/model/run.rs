@@ -66,6 +66,7 @@ async fn live(history: &History) -> Result<(), String> {
     account::check(&run.world, &run.far, &journal)
 }
 
+#[allow(clippy::needless_pass_by_value)] // For `map_err`.
 fn said(error: Error) -> String {
     format!("the exporter does not work: {error}")
 }

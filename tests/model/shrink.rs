@@ -41,7 +41,7 @@ fn smaller(history: &History) -> Vec<History> {
         change(&|next| drop(next.faults.drain(half.clone())));
     }
     for number in 0..history.lives.len() {
-        change(&|next| drop(next.lives.remove(number)));
+        change(&|next| drop(next.lives.drain(number..=number)));
     }
     for number in 0..history.outages.len() {
         change(&|next| drop(next.outages.drain(number..=number)));
