@@ -113,13 +113,14 @@ impl Archive {
             config,
             registry,
             clock: &Clock::system(),
+            http: &http::Client::new()?,
             store: &|_| Store::in_memory(),
             meter: &|_, _| Meter::default(),
             replay: Some(word.into()),
         };
         let filters = filters(&builder, sink, &wish)?;
         let tenant = wish.tenant.as_ref().map(|name| tenant(config, name));
-        let built = builder.sink(sink, &http::client()?)?;
+        let built = builder.sink(sink)?;
         let first = tokio::time::timeout(sink.timeout.0, built.recover(None)).await;
         first.map_err(|_| Error::unavailable(format!("sink {} does not answer", sink.name)))??;
         Ok(Self {
@@ -281,7 +282,7 @@ fn filters(
             name: "replay".into(),
             options: Options::from_toml("filters.replay", options),
             tenants: Arc::clone(&builder.config.tenants),
-            http: http::client()?,
+            http: builder.http.clone(),
             meter: Meter::default(),
             clock: builder.clock.clone(),
             store: Store::in_memory(),

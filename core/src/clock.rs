@@ -20,6 +20,12 @@ impl Clock {
         Self(Some((start, Instant::now())))
     }
 
+    /// Whether it follows tokio's time rather than the system's.
+    #[must_use]
+    pub(crate) fn is_a_tests(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// The time now.
     #[must_use]
     pub fn now(&self) -> DateTime<Utc> {

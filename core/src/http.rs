@@ -1,8 +1,10 @@
 //! The HTTP client that plugins share.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::{NoProxy, Proxy};
+use async_trait::async_trait;
+use reqwest::{Method, NoProxy, Proxy, Request, RequestBuilder, Response, Url};
 
 use crate::error::{Error, Result};
 
@@ -14,11 +16,69 @@ const SILENCE: Duration = Duration::from_secs(90);
 /// Hosts that no proxy can reach for us: on this machine, whatever `NO_PROXY` says.
 const LOOPBACK: &str = "localhost,127.0.0.0/8,::1";
 
-/// A client that follows no redirect by itself, since a token must not follow one either, and leaves compressed
+/// What plugins ask their peers with: the network's [`client`], unless a test has put a peer of its own in its place.
+/// Cheap to clone.
+#[derive(Clone)]
+pub struct Client {
+    network: reqwest::Client,
+    peer: Option<Arc<dyn Peer>>,
+}
+
+/// Answers in the place of the network, so that a protocol can be tested in one process and in virtual time.
+#[async_trait]
+pub trait Peer: Send + Sync {
+    /// The answer to one request, or why there is none.
+    async fn answer(&self, request: Request) -> Result<Response>;
+}
+
+impl Client {
+    /// A client on the network.
+    pub fn new() -> Result<Self> {
+        Ok(Self {
+            network: client()?,
+            peer: None,
+        })
+    }
+
+    /// The same client, whose requests `peer` answers.
+    #[must_use]
+    pub fn answered_by(self, peer: Arc<dyn Peer>) -> Self {
+        let peer = Some(peer);
+        Self { peer, ..self }
+    }
+
+    /// A request to complete and give to [`Client::send`].
+    pub fn request(&self, method: Method, url: Url) -> RequestBuilder {
+        self.network.request(method, url)
+    }
+
+    /// Sends a request and returns the answer, whatever its status; its body is still to be read.
+    pub async fn send(&self, request: RequestBuilder) -> Result<Response> {
+        match &self.peer {
+            None => request.send().await.map_err(broken_off),
+            Some(peer) => peer.answer(request.build().map_err(broken_off)?).await,
+        }
+    }
+}
+
+/// The network's client: follows no redirect by itself, since a token must not follow one either, and leaves compressed
 /// bodies as they are, so that a plugin can inflate them within bounds. The environment may name proxies
 /// (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, with exceptions in `NO_PROXY`), which serve other machines alone.
 pub fn client() -> Result<reqwest::Client> {
     through(proxies(|name| std::env::var(name).ok())?)
+}
+
+/// What a failed exchange says, without the address: that is in the context.
+#[must_use]
+pub fn broken_off(error: reqwest::Error) -> Error {
+    let what = if error.is_connect() {
+        "cannot be reached"
+    } else if error.is_timeout() {
+        "timed out"
+    } else {
+        "the exchange broke off"
+    };
+    Error::unavailable(what).with_cause(error.without_url())
 }
 
 /// A client that uses no proxy, whatever the environment says.

@@ -17,6 +17,7 @@ use crate::clock::Clock;
 use crate::config::{Options, Tenant};
 use crate::error::{Error, Result};
 use crate::event::AuditEvent;
+use crate::http;
 use crate::journal::{Position, Store};
 use crate::metrics::Meter;
 
@@ -281,7 +282,7 @@ pub struct Context {
     /// The tenants that it serves: one for a source, the selected ones for a sink.
     pub tenants: Arc<[Tenant]>,
     /// The shared HTTP client: follows no redirect by itself, has time-outs.
-    pub http: reqwest::Client,
+    pub http: http::Client,
     /// Counters for requests and waits.
     pub meter: Meter,
     /// The time.

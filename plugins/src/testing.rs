@@ -5,6 +5,7 @@ use std::sync::Arc;
 use audit_exporter_core::clock::Clock;
 use audit_exporter_core::config::{Options, Tenant};
 use audit_exporter_core::event::{AuditEvent, Origin};
+use audit_exporter_core::http;
 use audit_exporter_core::journal::Store;
 use audit_exporter_core::metrics::Meter;
 use audit_exporter_core::plugin::{Batch, Context};
@@ -18,18 +19,12 @@ pub(crate) fn context(path: &str, options: &str) -> Context {
         name: path.rsplit('.').next().unwrap_or_default().into(),
         options: Options::from_toml(path, options),
         tenants: Arc::new([]),
-        http: http(),
+        http: http::Client::new().unwrap(),
         meter: Meter::default(),
         clock: Clock::system(),
         store: Store::in_memory(),
         replay: None,
     }
-}
-
-fn http() -> reqwest::Client {
-    // A client needs a TLS provider, even one that connects to nothing.
-    drop(rustls::crypto::ring::default_provider().install_default());
-    reqwest::Client::new()
 }
 
 /// A tenant without options.

@@ -164,7 +164,7 @@ fn sink(folder: &Path, options: &str) -> Box<dyn Sink> {
         name: "usage".into(),
         options: Options::from_toml("sinks.usage", &options),
         tenants: Arc::new([]),
-        http: http::client().unwrap(),
+        http: http::Client::new().unwrap(),
         meter: Meter::default(),
         clock: Clock::system(),
         store: Store::in_memory(),

@@ -32,6 +32,7 @@ use run::RunWriter;
 use runs::{Run, Runs};
 use table::Table;
 
+use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::journal::sql;
 
@@ -49,6 +50,13 @@ pub(crate) struct Sizes {
 }
 
 impl Sizes {
+    /// So small that a few hundred events cross every border.
+    const SMALL: Self = Self {
+        table_ids: 50,
+        block_ids: 40,
+        merge_runs: 3,
+        filter_bytes: 4_000,
+    };
     /// The table fills a hash table of 2^17 slots to 7/8, which takes 3.3 MB.
     const REAL: Self = Self {
         table_ids: 114_688,
@@ -56,20 +64,14 @@ impl Sizes {
         merge_runs: 32,
         filter_bytes: 84_000_000,
     };
-}
 
-impl Default for Sizes {
-    /// Small in tests, so that they all cross every border.
-    fn default() -> Self {
-        if cfg!(test) {
-            return Self {
-                table_ids: 50,
-                block_ids: 40,
-                merge_runs: 3,
-                filter_bytes: 4_000,
-            };
+    /// Small for a test, which is known by its clock.
+    pub(crate) fn by(clock: &Clock) -> Self {
+        if clock.is_a_tests() {
+            Self::SMALL
+        } else {
+            Self::REAL
         }
-        Self::REAL
     }
 }
 

@@ -106,7 +106,7 @@ struct Bench {
 fn open(dir: &Path) -> (Connection, Dedupe) {
     let conn = tables_at(&dir.join("ids"));
     conn.execute_batch("PRAGMA synchronous = OFF").unwrap();
-    let dedupe = Dedupe::load(&conn, dir, 0, Sizes::default()).unwrap();
+    let dedupe = Dedupe::load(&conn, dir, 0, Sizes::SMALL).unwrap();
     (conn, dedupe)
 }
 
@@ -513,7 +513,7 @@ fn a_run_that_is_cut_short_or_missing_is_refused() {
     let (bench, _) = filled(100);
     let path = bench.dedupe.runs.path(1);
     let bytes = std::fs::read(&path).unwrap();
-    let load = || Dedupe::load(&bench.conn, bench.dir.path(), 0, Sizes::default());
+    let load = || Dedupe::load(&bench.conn, bench.dir.path(), 0, Sizes::SMALL);
     for length in [0, 10, bytes.len() / 2, bytes.len() - 1] {
         std::fs::write(&path, &bytes[..length]).unwrap();
         assert!(load().is_err(), "{length}");

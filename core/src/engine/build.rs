@@ -37,6 +37,7 @@ pub(super) struct Parts<'a> {
     pub(super) registry: &'a Registry,
     pub(super) clock: &'a Clock,
     pub(super) metrics: &'a Metrics,
+    pub(super) http: &'a http::Client,
     pub(super) journal: &'a Journal,
 }
 
@@ -89,6 +90,7 @@ pub(crate) struct Builder<'a> {
     pub(crate) config: &'a Config,
     pub(crate) registry: &'a Registry,
     pub(crate) clock: &'a Clock,
+    pub(crate) http: &'a http::Client,
     pub(crate) store: &'a dyn Fn(String) -> Store,
     pub(crate) meter: &'a dyn Fn(&str, &str) -> Meter,
     /// See [`Context::replay`].
@@ -101,13 +103,12 @@ impl Builder<'_> {
         &self,
         source: &config::Source,
         tenant: &Tenant,
-        http: &reqwest::Client,
     ) -> Result<Box<dyn Source>> {
         let context = Context {
             name: Arc::clone(&source.name),
             options: source.options.for_tenant(&tenant.name)?,
             tenants: Arc::from([tenant.clone()]),
-            http: http.clone(),
+            http: self.http.clone(),
             meter: (self.meter)(&tenant.name, &source.name),
             clock: self.clock.clone(),
             store: (self.store)(format!("source/{}/{}", source.name, tenant.id)),
@@ -118,13 +119,12 @@ impl Builder<'_> {
 
     /// All filters, by name.
     pub(crate) fn filters(&self) -> Result<BTreeMap<Arc<str>, Arc<dyn Filter>>> {
-        let http = http::client()?;
         let build = |filter: &config::Filter| {
             let context = Context {
                 name: Arc::clone(&filter.name),
                 options: filter.options.clone(),
                 tenants: Arc::clone(&self.config.tenants),
-                http: http.clone(),
+                http: self.http.clone(),
                 meter: Meter::default(),
                 clock: self.clock.clone(),
                 store: (self.store)(format!("filter/{}", filter.name)),
@@ -137,11 +137,7 @@ impl Builder<'_> {
     }
 
     /// One sink.
-    pub(crate) fn sink(
-        &self,
-        sink: &config::Sink,
-        http: &reqwest::Client,
-    ) -> Result<Box<dyn Sink>> {
+    pub(crate) fn sink(&self, sink: &config::Sink) -> Result<Box<dyn Sink>> {
         let tenants = sink
             .tenants
             .iter()
@@ -151,7 +147,7 @@ impl Builder<'_> {
             name: Arc::clone(&sink.name),
             options: sink.options.clone(),
             tenants: tenants.collect(),
-            http: http.clone(),
+            http: self.http.clone(),
             meter: Meter::default(),
             clock: self.clock.clone(),
             store: (self.store)(format!("sink/{}", sink.name)),
@@ -167,6 +163,7 @@ impl<'a> Parts<'a> {
             config: self.config,
             registry: self.registry,
             clock: self.clock,
+            http: self.http,
             store: &|instance| self.journal.store(&instance),
             meter: &|tenant, source| self.metrics.meter(tenant, source),
             replay: None,
@@ -175,14 +172,13 @@ impl<'a> Parts<'a> {
 
     /// Every source for each of its tenants.
     pub(super) fn sources(&self) -> Result<Vec<BuiltSource>> {
-        let http = http::client()?;
         let mut built = Vec::new();
         for source in &self.config.sources {
             for name in &source.tenants {
                 let tenant = self.config.tenant(name).ok_or_else(|| {
                     Error::bug(format!("tenant {name} was selected but is not there"))
                 })?;
-                let plugin = self.with_builder(|builder| builder.source(source, tenant, &http))?;
+                let plugin = self.with_builder(|builder| builder.source(source, tenant))?;
                 let (name, tenant) = (Arc::clone(&source.name), tenant.clone());
                 built.push(BuiltSource {
                     name,
@@ -196,7 +192,6 @@ impl<'a> Parts<'a> {
 
     /// Every sink.
     pub(super) fn sinks(&self) -> Result<Vec<BuiltSink<'a>>> {
-        let http = http::client()?;
         #[allow(clippy::redundant_closure_for_method_calls)]
         // the method alone has one lifetime too few
         let filters = self.with_builder(|builder| builder.filters())?;
@@ -204,7 +199,7 @@ impl<'a> Parts<'a> {
             let chain = sink.filters.iter().filter_map(|name| filters.get(name));
             Ok(BuiltSink {
                 config: sink,
-                sink: self.with_builder(|builder| builder.sink(sink, &http))?,
+                sink: self.with_builder(|builder| builder.sink(sink))?,
                 filters: chain.map(Arc::clone).collect(),
             })
         };

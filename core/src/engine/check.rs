@@ -44,17 +44,17 @@ pub async fn check(config: &Config, registry: &Registry) -> Result<Vec<Section>>
         config,
         registry,
         clock: &clock,
+        http: &http::Client::new()?,
         store: &|_| Store::in_memory(),
         meter: &|_, _| Meter::default(),
         replay: None,
     };
-    let http = http::client()?;
     let mut problems = Vec::new();
     let mut sources: Vec<(String, Box<dyn Source>)> = Vec::new();
     for source in &config.sources {
         for tenant in source.tenants.iter().filter_map(|name| config.tenant(name)) {
             let part = format!("source {}, tenant {}", source.name, tenant.name);
-            match builder.source(source, tenant, &http) {
+            match builder.source(source, tenant) {
                 Ok(built) => sources.push((part, built)),
                 Err(error) => problems.push(error),
             }
@@ -63,7 +63,7 @@ pub async fn check(config: &Config, registry: &Registry) -> Result<Vec<Section>>
     problems.extend(builder.filters().err());
     let mut sinks: Vec<(String, Box<dyn Sink>)> = Vec::new();
     for sink in &config.sinks {
-        match builder.sink(sink, &http) {
+        match builder.sink(sink) {
             Ok(built) => sinks.push((format!("sink {}", sink.name), built)),
             Err(error) => problems.push(error),
         }

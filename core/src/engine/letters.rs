@@ -21,6 +21,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::event::AuditEvent;
+use crate::http;
 use crate::journal::{Closer, Fate, Found, Journal, Kept, SinkSpec};
 use crate::metrics::Metrics;
 use crate::plugin::{Batch, Delivered, Registry, Rejected};
@@ -358,6 +359,7 @@ impl Desk {
             config,
             registry,
             clock: &clock,
+            http: &http::Client::new()?,
             metrics: &metrics,
             journal: &journal,
         };

@@ -28,6 +28,7 @@ use crate::admin;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::http;
 use crate::journal::{Closer, Journal, Orphan, Status};
 use crate::metrics::Metrics;
 use crate::plugin::Registry;
@@ -112,6 +113,7 @@ impl Engine {
             registry,
             clock: &clock,
             metrics: &metrics,
+            http: &http::Client::new()?,
             journal: &journal,
         };
         let sources = parts.sources()?;

@@ -23,8 +23,11 @@ use crate::plugin::{LaneKind, Next, Source};
 
 /// Units taken from the journal at a time.
 const AHEAD: usize = 32;
-/// The journal is asked for units that are due at least this often.
+/// While units wait, the journal is asked for those that are due at least this often: their times are by a clock that
+/// somebody may set.
 const LOOK_AGAIN: Duration = Duration::from_mins(1);
+/// While none waits, a new one wakes us; this is for what nobody thought of.
+const LOOK_AGAIN_IDLE: Duration = Duration::from_hours(1);
 /// Units that failed, without a success between, after which the whole source backs off.
 const STREAK: usize = 8;
 
@@ -290,7 +293,7 @@ impl Runner {
                 .await?;
             line.units.extend(due);
             let wait = next.map(|next| (next - self.clock.now()).to_std().unwrap_or_default());
-            line.next = Instant::now() + wait.unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN);
+            line.next = Instant::now() + wait.map_or(LOOK_AGAIN_IDLE, |wait| wait.min(LOOK_AGAIN));
         }
         while let Ok(place) = Arc::clone(&fetches.places).try_acquire_owned() {
             let catching_up = fetches
@@ -402,6 +405,7 @@ impl Runner {
         if let Err(error) = recorded {
             self.note("a failed fetch cannot be recorded", &error, 1);
             gate.pause(&error);
+            fetches.look_after(LOOK_AGAIN);
         }
     }
 

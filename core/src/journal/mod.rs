@@ -135,8 +135,8 @@ impl Journal {
         let mut conn = open_database(&path).map_err(at)?;
         schema::migrate(&mut conn).map_err(at)?;
         let (id, seed) = identity(&conn).map_err(at)?;
-        let dedupe =
-            Dedupe::load(&conn, dir, clock.now().timestamp(), Sizes::default()).map_err(at)?;
+        let (now, sizes) = (clock.now().timestamp(), Sizes::by(&clock));
+        let dedupe = Dedupe::load(&conn, dir, now, sizes).map_err(at)?;
         let bodies = Bodies::load(&conn, dir).map_err(at)?;
         let state = load_state(&conn, &bodies).map_err(at)?;
         let shared = Arc::new(Shared::new(id, clock, metrics, limits, state));

@@ -53,6 +53,8 @@ type Job = Box<dyn FnOnce(&mut Tx<'_>) -> (bool, Answer) + Send>;
 #[derive(Clone)]
 pub(super) struct Writer {
     jobs: mpsc::Sender<Job>,
+    /// A test may have paused the time.
+    is_tested: bool,
 }
 
 impl Writer {
@@ -65,6 +67,7 @@ impl Writer {
         shared: Arc<Shared>,
     ) -> Result<(Self, JoinHandle<()>)> {
         let (jobs, queue) = mpsc::channel(QUEUE);
+        let is_tested = shared.clock.is_a_tests();
         let compressor = zstd::bulk::Compressor::new(super::body::LEVEL)?;
         // Shows the thread the runtime's time, which tests may have paused.
         let runtime = Handle::try_current().ok();
@@ -84,7 +87,7 @@ impl Writer {
                 drop(thread);
                 drop(lock);
             })?;
-        Ok((Self { jobs }, thread))
+        Ok((Self { jobs, is_tested }, thread))
     }
 
     /// Whether the thread has ended, which it does by itself only after a panic.
@@ -118,22 +121,17 @@ impl Writer {
             .send(job)
             .await
             .map_err(|_| Error::bug("the journal's writer has stopped"))?;
-        answered(result).await.ok_or_else(|| {
+        let result = if self.is_tested {
+            // Paused time would run on while it waits for a thread that tokio does not know.
+            let waited = tokio::task::spawn_blocking(|| result.blocking_recv().ok());
+            waited.await.ok().flatten()
+        } else {
+            result.await.ok()
+        };
+        result.ok_or_else(|| {
             Error::unavailable("the journal could not be written; the log says why")
         })?
     }
-}
-
-#[cfg(not(test))]
-async fn answered<T>(result: oneshot::Receiver<T>) -> Option<T> {
-    result.await.ok()
-}
-
-/// Where tests have paused the time, tokio would let it run while it waits for a thread that it does not know.
-#[cfg(test)]
-async fn answered<T: Send + 'static>(result: oneshot::Receiver<T>) -> Option<T> {
-    let waited = tokio::task::spawn_blocking(|| result.blocking_recv().ok());
-    waited.await.ok().flatten()
 }
 
 struct Thread {

@@ -4,6 +4,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use audit_exporter_core::clock::Clock;
+use audit_exporter_core::http;
 use audit_exporter_core::metrics::Meter;
 use audit_exporter_core::{Error, Kind, Result};
 use bytes::{Bytes, BytesMut};
@@ -42,7 +43,7 @@ pub(crate) enum Call {
 
 /// A client for one API of one tenant.
 pub(crate) struct Api {
-    http: reqwest::Client,
+    http: http::Client,
     origin: Url,
     tokens: Tokens,
     limit: RateLimit,
@@ -54,7 +55,7 @@ pub(crate) struct Api {
 impl Api {
     /// A client whose tokens go to `origin` (scheme, host, port) and nowhere else.
     pub(crate) fn new(
-        http: reqwest::Client,
+        http: http::Client,
         origin: Url,
         tokens: Tokens,
         limit: RateLimit,
@@ -171,10 +172,9 @@ impl Api {
             // Front ends refuse a POST without a length (reference: management-activity-api.md §3).
             request = request.header(CONTENT_LENGTH, 0);
         }
-        let answer = timeout(ANSWER_TIMEOUT, request.send()).await;
+        let answer = timeout(ANSWER_TIMEOUT, self.http.send(request)).await;
         answer
-            .map_err(|_| silent("did not answer", ANSWER_TIMEOUT))
-            .and_then(|sent| sent.map_err(describe))
+            .unwrap_or_else(|_| Err(silent("did not answer", ANSWER_TIMEOUT)))
             .map_err(|error| error.context(self.host()))
     }
 
@@ -294,18 +294,6 @@ impl Skew {
     }
 }
 
-/// What a failed exchange says, without the address: that is in the context.
-pub(crate) fn describe(error: reqwest::Error) -> Error {
-    let what = if error.is_connect() {
-        "cannot be reached"
-    } else if error.is_timeout() {
-        "timed out"
-    } else {
-        "the exchange broke off"
-    };
-    Error::unavailable(what).with_cause(error.without_url())
-}
-
 fn silent(what: &str, limit: Duration) -> Error {
     Error::unavailable(format!("{what} within {} s", limit.as_secs()))
 }
@@ -313,7 +301,7 @@ fn silent(what: &str, limit: Duration) -> Error {
 /// The next piece of a body, `None` at its end; an error if it stands still.
 pub(crate) async fn next_chunk(response: &mut Response) -> Result<Option<Bytes>> {
     match timeout(IDLE_TIMEOUT, response.chunk()).await {
-        Ok(chunk) => chunk.map_err(describe),
+        Ok(chunk) => chunk.map_err(http::broken_off),
         Err(_) => Err(silent(
             "the body stood still and did not go on",
             IDLE_TIMEOUT,

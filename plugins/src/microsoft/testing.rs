@@ -150,8 +150,8 @@ async fn respond(
 }
 
 /// A client as the engine gives it to plugins.
-pub(crate) fn http() -> reqwest::Client {
-    audit_exporter_core::http::client().unwrap()
+pub(crate) fn http() -> audit_exporter_core::http::Client {
+    audit_exporter_core::http::Client::new().unwrap()
 }
 
 /// A tenant whose authority and API are at `url`.

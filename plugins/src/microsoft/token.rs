@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
 use audit_exporter_core::clock::Clock;
+use audit_exporter_core::http;
 use audit_exporter_core::metrics::Meter;
 use audit_exporter_core::{Error, Kind, Result};
+use reqwest::Method;
 use reqwest::header::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
@@ -17,7 +19,7 @@ use super::aadsts::{self, Refusal};
 use super::claims::Claims;
 use super::cloud::{Access, TokenVersion};
 use super::headers;
-use super::http::{describe, read_capped};
+use super::http::read_capped;
 
 /// A token is renewed this long before it expires, or at four fifths of a short life.
 const RENEW_BEFORE: Duration = Duration::from_mins(5);
@@ -59,7 +61,7 @@ impl Token {
 
 /// One tenant's tokens for one audience.
 pub(crate) struct Tokens {
-    http: reqwest::Client,
+    http: http::Client,
     access: Arc<Access>,
     audience: String,
     meter: Meter,
@@ -74,7 +76,7 @@ pub(crate) struct Tokens {
 impl Tokens {
     /// Tokens for `audience`.
     pub(crate) fn new(
-        http: reqwest::Client,
+        http: http::Client,
         access: Arc<Access>,
         audience: String,
         meter: Meter,
@@ -219,8 +221,8 @@ impl Tokens {
             ("client_secret", secret.expose_secret()),
             (parameter, &value),
         ];
-        let response = self.http.post(url).form(&form).send().await;
-        let response = response.map_err(|error| unreachable(describe(error)))?;
+        let request = self.http.request(Method::POST, url).form(&form);
+        let response = self.http.send(request).await.map_err(unreachable)?;
         let status = response.status().as_u16();
         let retry_after = headers::retry_after(response.headers(), self.clock.now());
         let body = read_capped(response, ANSWER_CAP)

@@ -11,13 +11,13 @@ use std::sync::Arc;
 use audit_exporter_core::clock::Clock;
 use audit_exporter_core::config::{Options, Tenant};
 use audit_exporter_core::event::{AuditEvent, Origin};
+use audit_exporter_core::http;
 use audit_exporter_core::journal::Store;
 use audit_exporter_core::metrics::Meter;
 use audit_exporter_core::plugin::{Batch, Context, Receipt, Sink};
 use bytes::Bytes;
 
 async fn sink(folder: &Path, store: &Store, last: Option<&Receipt>) -> Box<dyn Sink> {
-    drop(rustls::crypto::ring::default_provider().install_default());
     let path = folder.join("{date}.ndjson");
     let path = path.to_str().unwrap();
     let options = format!("path = {path:?}\nrotate_size = \"400B\"");
@@ -30,7 +30,7 @@ async fn sink(folder: &Path, store: &Store, last: Option<&Receipt>) -> Box<dyn S
             tags: Vec::new(),
             options: Options::from_toml("tenants.contoso", ""),
         }]),
-        http: reqwest::Client::new(),
+        http: http::Client::new().unwrap(),
         meter: Meter::default(),
         clock: Clock::system(),
         store: store.clone(),

@@ -75,6 +75,19 @@ impl<'a> Ledger<'a> {
             .unwrap_or_default()
     }
 
+    /// Why each part of a window that cannot be listed any more is missed.
+    pub(super) async fn out_of_reach(&self, content_type: &str, window: Window) -> Vec<Unlisted> {
+        let never = self.progress(content_type).await.never_listed(window);
+        let mut listed = vec![window];
+        for part in &never {
+            listed = listed.iter().flat_map(|rest| rest.without(*part)).collect();
+        }
+        let never = never.into_iter().map(|part| (part, GONE));
+        never
+            .chain(listed.into_iter().map(|part| (part, UNSWEPT)))
+            .collect()
+    }
+
     /// Hands over what was listed, together with the change to the content type's progress. Returns how many units
     /// were new.
     pub(super) async fn register(

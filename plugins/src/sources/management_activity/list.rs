@@ -384,8 +384,8 @@ impl Lister {
         }
     }
 
-    /// Lists a window to its last page, as much of it as the API still lists. The rest, and what was `missed` before
-    /// it, goes on record together with the checkpoint that passes it.
+    /// Lists a window to its last page, as much of it as the API still lists. The rest, and what was `missed` before it,
+    /// goes on record together with the checkpoint that passes it.
     async fn walk(
         &self,
         content_type: &'static str,
@@ -398,7 +398,10 @@ impl Lister {
         let mut margin = TimeDelta::zero();
         loop {
             let (kept, gone) = window.clamp(self.client.now() + margin);
-            let gone = gone.map(|window| (window, GONE));
+            let gone = match gone {
+                Some(gone) => ledger.out_of_reach(content_type, gone).await,
+                None => Vec::new(),
+            };
             let gone: Vec<_> = missed.iter().copied().chain(gone).collect();
             let walked = match kept {
                 Some(kept) => self.pages(content_type, ledger, kept, gone, done).await,

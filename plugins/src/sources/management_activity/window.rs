@@ -15,7 +15,7 @@ const NEWEST: TimeDelta = TimeDelta::hours(1);
 const STEP: TimeDelta = TimeDelta::hours(6);
 /// How far back the API lists, less five minutes for clocks and slow requests.
 const LISTABLE: TimeDelta = TimeDelta::minutes(7 * 24 * 60 - 5);
-/// How far back a first listing begins at most: what is about to fall out could not be listed in time.
+/// How far back a plan begins at most: what is about to fall out could not be listed in time.
 const FIRST: TimeDelta = TimeDelta::minutes(7 * 24 * 60 - 10);
 /// A checkpoint this far in the future comes from a wrong clock.
 const TRUSTED_AHEAD: TimeDelta = TimeDelta::hours(1);
@@ -47,6 +47,18 @@ impl Window {
         self.cut(seconds(now) - LISTABLE)
     }
 
+    /// What both windows have of it.
+    fn common(self, other: Self) -> Option<Self> {
+        Self::new(self.from.max(other.from), self.to.min(other.to))
+    }
+
+    /// What it has that `other` has not.
+    pub(super) fn without(self, other: Self) -> impl Iterator<Item = Self> {
+        let before = Self::new(self.from, self.to.min(other.from));
+        let after = Self::new(self.from.max(other.to), self.to);
+        before.into_iter().chain(after)
+    }
+
     /// The part from `floor` on, and the part before it.
     pub(super) fn cut(self, floor: DateTime<Utc>) -> (Option<Self>, Option<Self>) {
         let kept = Self::new(self.from.max(floor), self.to);
@@ -62,6 +74,8 @@ pub(super) struct Plan {
     pub(super) newest: Window,
     /// Joins the backlog when the newest window is listed to its last page.
     pub(super) rest: Vec<Window>,
+    /// What of `rest` was never listed.
+    unlisted: Option<Window>,
     /// Was never listed and cannot be any more.
     pub(super) gone: Option<Window>,
     /// Was listed, but cannot be any more for the last time.
@@ -80,6 +94,9 @@ pub(super) struct Progress {
     /// Windows that are still to be listed to their last page; sorted, disjoint.
     #[serde(default)]
     backlog: Vec<Window>,
+    /// What of the backlog was never listed; sorted, disjoint.
+    #[serde(default)]
+    unlisted: Vec<Window>,
     /// How far each sweep is (in the order of [`SWEEPS`]).
     #[serde(default)]
     swept_to: Vec<DateTime<Utc>>,
@@ -101,7 +118,7 @@ impl Progress {
     /// What to list at `now`.
     pub(super) fn plan(&self, now: DateTime<Utc>, overlap: Duration, start: Duration) -> Plan {
         let now = seconds(now);
-        let floor = now - LISTABLE;
+        let floor = now - FIRST;
         let trusted = self.listed_to.filter(|to| *to <= now + TRUSTED_AHEAD);
         let from = match (trusted, self.listed_to) {
             (Some(to), _) => to.min(now) - delta(overlap),
@@ -118,12 +135,14 @@ impl Progress {
         let newest_from = if whole { from } else { now - NEWEST };
         let (swept_to, sweeps) = self.sweeps(now, from);
         let rest = Window::new(from, newest_from).into_iter().chain(sweeps);
+        let unlisted_from = trusted.map_or(from, |to| to.max(from));
         Plan {
             newest: Window {
                 from: newest_from,
                 to: now,
             },
             rest: rest.collect(),
+            unlisted: Window::new(unlisted_from, newest_from),
             gone,
             unswept,
             from,
@@ -144,7 +163,7 @@ impl Progress {
         now: DateTime<Utc>,
         first: DateTime<Utc>,
     ) -> ([DateTime<Utc>; SWEEPS.len()], Vec<Window>) {
-        let floor = now - LISTABLE;
+        let floor = now - FIRST;
         let mut due = Vec::new();
         let mut index = 0;
         let swept_to = SWEEPS.map(|lag| {
@@ -167,8 +186,21 @@ impl Progress {
         self.swept_to = plan.swept_to.to_vec();
         self.backlog.extend(&plan.rest);
         self.backlog = merged(std::mem::take(&mut self.backlog));
+        self.unlisted.extend(plan.unlisted);
+        self.unlisted = merged(std::mem::take(&mut self.unlisted));
         self.since.get_or_insert(plan.from);
         self.confirm();
+    }
+
+    /// What of a window was never listed.
+    pub(super) fn never_listed(&self, window: Window) -> Vec<Window> {
+        let beyond = match self.listed_to {
+            Some(to) => window.cut(to).0,
+            None => Some(window),
+        };
+        let unlisted = self.unlisted.iter();
+        let within = unlisted.filter_map(|unlisted| unlisted.common(window));
+        within.chain(beyond).collect()
     }
 
     /// The oldest window that is still to be listed: the one that will first be out of reach.
@@ -179,15 +211,12 @@ impl Progress {
 
     /// A window of the backlog is listed to its last page, or is given up.
     pub(super) fn settled(&mut self, window: Window) {
-        self.backlog = self
-            .backlog
-            .iter()
-            .flat_map(|unlisted| {
-                let before = Window::new(unlisted.from, unlisted.to.min(window.from));
-                let after = Window::new(unlisted.from.max(window.to), unlisted.to);
-                before.into_iter().chain(after)
-            })
-            .collect();
+        for windows in [&mut self.backlog, &mut self.unlisted] {
+            *windows = windows
+                .iter()
+                .flat_map(|unlisted| unlisted.without(window))
+                .collect();
+        }
         self.confirm();
     }
 

@@ -62,8 +62,8 @@ fn a_downtime_of_more_than_a_week_is_reported_as_gone() {
     let mut progress = Progress::default();
     list_all(&mut progress, at(0));
     let plan = progress.plan(at(8 * 24 * 60), OVERLAP, WEEK);
-    assert_eq!(plan.gone, Some(window(0, 24 * 60 + 5)));
-    assert_eq!(plan.rest[0].from, at(24 * 60 + 5));
+    assert_eq!(plan.gone, Some(window(0, 24 * 60 + 10)));
+    assert_eq!(plan.rest[0].from, at(24 * 60 + 10));
 }
 
 #[test]
@@ -200,6 +200,36 @@ fn a_checkpoint_survives_being_stored() {
         serde_json::from_str::<Progress>("{}").unwrap(),
         Progress::default()
     );
+}
+
+#[test]
+fn what_is_listed_again_is_not_planned_so_late_that_a_second_of_it_falls_out_of_reach() {
+    let mut progress = Progress::default();
+    list_all(&mut progress, at(0));
+    // Away for so long that the last pass over the oldest hours cannot come any more.
+    let now = at(30 * 60);
+    let plan = progress.plan(now, OVERLAP, WEEK);
+    let soon = now + TimeDelta::minutes(4);
+    for window in plan.rest {
+        assert_eq!(window.clamp(soon).1, None, "{window:?}");
+    }
+}
+
+#[test]
+fn what_could_not_be_listed_again_in_time_was_listed_nevertheless() {
+    let mut progress = Progress::default();
+    list_all(&mut progress, at(0));
+    // The newest is listed, but not the backlog, before the process is away for days.
+    let plan = progress.plan(at(20 * 60), OVERLAP, WEEK);
+    progress.newest_listed(&plan);
+    let backlog = progress.backlog.clone();
+    let unlisted = backlog
+        .iter()
+        .flat_map(|window| progress.never_listed(*window));
+    assert_eq!(unlisted.collect::<Vec<_>>(), [window(0, 19 * 60)]);
+    let beyond = window(19 * 60, 21 * 60);
+    assert_eq!(progress.never_listed(beyond), [window(20 * 60, 21 * 60)]);
+    assert_eq!(Progress::default().never_listed(beyond), [beyond]);
 }
 
 proptest! {
