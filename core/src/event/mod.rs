@@ -153,3 +153,5 @@ impl fmt::Debug for AuditEvent {
 
 #[cfg(test)]
 mod real_records;
+#[cfg(test)]
+mod speed;
