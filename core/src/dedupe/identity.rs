@@ -2,7 +2,7 @@
 
 use std::hash::{BuildHasher, Hasher};
 
-use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_seed};
+use xxhash_rust::xxh3::{Xxh3, xxh3_64_with_seed};
 
 use super::Verdict;
 use crate::event::{AuditEvent, is_guid};
@@ -56,8 +56,6 @@ pub(crate) struct Fingerprint {
 /// The day of events whose `CreationTime` cannot be read. Their hash alone tells them from those of that day.
 const NO_DAY: u16 = 0;
 const SOURCE_MASK: u64 = 0xff;
-/// Room for a tenant, a GUID, a time and an operation.
-const USUAL_IDENTITY_BYTES: usize = 192;
 /// Bytes of an id in the log.
 const LOG_BYTES: usize = 24;
 
@@ -75,39 +73,37 @@ impl Fingerprinter {
 
     /// The fingerprint of the `index`th event of its unit. `source` numbers the sources of the journal.
     pub(crate) fn of(self, event: &AuditEvent, source: u8, index: u64) -> Fingerprint {
-        // Hashed at one go: of so few bytes, a hash that is fed in parts costs several times as much.
-        let mut identity = Vec::with_capacity(USUAL_IDENTITY_BYTES);
+        let mut hash = Xxh3::with_seed(self.seed);
         let origin = event.origin();
-        identity.extend_from_slice(origin.tenant.as_bytes());
+        hash.update(origin.tenant.as_bytes());
         let created = event.created().map(|at| at.timestamp());
         let id = event.id();
         if let (Some(id), Some(created), Some(operation)) = (&id, created, event.operation()) {
-            identity.extend_from_slice(b"\0id\0");
+            hash.update(b"\0id\0");
             // Its length says where it ends, whatever is in it.
-            identity.extend_from_slice(&(id.len() as u64).to_le_bytes());
-            identity.extend_from_slice(id.as_bytes());
-            identity.extend_from_slice(&created.to_le_bytes());
-            identity.extend_from_slice(operation.as_bytes());
+            hash.update(&(id.len() as u64).to_le_bytes());
+            hash.update(id.as_bytes());
+            hash.update(&created.to_le_bytes());
+            hash.update(operation.as_bytes());
         } else {
             // Nothing tells such an event from another but its place: a unit fetched again repeats it, a second
             // occurrence elsewhere is delivered.
-            identity.extend_from_slice(b"\0at\0");
-            identity.extend_from_slice(origin.source.as_bytes());
-            identity.push(0);
-            identity.extend_from_slice(origin.unit.as_bytes());
-            identity.push(0);
-            identity.extend_from_slice(&index.to_le_bytes());
+            hash.update(b"\0at\0");
+            hash.update(origin.source.as_bytes());
+            hash.update(b"\0");
+            hash.update(origin.unit.as_bytes());
+            hash.update(b"\0");
+            hash.update(&index.to_le_bytes());
             // Ids are kept by day, and another day is another table.
-            identity.extend_from_slice(&created.unwrap_or(i64::MIN).to_le_bytes());
+            hash.update(&created.unwrap_or(i64::MIN).to_le_bytes());
         }
-        let hash = xxh3_128_with_seed(&identity, self.seed);
         let bytes = xxh3_64_with_seed(event.raw(), self.seed) & !SOURCE_MASK;
         let day = created.map_or(NO_DAY, |at| {
             u16::try_from(at.div_euclid(86_400)).unwrap_or(NO_DAY)
         });
         Fingerprint {
             id: Id {
-                key: Key::new(day, hash),
+                key: Key::new(day, hash.digest128()),
                 value: bytes | u64::from(source),
             },
             global: id.is_some_and(|id| is_guid(&id)),

@@ -86,7 +86,10 @@ impl Header {
     /// The header of the object that `bytes` begin with, and its length. `None` if it is not whole, or no JSON, so that
     /// it takes more care to say where it ends.
     pub(super) fn of_whole_object(bytes: &[u8]) -> Option<(Self, usize)> {
-        let mut members = Members::of(bytes);
+        let mut members = Members {
+            strict: true,
+            ..Members::of(bytes)
+        };
         let header = Self::of(&mut members);
         Some((header, members.end?))
     }
@@ -218,9 +221,9 @@ struct Members<'a> {
     raw: &'a [u8],
     ends: Ends<'a>,
     at: usize,
-    /// Whether a value was no JSON in a way that makes it doubtful where the object ends.
-    doubtful: bool,
-    /// Behind the object's closing bracket, once all before it was a proper object's.
+    /// Whether to end at a value that is no JSON in a way that makes it doubtful where the object ends.
+    strict: bool,
+    /// Behind the object's closing bracket, once it was reached.
     end: Option<usize>,
 }
 
@@ -236,7 +239,7 @@ impl<'a> Members<'a> {
             raw,
             ends: Ends::of(raw),
             at,
-            doubtful: false,
+            strict: false,
             end: None,
         }
     }
@@ -270,8 +273,8 @@ impl<'a> Members<'a> {
             .iter()
             .position(|byte| matches!(byte, b',' | b'}' | b']') || is_space(*byte))?;
         let opens = |byte: &u8| matches!(byte, b'"' | b'{' | b'[');
-        self.doubtful |= rest[..len].iter().any(opens);
-        Some(start + len)
+        let doubtful = self.strict && rest[..len].iter().any(opens);
+        (!doubtful).then_some(start + len)
     }
 }
 
@@ -282,7 +285,7 @@ impl<'a> Iterator for Members<'a> {
     fn next(&mut self) -> Option<Self::Item> {
         let (quote, byte) = self.byte(self.at)?;
         if byte != b'"' {
-            self.end = (byte == b'}' && !self.doubtful).then_some(quote + 1);
+            self.end = (byte == b'}').then_some(quote + 1);
             return None;
         }
         let (key_end, _) = self.ends.string(quote + 1)?;

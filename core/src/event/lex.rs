@@ -245,7 +245,7 @@ impl<'a> Ends<'a> {
         while at >= self.base + BLOCK {
             self.next_block()?;
         }
-        let mut marks = self.marks.from(at - self.base);
+        let mut marks = self.marks.starting_at(at - self.base);
         loop {
             match nesting.step(marks, &self.bytes[self.base..]) {
                 Block::Open => {}

@@ -51,7 +51,7 @@ impl Marks {
 
     /// Without those of the bytes before `at`.
     #[inline]
-    pub(super) fn from(self, at: usize) -> Self {
+    pub(super) fn starting_at(self, at: usize) -> Self {
         let kept = u64::MAX << at;
         Self {
             quotes: self.quotes & kept,
