@@ -15,7 +15,7 @@ use crate::config::Tenant;
 use crate::coverage::pass_name;
 use crate::error::{Error, Result};
 use crate::event::cut::{Cutter, Limits as CutLimits, Piece};
-use crate::event::{AuditEvent, Origin};
+use crate::event::{AuditEvent, Header, Origin};
 use crate::journal::{Commit, Journal, LaneId, OversizePart, Registered, Stream, Wire};
 use crate::metrics::Metrics;
 use crate::plugin::{Gap, LaneKind, Listing, Reach, Unit};
@@ -368,7 +368,11 @@ impl UnitWriter {
         self.grow(raw.len())?;
         self.record_bytes += raw.len();
         self.gzip = None;
-        self.records.push(Piece::Record { raw, start: 0 });
+        self.records.push(Piece::Record {
+            header: Header::scan(&raw),
+            raw,
+            start: 0,
+        });
         self.settle().await
     }
 
@@ -421,9 +425,10 @@ impl UnitWriter {
         let mut oversized = 0;
         for piece in pieces {
             match piece {
-                Piece::Record { raw, start } => {
+                Piece::Record { raw, start, header } => {
                     starts.push(start as usize);
-                    events.push(AuditEvent::new(raw, Arc::clone(&self.origin)));
+                    let origin = Arc::clone(&self.origin);
+                    events.push(AuditEvent::with_header(raw, header, origin));
                     self.index += 1;
                 }
                 Piece::Oversize { part, last } => {

@@ -5,6 +5,9 @@
 //! array, and [`Cutter::take`] hands out slices of that buffer. Only the tail, an element that is not complete yet,
 //! moves to the next buffer.
 //!
+//! A record that is an object and has arrived as a whole, as nearly all are, is read once: the pass that finds its
+//! header finds its end. Any other is followed bracket by bracket, and its header is read when it is taken.
+//!
 //! What counts as a record is decided by brackets, quotes and commas alone:
 //!
 //! - An element is whatever lies between two commas of the outer array, white space around it removed. It may be of
@@ -17,6 +20,7 @@
 
 use bytes::Bytes;
 
+use super::Header;
 use super::lex::{Nesting, is_space, skip_spaces};
 use crate::error::Error;
 
@@ -46,6 +50,8 @@ pub enum Piece {
         raw: Bytes,
         /// Where it begins in the body.
         start: u64,
+        /// Its header.
+        header: Header,
     },
     /// A part of a record that is larger than [`Limits::record_bytes`]: all its bytes come, in order. Each part but
     /// the last has exactly that size; the last may be empty.
@@ -110,6 +116,7 @@ struct Cut {
     start: usize,
     end: usize,
     shape: Shape,
+    header: Option<Header>,
 }
 
 /// Cuts a JSON array into its records as its bytes arrive. One for each body.
@@ -128,6 +135,8 @@ pub struct Cutter {
     start: usize,
     /// Behind the last byte of the open element that is not trailing white space.
     end: usize,
+    /// The header of the open element, if it was found on the way to the element's end.
+    header: Option<Header>,
     /// Whether parts of the open element have been cut off.
     oversize: bool,
 }
@@ -148,6 +157,7 @@ impl Cutter {
             scanned: 0,
             start: 0,
             end: 0,
+            header: None,
             oversize: false,
         }
     }
@@ -247,6 +257,7 @@ impl Cutter {
                 let bytes = full.slice(cut.start..cut.end);
                 match cut.shape {
                     Shape::Whole => Piece::Record {
+                        header: cut.header.unwrap_or_else(|| Header::scan(&bytes)),
                         raw: bytes,
                         start: before + cut.start as u64,
                     },
@@ -313,12 +324,14 @@ impl Cutter {
                 at + 1
             }
             Some(_) => {
+                let object = Header::of_whole_object(&self.buffer[at..]);
                 self.phase = Phase::Element;
                 self.nesting = Nesting::default();
                 self.start = at;
-                self.end = at;
+                self.end = at + object.map_or(0, |(_, len)| len);
+                self.header = object.map(|(header, _)| header);
                 self.oversize = false;
-                at
+                self.end
             }
         }
     }
@@ -357,6 +370,7 @@ impl Cutter {
             } else {
                 Shape::Whole
             },
+            header: self.header,
         });
     }
 
@@ -369,6 +383,7 @@ impl Cutter {
                 start: self.start,
                 end,
                 shape: Shape::Part,
+                header: None,
             });
             self.start = end;
             self.oversize = true;

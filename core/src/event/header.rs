@@ -8,19 +8,11 @@ use std::borrow::Cow;
 
 use chrono::{DateTime, Utc};
 
-use super::lex::{Nesting, is_space, skip_spaces, string_end};
+use super::lex::{Ends, is_space, skip_spaces};
 use super::{RecordType, text, time};
 
-/// The names of the header fields. Their lengths differ, which [`field_of`] makes use of.
-const FIELDS: [&str; 7] = [
-    "Id",
-    "CreationTime",
-    "Operation",
-    "Workload",
-    "RecordType",
-    "UserId",
-    "OrganizationId",
-];
+/// How many fields a header has.
+const FIELDS: usize = 7;
 
 /// How many names are looked up in one pass.
 const NAMES_A_PASS: usize = 4;
@@ -49,10 +41,12 @@ impl Slice {
         let Value {
             mut start, mut end, ..
         } = value;
+        let mut escaped = false;
         match raw[start] {
             b'"' => {
                 start += 1;
                 end -= 1;
+                escaped = value.escaped && raw[start..end].contains(&b'\\');
             }
             b'{' | b'[' => return Self::default(),
             _ if raw[start..end] == *b"null" => return Self::default(),
@@ -62,7 +56,7 @@ impl Slice {
             (Ok(start), Ok(len)) => Self {
                 start,
                 len,
-                escaped: value.escaped,
+                escaped,
             },
             _ => Self::default(),
         }
@@ -70,7 +64,7 @@ impl Slice {
 }
 
 /// The header fields of one record. Those that are missing, empty or unreadable are absent.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Header {
     pub(super) id: Slice,
     pub(super) created: Option<DateTime<Utc>>,
@@ -85,13 +79,30 @@ impl Header {
     /// Scans a record. Never fails.
     #[must_use]
     pub fn scan(raw: &[u8]) -> Self {
-        let mut slices = [Slice::default(); FIELDS.len()];
-        let mut exact = [false; FIELDS.len()];
-        for (key, value) in Members::of(raw) {
-            let Some(field) = field_of(key) else {
+        let mut members = Members::of(raw);
+        Self::of(&mut members)
+    }
+
+    /// The header of the object that `bytes` begin with, and its length. `None` if it is not whole, or no JSON, so that
+    /// it takes more care to say where it ends.
+    pub(super) fn of_whole_object(bytes: &[u8]) -> Option<(Self, usize)> {
+        let mut members = Members {
+            strict: true,
+            ..Members::of(bytes)
+        };
+        let header = Self::of(&mut members);
+        Some((header, members.end?))
+    }
+
+    #[inline]
+    fn of(members: &mut Members<'_>) -> Self {
+        let raw = members.raw;
+        let mut slices = [Slice::default(); FIELDS];
+        let mut exact = [false; FIELDS];
+        for (key, value) in members {
+            let Some((field, is_exact)) = field_of(key) else {
                 continue;
             };
-            let is_exact = key == FIELDS[field].as_bytes();
             if is_exact || !exact[field] {
                 exact[field] = is_exact;
                 slices[field] = Slice::of(raw, value);
@@ -120,19 +131,32 @@ impl Header {
     }
 }
 
-fn field_of(key: &[u8]) -> Option<usize> {
-    let field = match key.len() {
-        2 => 0,
-        12 => 1,
-        9 => 2,
-        8 => 3,
-        10 => 4,
-        6 => 5,
-        14 => 6,
-        _ => return None,
-    };
-    key.eq_ignore_ascii_case(FIELDS[field].as_bytes())
-        .then_some(field)
+/// The header field that a key names, in the order of [`Header::scan`], and whether its case is exact. The lengths of
+/// the names differ, and comparing with a name that is known when this is compiled is cheap.
+#[inline]
+fn field_of(key: &[u8]) -> Option<(usize, bool)> {
+    match key.len() {
+        2 => Some((0, same(key, b"Id")?)),
+        12 => Some((1, same(key, b"CreationTime")?)),
+        9 => Some((2, same(key, b"Operation")?)),
+        8 => Some((3, same(key, b"Workload")?)),
+        10 => Some((4, same(key, b"RecordType")?)),
+        6 => Some((5, same(key, b"UserId")?)),
+        14 => Some((6, same(key, b"OrganizationId")?)),
+        _ => None,
+    }
+}
+
+/// Whether `key` is `name` exactly, or `None` if it is another word.
+#[inline]
+fn same<const N: usize>(key: &[u8], name: &[u8; N]) -> Option<bool> {
+    if key == name {
+        Some(true)
+    } else if key.eq_ignore_ascii_case(name) {
+        Some(false)
+    } else {
+        None
+    }
 }
 
 /// The bytes of the value of `name` at the record's top level, as they are written; a string has its quotes.
@@ -188,14 +212,19 @@ fn find<const N: usize>(raw: &[u8], names: [&str; N]) -> [Option<Value>; N] {
 struct Value {
     start: usize,
     end: usize,
-    /// Whether it is a string that holds escapes.
+    /// Whether it is a string that may hold escapes.
     escaped: bool,
 }
 
 /// The members of an object's top level. Ends at the first thing that does not belong there.
 struct Members<'a> {
     raw: &'a [u8],
+    ends: Ends<'a>,
     at: usize,
+    /// Whether to end at a value that is no JSON in a way that makes it doubtful where the object ends.
+    strict: bool,
+    /// Behind the object's closing bracket, once it was reached.
+    end: Option<usize>,
 }
 
 impl<'a> Members<'a> {
@@ -206,42 +235,46 @@ impl<'a> Members<'a> {
         } else {
             raw.len()
         };
-        Self { raw, at }
+        Self {
+            raw,
+            ends: Ends::of(raw),
+            at,
+            strict: false,
+            end: None,
+        }
     }
 
-    /// Steps over white space and expects `byte`.
+    /// Steps over white space; where the next byte is, and which.
     #[inline]
-    fn expect(&self, at: usize, byte: u8) -> Option<usize> {
+    fn byte(&self, at: usize) -> Option<(usize, u8)> {
         let at = skip_spaces(self.raw, at);
-        (self.raw.get(at) == Some(&byte)).then_some(at + 1)
+        self.raw.get(at).map(|byte| (at, *byte))
     }
 
     #[inline]
-    fn value(&self, start: usize) -> Option<Value> {
+    fn value(&mut self, start: usize) -> Option<Value> {
         let (end, escaped) = match *self.raw.get(start)? {
-            b'"' => string_end(self.raw, start + 1)?,
-            opener @ (b'{' | b'[') => {
-                let mut nesting = Nesting::default();
-                nesting.open(opener);
-                let end = nesting.close(self.raw, start + 1);
-                if nesting.is_open() {
-                    return None;
-                }
-                (end, false)
-            }
-            _ => {
-                let rest = &self.raw[start..];
-                let len = rest
-                    .iter()
-                    .position(|byte| matches!(byte, b',' | b'}' | b']') || is_space(*byte))?;
-                (start + len, false)
-            }
+            b'"' => self.ends.string(start + 1)?,
+            b'{' | b'[' => (self.ends.nested(start)?, false),
+            _ => (self.scalar(start)?, false),
         };
         (end > start).then_some(Value {
             start,
             end,
             escaped,
         })
+    }
+
+    /// The end of a number or a word.
+    #[inline]
+    fn scalar(&mut self, start: usize) -> Option<usize> {
+        let rest = &self.raw[start..];
+        let len = rest
+            .iter()
+            .position(|byte| matches!(byte, b',' | b'}' | b']') || is_space(*byte))?;
+        let opens = |byte: &u8| matches!(byte, b'"' | b'{' | b'[');
+        let doubtful = self.strict && rest[..len].iter().any(opens);
+        (!doubtful).then_some(start + len)
     }
 }
 
@@ -250,13 +283,23 @@ impl<'a> Iterator for Members<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        let key_start = self.expect(self.at, b'"')?;
-        let (key_end, _) = string_end(self.raw, key_start)?;
-        let colon = self.expect(key_end, b':')?;
-        let value = self.value(skip_spaces(self.raw, colon))?;
-        // Without a comma this was the last member.
-        self.at = self.expect(value.end, b',').unwrap_or(self.raw.len());
-        Some((&self.raw[key_start..key_end - 1], value))
+        let (quote, byte) = self.byte(self.at)?;
+        if byte != b'"' {
+            self.end = (byte == b'}').then_some(quote + 1);
+            return None;
+        }
+        let (key_end, _) = self.ends.string(quote + 1)?;
+        let (colon, b':') = self.byte(key_end)? else {
+            return None;
+        };
+        let value = self.value(skip_spaces(self.raw, colon + 1))?;
+        self.at = match self.byte(value.end) {
+            Some((comma, b',')) => comma + 1,
+            Some((bracket, b'}')) => bracket,
+            // This was the last member.
+            _ => self.raw.len(),
+        };
+        Some((&self.raw[quote + 1..key_end - 1], value))
     }
 }
 

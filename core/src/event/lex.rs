@@ -5,7 +5,7 @@
 
 use memchr::memchr2;
 
-use super::marks::{BLOCK, marks};
+use super::marks::{BLOCK, Marks, marks, marks_of_tail};
 
 /// The position of the first quote or backslash at or after `at`.
 #[inline]
@@ -22,25 +22,14 @@ pub(super) const fn is_space(byte: u8) -> bool {
 /// The first position at or after `at` that holds no white space, or the end.
 #[inline]
 pub(super) fn skip_spaces(bytes: &[u8], mut at: usize) -> usize {
-    while bytes.get(at).is_some_and(|byte| is_space(*byte)) {
+    // Nearly always there is none, and one comparison shows it.
+    while let Some(&byte) = bytes.get(at)
+        && byte <= b' '
+        && is_space(byte)
+    {
         at += 1;
     }
     at
-}
-
-/// The end of the string whose opening quote lies before `at`: the position behind its closing quote, and whether it
-/// holds escapes. `None` if it is not closed.
-#[inline]
-pub(super) fn string_end(bytes: &[u8], mut at: usize) -> Option<(usize, bool)> {
-    let mut escaped = false;
-    loop {
-        at = quote_or_backslash(bytes, at)?;
-        if bytes[at] == b'"' {
-            return Some((at + 1, escaped));
-        }
-        escaped = true;
-        at += 2;
-    }
 }
 
 /// Where a scan stands between two bytes: how deep, in a string or not, behind a backslash or not.
@@ -90,10 +79,19 @@ impl Nesting {
     /// [`Nesting::close`] for a block, when a bracket is open.
     #[inline]
     fn close_block(&mut self, block: &[u8; BLOCK]) -> Block {
-        let marks = marks(block);
-        let (escaped, behind_backslash) = escaped(marks.backslashes, self.behind_backslash);
+        let (marks, behind_backslash) = marks(block).unescaped(self.behind_backslash);
+        let end = self.step(marks, block);
+        if let Block::Open = end {
+            self.behind_backslash = behind_backslash;
+        }
+        end
+    }
+
+    /// Goes on over a block with these marks, its quotes without those behind backslashes.
+    #[inline]
+    fn step(&mut self, marks: Marks, block: &[u8]) -> Block {
         // A bit for each byte in a string, its opening quote included.
-        let strings = running_parity(marks.quotes & !escaped) ^ bits(self.in_string);
+        let strings = running_parity(marks.quotes) ^ bits(self.in_string);
         if marks.backslashes & !strings != 0 {
             return Block::Odd;
         }
@@ -112,7 +110,6 @@ impl Nesting {
             }
         }
         self.in_string = strings >> (BLOCK - 1) != 0;
-        self.behind_backslash = behind_backslash;
         Block::Open
     }
 
@@ -182,21 +179,94 @@ enum Block {
     Odd,
 }
 
-/// The bytes behind backslashes that are not behind backslashes themselves; whether the first byte of the next block
-/// is one.
-#[inline]
-fn escaped(mut backslashes: u64, behind_backslash: bool) -> (u64, bool) {
-    let mut escaped = u64::from(behind_backslash);
-    let mut last = false;
-    backslashes &= !escaped;
-    while backslashes != 0 {
-        let backslash = backslashes & backslashes.wrapping_neg();
-        let next = backslash << 1;
-        escaped |= next;
-        last = next == 0;
-        backslashes &= !(backslash | next);
+/// Finds where strings and nested values end in a text, block by block. What is asked for only goes forward.
+pub(super) struct Ends<'a> {
+    bytes: &'a [u8],
+    /// Where the block begins that was read last.
+    base: usize,
+    /// Its marks, without the quotes behind backslashes.
+    marks: Marks,
+    behind_backslash: bool,
+}
+
+impl<'a> Ends<'a> {
+    pub(super) fn of(bytes: &'a [u8]) -> Self {
+        let mut ends = Self {
+            bytes,
+            base: 0,
+            marks: Marks::default(),
+            behind_backslash: false,
+        };
+        ends.read(0, false);
+        ends
     }
-    (escaped, last)
+
+    /// Goes on to the next block, if there is one.
+    #[inline]
+    fn next_block(&mut self) -> Option<()> {
+        let base = self.base + BLOCK;
+        (base < self.bytes.len()).then(|| self.read(base, self.behind_backslash))
+    }
+
+    #[inline]
+    fn read(&mut self, base: usize, behind_backslash: bool) {
+        let rest = self.bytes.get(base..).unwrap_or_default();
+        let found = match rest.first_chunk() {
+            Some(block) => marks(block),
+            None => marks_of_tail(rest),
+        };
+        self.base = base;
+        (self.marks, self.behind_backslash) = found.unescaped(behind_backslash);
+    }
+
+    /// The end of the string whose opening quote lies before `at`: the position behind its closing quote, and whether
+    /// it may hold escapes. `None` if it is not closed.
+    #[inline]
+    pub(super) fn string(&mut self, mut at: usize) -> Option<(usize, bool)> {
+        let mut backslashes = 0;
+        loop {
+            if at < self.base + BLOCK {
+                let quotes = self.marks.quotes >> (at - self.base);
+                backslashes |= self.marks.backslashes >> (at - self.base);
+                if quotes != 0 {
+                    let end = at + quotes.trailing_zeros() as usize + 1;
+                    return Some((end, backslashes != 0));
+                }
+                at = self.base + BLOCK;
+            }
+            self.next_block()?;
+        }
+    }
+
+    /// The position behind the bracket that closes the one at `at`.
+    #[inline]
+    pub(super) fn nested(&mut self, at: usize) -> Option<usize> {
+        let mut nesting = Nesting::default();
+        while at >= self.base + BLOCK {
+            self.next_block()?;
+        }
+        let mut marks = self.marks.starting_at(at - self.base);
+        loop {
+            match nesting.step(marks, &self.bytes[self.base..]) {
+                Block::Open => {}
+                Block::Closed(len) => return Some(self.base + len),
+                Block::Odd => return self.nested_by_bytes(at),
+            }
+            self.next_block()?;
+            marks = self.marks;
+        }
+    }
+
+    fn nested_by_bytes(&mut self, at: usize) -> Option<usize> {
+        let mut nesting = Nesting::default();
+        nesting.open(self.bytes[at]);
+        let end = nesting.close_bytes(self.bytes, at + 1);
+        if nesting.is_open() {
+            return None;
+        }
+        self.read(end, false);
+        Some(end)
+    }
 }
 
 /// Each bit says whether the bits up to it, itself included, are odd in number.

@@ -1,6 +1,6 @@
 //! Where the bytes that matter to JSON's structure lie, found for many bytes at once.
-//!
-//! Without `unsafe` there are no vector instructions to call; this is what the compiler makes them of by itself.
+
+use wide::u8x16;
 
 /// Bytes that are looked at together.
 pub(super) const BLOCK: usize = 64;
@@ -9,7 +9,7 @@ pub(super) const BLOCK: usize = 64;
 const BRACKET: u8 = 0x26;
 
 /// A bit for each byte of a block, the first byte in the lowest bit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Marks {
     /// `"`
     pub(super) quotes: u64,
@@ -22,31 +22,68 @@ pub(super) struct Marks {
 /// The marks of a block.
 #[inline]
 pub(super) fn marks(block: &[u8; BLOCK]) -> Marks {
-    Marks {
-        quotes: equal(block, 0, b'"'),
-        backslashes: equal(block, 0, b'\\'),
-        brackets: equal(block, BRACKET, b'}' | BRACKET),
+    let (lanes, _) = block.as_chunks::<16>();
+    let mut marks = Marks {
+        quotes: 0,
+        backslashes: 0,
+        brackets: 0,
+    };
+    for (index, lane) in lanes.iter().enumerate() {
+        let lane = u8x16::new(*lane);
+        let equal = |lane: u8x16, wanted: u8| {
+            u64::from(lane.simd_eq(u8x16::splat(wanted)).to_bitmask()) << (index * 16)
+        };
+        marks.quotes |= equal(lane, b'"');
+        marks.backslashes |= equal(lane, b'\\');
+        marks.brackets |= equal(lane | u8x16::splat(BRACKET), b'}' | BRACKET);
+    }
+    marks
+}
+
+impl Marks {
+    /// Without the quotes behind backslashes; and whether the first byte of the next block is behind one.
+    #[inline]
+    pub(super) fn unescaped(self, behind_backslash: bool) -> (Self, bool) {
+        let (escaped, behind_backslash) = escaped(self.backslashes, behind_backslash);
+        let quotes = self.quotes & !escaped;
+        (Self { quotes, ..self }, behind_backslash)
+    }
+
+    /// Without those of the bytes before `at`.
+    #[inline]
+    pub(super) fn starting_at(self, at: usize) -> Self {
+        let kept = u64::MAX << at;
+        Self {
+            quotes: self.quotes & kept,
+            backslashes: self.backslashes & kept,
+            brackets: self.brackets & kept,
+        }
     }
 }
 
-/// A bit for each byte that equals `wanted` once `set` bits are set. The loop is written so that the compiler turns it
-/// into vector instructions: each byte that is found becomes the bit of its place among eight, and a multiplication
-/// adds the eight up.
+/// The bytes behind backslashes that are not behind backslashes themselves; whether the first byte of the next block
+/// is one.
 #[inline]
-fn equal(block: &[u8; BLOCK], set: u8, wanted: u8) -> u64 {
-    let mut places = [0_u8; BLOCK];
-    for (at, place) in places.iter_mut().enumerate() {
-        *place = if block[at] | set == wanted {
-            1 << (at % 8)
-        } else {
-            0
-        };
+fn escaped(mut backslashes: u64, behind_backslash: bool) -> (u64, bool) {
+    let mut escaped = u64::from(behind_backslash);
+    let mut last = false;
+    backslashes &= !escaped;
+    while backslashes != 0 {
+        let backslash = backslashes & backslashes.wrapping_neg();
+        let next = backslash << 1;
+        escaped |= next;
+        last = next == 0;
+        backslashes &= !(backslash | next);
     }
-    let (words, _) = places.as_chunks::<8>();
-    words.iter().enumerate().fold(0, |bits, (index, word)| {
-        let eight = u64::from_le_bytes(*word).wrapping_mul(0x0101_0101_0101_0101) >> 56;
-        bits | eight << (index * 8)
-    })
+    (escaped, last)
+}
+
+/// The marks of what is less than a block, at the end of a text.
+#[cold]
+pub(super) fn marks_of_tail(tail: &[u8]) -> Marks {
+    let mut block = [0; BLOCK];
+    block[..tail.len()].copy_from_slice(tail);
+    marks(&block)
 }
 
 #[cfg(test)]

@@ -56,6 +56,12 @@ impl AuditEvent {
     #[must_use]
     pub fn new(raw: Bytes, origin: Arc<Origin>) -> Self {
         let header = Header::scan(&raw);
+        Self::with_header(raw, header, origin)
+    }
+
+    /// Takes a record whose header is known. `header` is that of `raw`.
+    pub(crate) fn with_header(raw: Bytes, header: Header, origin: Arc<Origin>) -> Self {
+        debug_assert_eq!(header, Header::scan(&raw));
         Self {
             raw,
             header,
@@ -147,3 +153,5 @@ impl fmt::Debug for AuditEvent {
 
 #[cfg(test)]
 mod real_records;
+#[cfg(test)]
+mod speed;

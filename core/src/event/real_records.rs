@@ -24,7 +24,7 @@ fn ndjson_files(folder: &Path, files: &mut Vec<PathBuf>) {
 }
 
 /// All records, or `None`, with a note, where there is no test data.
-fn real_records() -> Option<Vec<Vec<u8>>> {
+pub(super) fn real_records() -> Option<Vec<Vec<u8>>> {
     let Some(folder) = std::env::var_os("AUDIT_EXPORTER_TEST_DATA") else {
         eprintln!("skipped: AUDIT_EXPORTER_TEST_DATA is not set");
         return None;
@@ -44,14 +44,14 @@ fn real_records() -> Option<Vec<Vec<u8>>> {
     Some(records)
 }
 
-fn body(records: &[Vec<u8>]) -> Vec<u8> {
+pub(super) fn body(records: &[Vec<u8>]) -> Vec<u8> {
     let mut body = b"[".to_vec();
     body.extend(records.join(&b","[..]));
     body.push(b']');
     body
 }
 
-fn cut(body: &[u8], chunk_bytes: usize) -> Vec<Bytes> {
+pub(super) fn cut(body: &[u8], chunk_bytes: usize) -> Vec<Bytes> {
     let mut cutter = Cutter::new(Limits::default());
     let mut records = Vec::new();
     for chunk in body.chunks(chunk_bytes) {
@@ -71,7 +71,7 @@ fn cut(body: &[u8], chunk_bytes: usize) -> Vec<Bytes> {
         .collect()
 }
 
-fn event(raw: Bytes) -> AuditEvent {
+pub(super) fn event(raw: Bytes) -> AuditEvent {
     let name: Arc<str> = "test".into();
     AuditEvent::new(
         raw,
@@ -144,89 +144,4 @@ fn real_records_are_read_as_serde_reads_them() {
         let normalized: Value = serde_json::from_slice(&line).unwrap();
         assert_eq!(normalized["raw"], Value::Object(object));
     }
-}
-
-/// Prints how fast the hot path is. Run it with `--release -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-fn speed() {
-    let Some(records) = real_records() else {
-        return;
-    };
-    let records: Vec<Vec<u8>> = std::iter::repeat_n(records, 400).flatten().collect();
-    let body = body(&records);
-    eprintln!(
-        "{} records, {} bytes each",
-        records.len(),
-        body.len() / records.len()
-    );
-    let measure = |name: &str, work: &mut dyn FnMut() -> usize| {
-        let fastest = (0..7)
-            .map(|_| {
-                let start = std::time::Instant::now();
-                std::hint::black_box(work());
-                start.elapsed()
-            })
-            .min()
-            .unwrap();
-        eprintln!(
-            "{name:32} {:6.0} MB/s {:6.0} ns a record",
-            body.len() as f64 / 1e6 / fastest.as_secs_f64(),
-            fastest.as_nanos() as f64 / records.len() as f64
-        );
-    };
-    let pieces = cut(&body, 1 << 16);
-    let events: Vec<AuditEvent> = pieces.iter().cloned().map(event).collect();
-    let mut out = Vec::new();
-    measure("cut", &mut || {
-        let mut cutter = Cutter::new(Limits::default());
-        let mut pieces = 0;
-        for chunk in body.chunks(1 << 16) {
-            cutter.write(chunk);
-            if cutter.pending_bytes() >= 1 << 20 {
-                pieces += cutter.take().len();
-            }
-        }
-        cutter.finish().unwrap();
-        pieces + cutter.take().len()
-    });
-    measure("serde_json Vec<&RawValue>", &mut || {
-        let records: Vec<&serde_json::value::RawValue> = serde_json::from_slice(&body).unwrap();
-        records.len()
-    });
-    measure("header", &mut || {
-        pieces
-            .iter()
-            .filter(|raw| Header::scan(raw).created.is_some())
-            .count()
-    });
-    measure("client address", &mut || {
-        let addresses = events.iter().filter_map(AuditEvent::client_ip);
-        addresses.filter_map(|text| client_address(&text)).count()
-    });
-    measure("normalized", &mut || {
-        events
-            .iter()
-            .map(|event| {
-                out.clear();
-                normalized::write(event, &mut out);
-                out.len()
-            })
-            .sum()
-    });
-    measure("raw line", &mut || {
-        pieces
-            .iter()
-            .map(|raw| {
-                out.clear();
-                ndjson::write_raw_line(raw, &mut out);
-                out.len()
-            })
-            .sum()
-    });
-    measure("serde_json check", &mut || {
-        let check =
-            |raw: &&Bytes| serde_json::from_slice::<&serde_json::value::RawValue>(raw).is_ok();
-        pieces.iter().filter(check).count()
-    });
 }

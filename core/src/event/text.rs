@@ -8,7 +8,8 @@ use memchr::memchr;
 /// becomes U+FFFD, an escape that does not exist stays as it is.
 pub(super) fn decode(bytes: &[u8], escaped: bool) -> Cow<'_, str> {
     if !escaped {
-        return String::from_utf8_lossy(bytes);
+        return std::str::from_utf8(bytes)
+            .map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed);
     }
     let mut text = Vec::with_capacity(bytes.len());
     let mut rest = bytes;

@@ -83,7 +83,13 @@ fn iso(text: &[u8]) -> Option<DateTime<Utc>> {
             nanos,
         ],
     )?;
-    let utc = time.checked_sub_signed(offset(rest)?)?.and_utc();
+    let offset = offset(rest)?;
+    let time = if offset.is_zero() {
+        time
+    } else {
+        time.checked_sub_signed(offset)?
+    };
+    let utc = time.and_utc();
     // A year that the common form cannot express is no time of an event.
     (0..=9999).contains(&utc.year()).then_some(utc)
 }

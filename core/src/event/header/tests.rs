@@ -118,7 +118,98 @@ fn looks_up_other_fields() {
     assert_eq!(top_level(raw, "a"), None);
 }
 
+/// The members of an object's top level, byte by byte.
+fn members_by_bytes(raw: &[u8]) -> Vec<(usize, usize, usize, usize)> {
+    let mut members = Vec::new();
+    let mut at = skip_spaces(raw, 0);
+    let mut wanted = b'{';
+    while raw.get(at) == Some(&wanted) {
+        let Some(member) = member_by_bytes(raw, at + 1) else {
+            break;
+        };
+        members.push(member);
+        at = skip_spaces(raw, member.3);
+        wanted = b',';
+    }
+    members
+}
+
+fn member_by_bytes(raw: &[u8], at: usize) -> Option<(usize, usize, usize, usize)> {
+    let key = skip_spaces(raw, at);
+    let key_end = string_by_bytes(raw, key)?;
+    let colon = skip_spaces(raw, key_end);
+    let value = skip_spaces(raw, colon + 1);
+    let end = match (raw.get(colon)?, raw.get(value)?) {
+        (b':', b'"') => string_by_bytes(raw, value)?,
+        (b':', b'{' | b'[') => nested_by_bytes(raw, value)?,
+        (b':', _) => {
+            value
+                + raw[value..]
+                    .iter()
+                    .position(|byte| b",]} \t\r\n".contains(byte))?
+        }
+        _ => return None,
+    };
+    (end > value).then_some((key, key_end, value, end))
+}
+
+fn string_by_bytes(raw: &[u8], at: usize) -> Option<usize> {
+    let mut rest = raw.get(at..)?.iter().enumerate();
+    (*rest.next()?.1 == b'"').then_some(())?;
+    while let Some((index, byte)) = rest.next() {
+        match byte {
+            b'"' => return Some(at + index + 1),
+            b'\\' => drop(rest.next()),
+            _ => {}
+        }
+    }
+    None
+}
+
+fn nested_by_bytes(raw: &[u8], mut at: usize) -> Option<usize> {
+    let mut depth = 0;
+    loop {
+        match raw.get(at)? {
+            b'"' => {
+                at = string_by_bytes(raw, at)?;
+                continue;
+            }
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth -= 1,
+            _ => {}
+        }
+        at += 1;
+        if depth == 0 {
+            return Some(at);
+        }
+    }
+}
+
 proptest! {
+    #[test]
+    fn blocks_and_bytes_find_the_same_members(
+        members in prop::collection::vec(
+            (
+                r#" ?"([a\\"]{0,3}|Id)" ?:? ?"#,
+                prop_oneof![
+                    r#""([a\]}\[{,:]{0,40}|\\["\\]){0,3}"|[0-9"\\{\[]{1,3}"#,
+                    r#"[\[{]{1,3}("[a\\,\[]{0,70}",?|[\[\]{}"\\]|[x,]{0,70}){0,4}[\]}]{1,3}"#,
+                ],
+                r#" ?,? ?"#,
+            ),
+            0..12,
+        ),
+    ) {
+        let members: String = members.iter().map(|(a, b, c)| format!("{a}{b}{c}")).collect();
+        let raw = format!("{{{members}}}");
+        let raw = raw.as_bytes();
+        let place = |part: &[u8]| part.as_ptr() as usize - raw.as_ptr() as usize;
+        let found: Vec<_> = Members::of(raw)
+            .map(|(key, value)| (place(key) - 1, place(key) + key.len() + 1, value.start, value.end))
+            .collect();
+        prop_assert_eq!(found, members_by_bytes(raw));
+    }
+
     #[test]
     fn takes_any_bytes(
         bytes in any::<Vec<u8>>(),
