@@ -238,7 +238,7 @@ fn value() -> impl Strategy<Value = serde_json::Value> {
 fn odd_objects() -> impl Strategy<Value = String> {
     let member = r#" ?"(Id|id|a|Operation|UserId|\\\\|\\")" ?:( ?"[a\\\]}{,]{0,3}"|[1a"\[\]{}\\]{0,3}|\{"Id":["\]}\\]{0,2}\}|\[\{\},"x{0,70}"\])"#;
     let object = prop::collection::vec(member, 0..5).prop_map(|members| members.join(","));
-    prop::collection::vec((object, r#"\} ?|\]|,\}|"#), 0..6).prop_map(|objects| {
+    prop::collection::vec((object, r"\} ?|\]|,\}|"), 0..6).prop_map(|objects| {
         let objects = objects
             .iter()
             .map(|(inside, end)| format!("{{{inside}{end}"));

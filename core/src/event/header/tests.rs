@@ -195,12 +195,15 @@ proptest! {
                     r#""([a\]}\[{,:]{0,40}|\\["\\]){0,3}"|[0-9"\\{\[]{1,3}"#,
                     r#"[\[{]{1,3}("[a\\,\[]{0,70}",?|[\[\]{}"\\]|[x,]{0,70}){0,4}[\]}]{1,3}"#,
                 ],
-                r#" ?,? ?"#,
+                r" ?,? ?",
             ),
             0..12,
         ),
     ) {
-        let members: String = members.iter().map(|(a, b, c)| format!("{a}{b}{c}")).collect();
+        let members: String = members
+            .iter()
+            .flat_map(|(key, value, comma)| [&key[..], value, comma])
+            .collect();
         let raw = format!("{{{members}}}");
         let raw = raw.as_bytes();
         let place = |part: &[u8]| part.as_ptr() as usize - raw.as_ptr() as usize;
