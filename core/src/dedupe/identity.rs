@@ -128,17 +128,17 @@ impl Fingerprint {
             Verdict::Variant
         }
     }
+}
 
-    /// The log's form. Whether the Id was a GUID is not needed of ids that are known.
-    pub(super) fn encode(fingerprints: &[Self]) -> Vec<u8> {
-        let mut log = Vec::with_capacity(fingerprints.len() * LOG_BYTES);
-        for Self { id, .. } in fingerprints {
-            log.extend_from_slice(&id.key.0.to_be_bytes());
-            log.extend_from_slice(&id.key.1.to_be_bytes());
-            log.extend_from_slice(&id.value.to_be_bytes());
-        }
-        log
+/// The log's form.
+pub(super) fn encode(ids: &[Id]) -> Vec<u8> {
+    let mut log = Vec::with_capacity(ids.len() * LOG_BYTES);
+    for id in ids {
+        log.extend_from_slice(&id.key.0.to_be_bytes());
+        log.extend_from_slice(&id.key.1.to_be_bytes());
+        log.extend_from_slice(&id.value.to_be_bytes());
     }
+    log
 }
 
 /// Reads the log's form.

@@ -161,12 +161,14 @@ impl Dedupe {
         Ok(verdict)
     }
 
-    /// Writes the ids of one batch into the log, in the same transaction as the batch.
-    pub(crate) fn log(conn: &Connection, fresh: &[Fingerprint]) -> Result<()> {
-        let ids = Fingerprint::encode(fresh);
+    /// Writes the ids of the open transaction into the log, before it ends.
+    pub(crate) fn log(&self, conn: &Connection) -> Result<()> {
+        if self.pending.is_empty() {
+            return Ok(());
+        }
         sql(conn
             .prepare_cached("INSERT INTO id_log (ids) VALUES (?1)")
-            .and_then(|mut insert| insert.execute([ids])))?;
+            .and_then(|mut insert| insert.execute([identity::encode(&self.pending)])))?;
         Ok(())
     }
 

@@ -122,17 +122,13 @@ fn transact(conn: &Connection, dedupe: &mut Dedupe, shown: &[Vec<(Fingerprint, b
     conn.execute_batch("BEGIN IMMEDIATE").unwrap();
     for batch in shown {
         conn.execute_batch("SAVEPOINT job").unwrap();
-        let mut fresh = Vec::with_capacity(batch.len());
         for (fingerprint, repeat) in batch {
             let verdict = dedupe.admit(*fingerprint).unwrap();
             assert_eq!(verdict == Verdict::Repeat, *repeat);
-            if !repeat {
-                fresh.push(*fingerprint);
-            }
         }
-        Dedupe::log(conn, &fresh).unwrap();
         conn.execute_batch("RELEASE job").unwrap();
     }
+    dedupe.log(conn).unwrap();
     conn.execute_batch("COMMIT").unwrap();
     dedupe.committed();
 }

@@ -175,16 +175,11 @@ impl Bench {
         for (job, job_holds) in jobs {
             let (mark, as_it_was) = (self.dedupe.pending(), model.clone());
             self.conn.execute_batch("SAVEPOINT job").unwrap();
-            let mut fresh = Vec::new();
             for shown in job {
                 let fingerprint = shown.fingerprint();
                 let verdict = self.dedupe.admit(fingerprint).unwrap();
                 assert_eq!(verdict, model.admit(shown), "{}", shown.raw());
-                if verdict != Verdict::Repeat {
-                    fresh.push(fingerprint);
-                }
             }
-            Dedupe::log(&self.conn, &fresh).unwrap();
             if *job_holds {
                 self.conn.execute_batch("RELEASE job").unwrap();
             } else {
@@ -196,6 +191,7 @@ impl Bench {
             }
         }
         if holds {
+            self.dedupe.log(&self.conn).unwrap();
             self.conn.execute_batch("COMMIT").unwrap();
             self.dedupe.committed();
         } else {
@@ -404,9 +400,9 @@ fn filled(size: u64) -> (Bench, Vec<Fingerprint>) {
             let number = all.len() as u64;
             let id = spread(number, 1 + (number % 3) as u16);
             assert_eq!(bench.dedupe.admit(id).unwrap(), Verdict::New);
-            Dedupe::log(&bench.conn, &[id]).unwrap();
             all.push(id);
         }
+        bench.dedupe.log(&bench.conn).unwrap();
         bench.dedupe.committed();
         bench.spill(0, true);
     }
@@ -455,13 +451,14 @@ fn merges_in_the_background_lose_nothing() {
     for number in 0..5_000 {
         let id = spread(number, 1 + (number % 3) as u16);
         assert_eq!(bench.dedupe.admit(id).unwrap(), Verdict::New);
-        Dedupe::log(&bench.conn, &[id]).unwrap();
         seen.push(id);
         if number % 10 == 0 {
+            bench.dedupe.log(&bench.conn).unwrap();
             bench.dedupe.committed();
             bench.dedupe.maintain(&bench.conn, 0).unwrap();
         }
     }
+    bench.dedupe.log(&bench.conn).unwrap();
     bench.dedupe.committed();
     bench.check(&seen);
     bench.restart();

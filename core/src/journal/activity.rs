@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use rusqlite::{OptionalExtension, params};
 
 use super::commit::{Commit, Hour, hour_of};
+use super::counts::Events;
 use super::reach::Lag;
 use super::sql;
 use super::writer::Tx;
@@ -20,7 +21,7 @@ const LONGEST_NAME: usize = 48;
 
 /// Counts the new events of a batch by workload. Returns how many of them came late.
 pub(super) fn count<'a>(
-    tx: &Tx<'_>,
+    tx: &mut Tx<'_>,
     commit: &Commit,
     fresh: impl Iterator<Item = &'a AuditEvent>,
 ) -> Result<usize> {
@@ -29,12 +30,9 @@ pub(super) fn count<'a>(
     for event in fresh {
         *counts.entry((workload(event), hour_of(event))).or_default() += 1;
     }
-    let mut upsert = sql(tx.conn.prepare_cached(
-        "INSERT INTO activity (stream, workload, hour, events) VALUES (?1, ?2, ?3, ?4) \
-         ON CONFLICT (stream, workload, hour) DO UPDATE SET events = events + excluded.events",
-    ))?;
     for ((workload, hour), events) in counts.iter().filter(|((_, hour), _)| *hour > oldest) {
-        sql(upsert.execute(params![commit.stream.id, workload, hour, events]))?;
+        tx.counts
+            .activity(commit.stream.id, workload, *hour, *events);
     }
     match found_late(tx, commit)? {
         Some(pass) => count_late(tx, commit, pass, &counts),
@@ -67,7 +65,7 @@ fn found_late(tx: &Tx<'_>, commit: &Commit) -> Result<Option<Lag>> {
 }
 
 fn count_late(
-    tx: &Tx<'_>,
+    tx: &mut Tx<'_>,
     commit: &Commit,
     pass: Lag,
     counts: &BTreeMap<(Cow<'_, str>, Hour), u32>,
@@ -76,13 +74,14 @@ fn count_late(
         "INSERT INTO straggler_events (stream, pass, workload, events) VALUES (?1, ?2, ?3, ?4) \
          ON CONFLICT (stream, pass, workload) DO UPDATE SET events = events + excluded.events",
     ))?;
-    let mut by_hour = sql(tx.conn.prepare_cached(
-        "UPDATE coverage_events SET late = late + ?1 WHERE tenant = ?2 AND hour = ?3",
-    ))?;
     let mut late = 0;
     for ((workload, hour), events) in counts {
         sql(by_workload.execute(params![commit.stream.id, pass, workload, events]))?;
-        sql(by_hour.execute(params![events, commit.origin.tenant, hour]))?;
+        let late_ones = Events {
+            late: *events,
+            ..Events::default()
+        };
+        tx.counts.events(&commit.origin.tenant, *hour, late_ones);
         late += *events as usize;
     }
     Ok(late)

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use rusqlite::params;
 
 use super::body::Wire;
+use super::counts::Events;
 use super::cursors::free_passed;
 use super::read::Stored;
 use super::writer::Tx;
 use super::{Journal, LaneId, activity, body, sql};
-use crate::dedupe::{Dedupe, Fingerprint, Verdict};
+use crate::dedupe::{Fingerprint, Verdict};
 use crate::error::Result;
 use crate::event::{AuditEvent, Origin};
 use crate::journal::dead_letters::OversizePart;
@@ -87,31 +88,30 @@ pub(super) fn apply(
     bound: usize,
 ) -> Result<Committed> {
     let mut fresh: Vec<usize> = Vec::with_capacity(commit.events.len());
-    let mut ids: Vec<Fingerprint> = Vec::with_capacity(commit.events.len());
-    let mut hours: BTreeMap<Hour, [u32; 3]> = BTreeMap::new();
+    let mut hours: BTreeMap<Hour, Events> = BTreeMap::new();
     let mut done = Committed::default();
     for (index, (event, fingerprint)) in commit.events.iter().zip(fingerprints).enumerate() {
         let verdict = tx.dedupe.admit(fingerprint)?;
         let counts = hours.entry(hour_of(event)).or_default();
         if verdict == Verdict::Repeat {
             done.repeats += 1;
-            counts[1] += 1;
+            counts.repeats += 1;
             continue;
         }
         done.journaled += 1;
-        counts[0] += 1;
+        counts.journaled += 1;
         if verdict == Verdict::Variant {
             done.variants += 1;
-            counts[2] += 1;
+            counts.variants += 1;
         }
         fresh.push(index);
-        ids.push(fingerprint);
     }
     if !fresh.is_empty() {
-        Dedupe::log(tx.conn, &ids)?;
         insert(tx, commit, &fresh, &encode_hours(&hours), id, bound)?;
     }
-    count(tx, &commit.origin.tenant, &hours)?;
+    for (hour, events) in &hours {
+        tx.counts.events(&commit.origin.tenant, *hour, *events);
+    }
     if !fresh.is_empty() {
         done.late = activity::count(tx, commit, fresh.iter().map(|index| &commit.events[*index]))?;
     }
@@ -197,11 +197,11 @@ fn insert(
 }
 
 /// How many events of which hour were journaled with a batch: pairs of `hour, count`.
-fn encode_hours(hours: &BTreeMap<Hour, [u32; 3]>) -> Vec<u8> {
+fn encode_hours(hours: &BTreeMap<Hour, Events>) -> Vec<u8> {
     let mut out = Vec::with_capacity(hours.len() * 12);
-    for (hour, [journaled, ..]) in hours.iter().filter(|(_, counts)| counts[0] > 0) {
+    for (hour, counts) in hours.iter().filter(|(_, counts)| counts.journaled > 0) {
         out.extend_from_slice(&hour.to_le_bytes());
-        out.extend_from_slice(&journaled.to_le_bytes());
+        out.extend_from_slice(&counts.journaled.to_le_bytes());
     }
     out
 }
@@ -228,16 +228,4 @@ fn free_unclaimed(tx: &mut Tx<'_>, lane: LaneId) -> Result<()> {
     } else {
         free_passed(tx, lane)
     }
-}
-
-fn count(tx: &Tx<'_>, tenant: &str, hours: &BTreeMap<Hour, [u32; 3]>) -> Result<()> {
-    let mut upsert = sql(tx.conn.prepare_cached(
-        "INSERT INTO coverage_events (tenant, hour, journaled, repeats, variants) VALUES (?1, ?2, ?3, ?4, ?5) \
-         ON CONFLICT (tenant, hour) DO UPDATE SET journaled = journaled + excluded.journaled, \
-         repeats = repeats + excluded.repeats, variants = variants + excluded.variants",
-    ))?;
-    for (hour, [journaled, repeats, variants]) in hours {
-        sql(upsert.execute(params![tenant, hour, journaled, repeats, variants]))?;
-    }
-    Ok(())
 }

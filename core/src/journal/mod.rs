@@ -17,6 +17,7 @@ mod activity;
 mod bodies;
 mod body;
 mod commit;
+mod counts;
 mod cursors;
 mod dead_letters;
 mod fold;

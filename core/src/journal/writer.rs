@@ -12,6 +12,7 @@ use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot};
 
 use super::bodies::{Bodies, Mark, move_some};
+use super::counts::Counts;
 use super::cursors::free_passed;
 use super::state::{Change, Shared, State};
 use super::{LaneId, sql};
@@ -30,6 +31,7 @@ pub(super) struct Tx<'a> {
     pub(super) conn: &'a Connection,
     pub(super) dedupe: &'a mut Dedupe,
     pub(super) bodies: &'a mut Bodies,
+    pub(super) counts: Counts,
     pub(super) compressor: &'a mut zstd::bulk::Compressor<'static>,
     pub(super) now_ms: i64,
     /// Lanes that hold more passed batches than one transaction should free.
@@ -216,6 +218,7 @@ impl Thread {
             conn: &self.conn,
             dedupe: &mut self.dedupe,
             bodies: &mut self.bodies,
+            counts: Counts::default(),
             compressor: &mut self.compressor,
             now_ms: self.shared.clock.now().timestamp_millis(),
             owed: &mut self.owed,
@@ -225,6 +228,7 @@ impl Thread {
         let mut done = begun;
         for job in group {
             let (ids, bodies, changes) = (tx.dedupe.pending(), tx.bodies.mark(), tx.after.len());
+            let counts = tx.counts.mark();
             if done.is_ok() {
                 done = run(tx.conn, "SAVEPOINT job");
             }
@@ -240,10 +244,14 @@ impl Thread {
             } else {
                 tx.dedupe.roll_back(ids);
                 tx.bodies.roll_back(bodies);
+                tx.counts.roll_back(counts);
                 tx.after.truncate(changes);
                 done = sql(tx.conn.execute_batch("ROLLBACK TO job; RELEASE job"));
             }
         }
+        let done = done
+            .and_then(|()| tx.counts.write(tx.conn))
+            .and_then(|()| tx.dedupe.log(tx.conn));
         let after = tx.after;
         fail::fail_point!("journal::commit");
         // What a row names is on disk before the row.
