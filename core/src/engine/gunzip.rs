@@ -134,10 +134,9 @@ mod tests {
             prop_assert!(inflate(&body[..at], 100, 100).is_err());
             let mut damaged = body;
             damaged[at] ^= 1 << bit;
-            // Some bits of the header say nothing about the content.
+            // Some bits of the header, and those that fill up the last byte, say nothing about the content.
             if let Ok(inflated) = inflate(&damaged, 100, 100) {
                 prop_assert_eq!(inflated, plain);
-                prop_assert!(at < 10);
             }
         }
     }
