@@ -114,7 +114,7 @@ fn what_was_not_listed_for_the_last_time_before_a_downtime_is_reported() {
     // Twelve hours later the last sweep still comes to all, a day later not.
     assert_eq!(progress.plan(at(11 * 60), OVERLAP, WEEK).unswept, None);
     let plan = progress.plan(at(24 * 60), OVERLAP, WEEK);
-    let floor = seconds(at(24 * 60)) - LISTABLE;
+    let floor = seconds(at(24 * 60)) - FIRST;
     assert_eq!(plan.unswept, Window::new(swept, floor));
     assert_eq!(plan.gone, None);
     // After more than a week, only what had been listed.
