@@ -1,4 +1,4 @@
-//! What the memory costs at scale. Run by hand, as `docs/dedupe.md` says.
+//! What the memory costs at scale. Run by hand, as `docs/performance.md` says.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
