@@ -18,6 +18,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::identity::{HASH_BYTES, Id, Key, number};
 use crate::error::{Error, Result};
+use crate::journal::damaged;
 
 /// Bytes of an id: its hash and its value. The day is the section's.
 const ID_BYTES: usize = HASH_BYTES + 8;
@@ -122,13 +123,7 @@ pub(super) struct Block {
 /// Opens a run. No filter is in memory yet.
 pub(super) fn open(path: &Path, run: i64) -> Result<Vec<Section>> {
     let file = File::open(path)?;
-    let damaged = || {
-        Error::config(format!(
-            "the journal's file {} is damaged; keep it for inspection, and start with a new journal.path: \
-             Microsoft still serves the last 7 days",
-            path.display()
-        ))
-    };
+    let damaged = || damaged(path, "it holds something else than was written, or less");
     let mut trailer = [0; TRAILER];
     let trailer_at = file.metadata()?.len().checked_sub(TRAILER as u64);
     let trailer_at = trailer_at.ok_or_else(damaged)?;

@@ -381,8 +381,9 @@ fn unreadable(path: &Path) -> Error {
     ))
 }
 
+/// The error of a body whose file is there and holds something else, or less.
 fn damaged(path: &Path) -> Error {
-    Error::config(format!("the journal's file {} is damaged", path.display()))
+    super::damaged(path, "it holds something else than was written, or less")
 }
 
 #[cfg(test)]
