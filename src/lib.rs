@@ -6,6 +6,7 @@ mod dead_letters;
 mod demo;
 #[cfg(feature = "failpoints")]
 mod failpoints;
+mod journal;
 mod moment;
 mod once;
 mod replay;
@@ -62,6 +63,8 @@ enum Command {
     Simulate(simulate::Args),
     /// Show how far the sinks are, and let go of those that are gone
     Sinks(sinks::Args),
+    /// Say whether the journal is whole, and mend one that is damaged
+    Journal(journal::Args),
     /// Show the records that were refused for good, hand them over again, or drop them
     DeadLetters(dead_letters::Args),
     /// Deliver the events of NDJSON archives to a sink
@@ -121,6 +124,7 @@ pub fn main(registry: Registry) -> ExitCode {
             Command::Demo(args) => demo::run(args, &registry).await,
             Command::Simulate(args) => simulate::run(args).await,
             Command::Sinks(args) => sinks::run(args).await,
+            Command::Journal(args) => journal::run(&args),
             Command::Replay(args) => replay::run(args, &registry).await,
             Command::DeadLetters(args) => dead_letters::run(args, &registry).await,
         }

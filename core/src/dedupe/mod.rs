@@ -30,6 +30,7 @@ pub(crate) use identity::{Fingerprint, Fingerprinter};
 use merge::{Background, Merge};
 use run::RunWriter;
 use runs::{Run, Runs};
+pub(crate) use runs::{damaged as damaged_runs, path as run_path};
 use table::Table;
 
 use crate::error::{Error, Result};

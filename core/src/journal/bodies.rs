@@ -17,7 +17,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::sql;
 use super::writer::Tx;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 /// Files are named by this and a number that rises.
 const PREFIX: &str = "bodies.";
@@ -129,7 +129,8 @@ impl Bodies {
             let path = path(dir, number);
             let written = path.metadata().map_or(0, |found| found.len());
             if written < end as u64 {
-                return Err(damaged(&path));
+                let how = format!("it has {written} bytes of at least {end}");
+                return Err(super::damaged(&path, &how));
             }
             let kept = kept as u64;
             files.insert(number, Size { written, kept });
@@ -323,9 +324,12 @@ pub(super) fn move_some(tx: &mut Tx<'_>, file: i64) -> Result<()> {
         }
     }
     for (seq, old) in places {
-        let body = old
-            .read(&tx.bodies.dir)?
-            .ok_or_else(|| damaged(&path(&tx.bodies.dir, file)))?;
+        let body = match old.read(&tx.bodies.dir) {
+            Ok(Some(body)) => body,
+            // Damaged: it stays until every sink has skipped it.
+            Err(error) if error.kind() != Kind::Lost => return Err(error),
+            Ok(None) | Err(_) => continue,
+        };
         let new = tx.bodies.append(&body)?;
         sql(tx
             .conn
@@ -352,7 +356,8 @@ pub(super) fn on_disk(conn: &Connection) -> Result<u64> {
     Ok(bytes)
 }
 
-fn path(dir: &Path, file: i64) -> PathBuf {
+/// Where a file lies.
+pub(super) fn path(dir: &Path, file: i64) -> PathBuf {
     dir.join(format!("{PREFIX}{file}"))
 }
 
@@ -383,7 +388,7 @@ fn unreadable(path: &Path) -> Error {
 
 /// The error of a body whose file is there and holds something else, or less.
 fn damaged(path: &Path) -> Error {
-    super::damaged(path, "it holds something else than was written, or less")
+    Error::lost(format!("{} does not hold what was written", path.display()))
 }
 
 #[cfg(test)]
@@ -408,7 +413,11 @@ mod tests {
         std::fs::write(&file, &bytes).unwrap();
         assert_eq!(one.read(dir.path()).unwrap().unwrap(), b"one");
         let refused = two.read(dir.path()).unwrap_err();
-        assert!(refused.to_string().ends_with("bodies.1 is damaged"));
+        assert!(
+            refused
+                .to_string()
+                .ends_with("bodies.1 does not hold what was written")
+        );
         std::fs::write(&file, &bytes[..5]).unwrap();
         assert!(two.read(dir.path()).is_err());
         bodies.free(one.file, one.bytes);

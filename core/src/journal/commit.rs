@@ -88,10 +88,11 @@ pub(super) fn apply(
     let mut ids: Vec<Fingerprint> = Vec::with_capacity(commit.events.len());
     let mut hours: BTreeMap<Hour, [u32; 3]> = BTreeMap::new();
     let mut done = Committed::default();
+    let again = super::struck::is_struck(tx, commit.stream.id, &commit.origin.unit)?;
     for (index, (event, fingerprint)) in commit.events.iter().zip(fingerprints).enumerate() {
         let verdict = tx.dedupe.admit(fingerprint)?;
         let counts = hours.entry(hour_of(event)).or_default();
-        if verdict == Verdict::Repeat {
+        if verdict == Verdict::Repeat && !again {
             done.repeats += 1;
             counts[1] += 1;
             continue;
@@ -103,7 +104,9 @@ pub(super) fn apply(
             counts[2] += 1;
         }
         fresh.push(index);
-        ids.push(fingerprint);
+        if verdict != Verdict::Repeat {
+            ids.push(fingerprint);
+        }
     }
     if !fresh.is_empty() {
         Dedupe::log(tx.conn, &ids)?;

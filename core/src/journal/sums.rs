@@ -8,6 +8,7 @@
 //!
 //! For this the writer makes the checkpoints itself.
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -73,16 +74,35 @@ pub(super) fn verify(dir: &Path) -> Result<Known> {
         return Ok(Known::Unknown);
     };
     let found = page_sums(&database, bytes)?;
-    let pages = found.len().max(sums.len());
-    let in_log = |page: usize| u32::try_from(page + 1).is_ok_and(|page| log.pages.contains(&page));
-    let wrong = (0..pages).filter(|page| !in_log(*page) && found.get(*page) != sums.get(*page));
-    match wrong.count() {
+    match differing(&found, &sums, &log).count() {
         0 => Ok(Known::Sound(found)),
         wrong => Err(damaged(
             &database,
-            &format!("{wrong} of its {pages} pages hold something else than was written"),
+            &format!(
+                "{wrong} of its {} pages hold something else than was written",
+                found.len().max(sums.len())
+            ),
         )),
     }
+}
+
+/// The pages of a database that hold something else than was written, from 1. Nothing if that is not known.
+pub(super) fn wrong_pages(dir: &Path) -> Result<Option<BTreeSet<u32>>> {
+    let Some(sums) = read_sums(dir)? else {
+        return Ok(None);
+    };
+    let database = dir.join(FILE);
+    let found = page_sums(&database, database.metadata()?.len())?;
+    let log = wal::scan(&dir.join(LOG), PAGE)?;
+    Ok(Some(differing(&found, &sums, &log).collect()))
+}
+
+/// Pages that are in the log may differ: what counts of them is there.
+fn differing(found: &[u64], sums: &[u64], log: &Scan) -> impl Iterator<Item = u32> {
+    let pages = u32::try_from(found.len().max(sums.len())).unwrap_or(u32::MAX);
+    let sum = |sums: &[u64], page: u32| sums.get(page as usize - 1).copied();
+    (1..=pages)
+        .filter(move |page| !log.pages.contains(page) && sum(found, *page) != sum(sums, *page))
 }
 
 /// Whether the log holds all that was committed, as far as that is known.

@@ -3,6 +3,7 @@
 mod balance;
 mod commits;
 mod cursors;
+mod damage;
 mod dead_letters;
 mod files;
 mod limits;

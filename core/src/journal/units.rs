@@ -47,7 +47,7 @@ pub struct Unfetched {
 const REMEMBER_FETCHED_MS: i64 = 2 * 86_400_000;
 /// Lost units are what somebody may ask for by name.
 const REMEMBER_LOST_MS: i64 = 90 * 86_400_000;
-const MS_PER_HOUR: i64 = 3_600_000;
+pub(super) const MS_PER_HOUR: i64 = 3_600_000;
 
 impl Journal {
     /// The stream of `source` for `tenant`, made at its first use.
@@ -258,6 +258,8 @@ fn register_unit(tx: &Tx<'_>, stream: i64, unit: &Unit) -> Result<usize> {
         }))?;
     if new > 0 {
         count(tx, stream, &unit.content_type, created, "listed")?;
+    } else {
+        super::struck::reopen(tx, stream, unit)?;
     }
     Ok(new)
 }
