@@ -13,6 +13,7 @@
 )]
 
 mod complete;
+mod damage;
 mod dead_letters;
 mod exporter;
 mod http;

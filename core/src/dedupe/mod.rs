@@ -35,6 +35,7 @@ use table::Table;
 
 use crate::error::{Error, Result};
 use crate::journal::sql;
+use crate::sizes::size;
 
 /// What bounds memory and work.
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +69,15 @@ impl Default for Sizes {
                 block_ids: 40,
                 merge_runs: 3,
                 filter_bytes: 4_000,
+            };
+        }
+        let ids = size("IDS_IN_MEMORY", Self::REAL.table_ids as u64) as usize;
+        if ids < Self::REAL.table_ids {
+            return Self {
+                table_ids: ids,
+                block_ids: ids,
+                merge_runs: 3,
+                ..Self::REAL
             };
         }
         Self::REAL

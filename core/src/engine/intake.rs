@@ -151,6 +151,7 @@ impl Intake {
             .map_err(|error| {
                 Error::bug("a checkpoint cannot be written as JSON").with_cause(error)
             })?;
+        fail::fail_point!("source::register");
         let new = inner
             .journal
             .register_with_gaps(&inner.stream, units, gaps.clone(), checkpoint)

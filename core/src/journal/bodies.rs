@@ -18,11 +18,16 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::sql;
 use super::writer::Tx;
 use crate::error::{Error, Kind, Result};
+use crate::sizes::size;
 
 /// Files are named by this and a number that rises.
 const PREFIX: &str = "bodies.";
 /// A file that has reached this size is closed.
 const CLOSE_AT: u64 = 8 << 20;
+
+fn close_at() -> u64 {
+    size("BODIES_FILE_BYTES", CLOSE_AT)
+}
 /// Free files that are kept to be written anew.
 const SPARE: usize = 2;
 /// Free bytes in files that are never worth moving anything for.
@@ -190,6 +195,7 @@ impl Bodies {
             let file = match self.spare.pop() {
                 Some(old) => {
                     std::fs::rename(path(&self.dir, old), &new)?;
+                    fail::fail_point!("journal::recycle");
                     open.open(&new)?
                 }
                 None => open.create_new(true).open(&new)?,
@@ -242,6 +248,7 @@ impl Bodies {
             self.open = None;
             return Err(unwritable(&path, error));
         }
+        fail::fail_point!("journal::bodies");
         Ok(())
     }
 
@@ -258,7 +265,11 @@ impl Bodies {
             }
             self.drop_if_free(file);
         }
-        if self.open.as_ref().is_some_and(|open| open.end >= CLOSE_AT) {
+        if self
+            .open
+            .as_ref()
+            .is_some_and(|open| open.end >= close_at())
+        {
             self.close();
         }
     }
@@ -275,7 +286,7 @@ impl Bodies {
             return;
         }
         let size = self.files.remove(&file).unwrap_or_default();
-        if size.written >= CLOSE_AT && self.spare.len() < SPARE {
+        if size.written >= close_at() && self.spare.len() < SPARE {
             self.spare.push(file);
             return;
         }
@@ -288,7 +299,7 @@ impl Bodies {
 
     /// Bytes on disk.
     pub(super) fn used_bytes(&self) -> u64 {
-        let spare = self.spare.len() as u64 * CLOSE_AT;
+        let spare = self.spare.len() as u64 * close_at();
         spare + self.files.values().map(|size| size.written).sum::<u64>()
     }
 

@@ -124,7 +124,15 @@ pub fn recover(
     if damage.is_none() {
         return Ok(None);
     }
-    let aside = beside(dir, &format!("damaged-{}", now.format("%Y%m%dT%H%M%SZ")));
+    let stamp = format!("damaged-{}", now.format("%Y%m%dT%H%M%SZ"));
+    let names = (1_u32..).map(|count| match count {
+        1 => beside(dir, &stamp),
+        _ => beside(dir, &format!("{stamp}-{count}")),
+    });
+    let mut free = names.filter(|name| !name.exists());
+    let aside = free
+        .next()
+        .ok_or_else(|| Error::bug("no name is free to keep the damaged journal under"))?;
     let told = if damage.database.is_none() {
         mend(dir, &aside, &damage)?
     } else {
@@ -139,7 +147,7 @@ pub fn recover(
 
 fn lock_existing(dir: &Path) -> Result<File> {
     if dir.is_dir() {
-        return lock(dir);
+        return lock(dir).map_err(|error| error.context(format_args!("journal {}", dir.display())));
     }
     Err(missing(dir))
 }
