@@ -23,7 +23,7 @@ import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-from program import TENANT, Failed, Run, Simulator, await_, build, compare  # noqa: E402
+from program import TENANT, Failed, Run, Simulator, await_, build, compare, get  # noqa: E402
 
 OUTSIDE = "from outside"
 # The moment that a point stands for, and the most passes before the kill.
@@ -92,6 +92,7 @@ requests_per_minute = 100000
 [sources.activity]
 type = "management_activity"
 poll_interval = "1s"
+start = "72h"
 [sinks.plain]
 type = "file"
 path = "plain/{{content_type}}.ndjson"
@@ -111,7 +112,8 @@ class Campaign:
     def __init__(self, kills, seed, work):
         self.random = random.Random(seed)
         self.work = work
-        self.binary = build("--features", "failpoints")
+        # A copy: a build meanwhile does not change it.
+        self.binary = pathlib.Path(shutil.copy2(build("--features", "failpoints"), work))
         self.seed = seed
         self.simulator = None
         self.hours = 0
