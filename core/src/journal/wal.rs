@@ -109,10 +109,9 @@ fn add([mut one, mut two]: [u32; 2], bytes: &[u8], big_endian: bool) -> [u32; 2]
     } else {
         u32::from_le_bytes
     };
-    for pair in bytes.as_chunks::<8>().0 {
-        let [a, b, c, d, e, f, g, h] = *pair;
-        one = one.wrapping_add(read([a, b, c, d])).wrapping_add(two);
-        two = two.wrapping_add(read([e, f, g, h])).wrapping_add(one);
+    for [first, second] in bytes.as_chunks::<4>().0.as_chunks::<2>().0 {
+        one = one.wrapping_add(read(*first)).wrapping_add(two);
+        two = two.wrapping_add(read(*second)).wrapping_add(one);
     }
     [one, two]
 }

@@ -23,10 +23,15 @@ async fn journal(clean: bool) -> tempfile::TempDir {
     if clean {
         bench.close();
     }
+    copy(&bench.dir.path().join("journal"))
+}
+
+/// A copy of a journal's folder, in a folder of its own.
+fn copy(journal: &Path) -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
     let to = copy.path().join("journal");
     std::fs::create_dir(&to).unwrap();
-    for path in files(&bench.dir.path().join("journal")) {
+    for path in files(journal) {
         std::fs::copy(&path, to.join(path.file_name().unwrap())).unwrap();
     }
     copy
@@ -164,7 +169,7 @@ async fn assert_honest(dir: &Path, what: &str) {
 }
 
 /// What follows a recovery is a whole journal.
-async fn assert_recovers(dir: &Path, what: &str) {
+fn assert_recovers(dir: &Path, what: &str) {
     let journal_dir = dir.join("journal");
     let streams = [("activity".to_owned(), TENANT.to_owned())];
     if let Some(recovered) = recover(&journal_dir, &streams, DAY, start()).unwrap() {
@@ -187,19 +192,14 @@ proptest! {
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
-            let copy = journal(clean).await;
-            let files = files(&copy.path().join("journal"));
+            let one = journal(clean).await;
+            let files = files(&one.path().join("journal"));
             let path = which.get(&files);
             let what = format!("{} {harm:?}, clean: {clean}", path.display());
             inflict(path, harm);
-            let second = tempfile::tempdir().unwrap();
-            std::fs::create_dir(second.path().join("journal")).unwrap();
-            for path in super::damage::files(&copy.path().join("journal")) {
-                let to = second.path().join("journal").join(path.file_name().unwrap());
-                std::fs::copy(path, to).unwrap();
-            }
-            assert_honest(copy.path(), &what).await;
-            assert_recovers(second.path(), &what).await;
+            let other = copy(&one.path().join("journal"));
+            assert_honest(one.path(), &what).await;
+            assert_recovers(other.path(), &what);
         });
     }
 }
