@@ -116,7 +116,7 @@ class Campaign:
         self.binary = pathlib.Path(shutil.copy2(build("--features", "failpoints"), work))
         self.seed = seed
         self.simulator = None
-        self.hours = 0
+        self.hours, self.waits_since = 0, 0
         share, more = divmod(kills, len(POINTS))
         self.left = {point: share + (place < more) for place, point in enumerate(POINTS)}
         self.done = collections.Counter()
@@ -170,7 +170,7 @@ class Campaign:
     def begin(self, folder):
         """A tenant of its own, whose time passes with the round."""
         self.simulator = Simulator(self.binary, folder, SIMULATOR.format(seed=self.seed + self.rounds))
-        self.hours = 0
+        self.hours, self.waits_since = 0, time.monotonic()
 
     def end(self):
         if self.simulator:
@@ -178,13 +178,22 @@ class Campaign:
         self.simulator = None
 
     def is_drained(self, run, blobs):
-        """Whether everything is delivered. Lets time pass if only what is not listed yet is missing."""
+        """Whether everything is delivered. Lets time pass if that is all that it needs."""
         if self.hours == HOURS:
             return run.is_drained(blobs)
         if run.is_idle():
-            get(f"{self.simulator.url}/control/clock", {"advance_seconds": STEP * 3600})
+            self.pass_time(STEP * 3600)
             self.hours += STEP
+        elif run.listed() or not run.metrics():
+            self.waits_since = time.monotonic()
+        elif time.monotonic() - self.waits_since > 3:
+            # Killed as it asked for a subscription, it does not ask again for 15 minutes.
+            self.pass_time(16 * 60)
         return False
+
+    def pass_time(self, seconds):
+        get(f"{self.simulator.url}/control/clock", {"advance_seconds": seconds})
+        self.waits_since = time.monotonic()
 
     def pick(self):
         """One of the points with kills to come; those with most to come are most likely."""
