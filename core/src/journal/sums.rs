@@ -47,7 +47,8 @@ pub(super) enum Known {
 #[derive(Debug)]
 pub(super) struct Sums {
     dir: PathBuf,
-    pages: Vec<u64>,
+    /// Nothing while they are not known.
+    pages: Option<Vec<u64>>,
     /// Frames in the log.
     frames: Arc<AtomicU32>,
     /// How many of them make a checkpoint due.
@@ -235,8 +236,8 @@ impl Sums {
         Ok(Self {
             dir: dir.to_owned(),
             pages: match known {
-                Known::Sound(pages) => pages.clone(),
-                Known::New | Known::Unknown => Vec::new(),
+                Known::Sound(pages) => Some(pages.clone()),
+                Known::New | Known::Unknown => None,
             },
             frames,
             due: CHECKPOINT,
@@ -254,10 +255,11 @@ impl Sums {
             );
             check_structure(conn, &self.dir)?;
         }
-        checkpoint(conn)?;
-        let database = self.dir.join(FILE);
-        self.pages = page_sums(&database, database.metadata()?.len())?;
-        self.store()
+        // A full disk keeps nobody from opening a journal.
+        if let Err(error) = self.checkpoint(conn) {
+            self.forget(&error);
+        }
+        Ok(())
     }
 
     /// Makes a checkpoint if one is due.
@@ -294,19 +296,25 @@ impl Sums {
     fn checkpoint(&mut self, conn: &Connection) -> Result<bool> {
         let (frames, complete) = checkpoint(conn)?;
         self.due = frames + CHECKPOINT;
-        if frames == 0 {
-            return Ok(true);
-        }
-        let pages = wal::pages(&File::open(self.dir.join(LOG))?, frames, PAGE)?;
-        let database = File::open(self.dir.join(FILE))?;
-        let count = database.metadata()?.len().div_ceil(PAGE as u64);
-        self.pages.resize(usize::try_from(count).unwrap_or(0), 0);
-        for page in pages {
-            if let Some(sum) = self.pages.get_mut(page as usize - 1) {
-                *sum = page_sum(&database, u64::from(page) - 1)?;
+        let path = self.dir.join(FILE);
+        let bytes = path.metadata()?.len();
+        // Known again only once all of it has worked.
+        let pages = match self.pages.take() {
+            None => page_sums(&path, bytes)?,
+            Some(pages) if frames == 0 => pages,
+            Some(mut pages) => {
+                let database = File::open(&path)?;
+                pages.resize(usize::try_from(bytes.div_ceil(PAGE as u64)).unwrap_or(0), 0);
+                for page in wal::pages(&File::open(self.dir.join(LOG))?, frames, PAGE)? {
+                    if let Some(sum) = pages.get_mut(page as usize - 1) {
+                        *sum = page_sum(&database, u64::from(page) - 1)?;
+                    }
+                }
+                pages
             }
-        }
-        self.store()?;
+        };
+        self.store(&pages)?;
+        self.pages = Some(pages);
         Ok(complete)
     }
 
@@ -319,12 +327,8 @@ impl Sums {
     }
 
     /// Replaces the file, on disk when this returns.
-    fn store(&self) -> Result<()> {
-        let mut bytes: Vec<u8> = self
-            .pages
-            .iter()
-            .flat_map(|sum| sum.to_le_bytes())
-            .collect();
+    fn store(&self, pages: &[u64]) -> Result<()> {
+        let mut bytes: Vec<u8> = pages.iter().flat_map(|sum| sum.to_le_bytes()).collect();
         let last = xxh3_64(&bytes);
         bytes.extend_from_slice(&last.to_le_bytes());
         let new = self.dir.join("journal.sums.new");
