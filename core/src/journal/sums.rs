@@ -255,10 +255,18 @@ impl Sums {
             );
             check_structure(conn, &self.dir)?;
         }
-        // A full disk keeps nobody from opening a journal.
-        if let Err(error) = self.checkpoint(conn) {
+        // What is in the log has sums there. A full disk keeps nobody from opening a journal.
+        if let Err(error) = self.take_all() {
             self.forget(&error);
         }
+        Ok(())
+    }
+
+    fn take_all(&mut self) -> Result<()> {
+        let database = self.dir.join(FILE);
+        let pages = page_sums(&database, database.metadata()?.len())?;
+        self.store(&pages)?;
+        self.pages = Some(pages);
         Ok(())
     }
 
@@ -321,7 +329,9 @@ impl Sums {
     /// Without sums the database counts as unknown, which is better than wrong ones.
     fn forget(&self, error: &Error) {
         tracing::warn!(%error, "the sums of the journal's database cannot be kept; a later start checks it without them");
-        if let Err(error) = std::fs::remove_file(self.dir.join(SUMS)) {
+        if let Err(error) = std::fs::remove_file(self.dir.join(SUMS))
+            && error.kind() != ErrorKind::NotFound
+        {
             tracing::warn!(%error, file = SUMS, "cannot be removed");
         }
     }
