@@ -223,3 +223,17 @@ async fn a_log_that_has_lost_commits_is_refused() {
     let error = open(copy.path()).err().unwrap().to_string();
     assert!(error.contains("journal.sqlite-wal is damaged: "), "{error}");
 }
+
+#[tokio::test]
+async fn a_flipped_bit_anywhere_in_the_database_is_refused() {
+    let copy = journal(true).await;
+    let database = copy.path().join("journal").join(FILE);
+    let whole = std::fs::read(&database).unwrap();
+    for at in (0..whole.len()).step_by(4_099) {
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1;
+        std::fs::write(&database, bytes).unwrap();
+        let error = sums::verify(&copy.path().join("journal")).unwrap_err();
+        assert!(error.to_string().contains(" is damaged: "), "{at}: {error}");
+    }
+}
