@@ -7,6 +7,7 @@ mod dead_letters;
 mod demo;
 #[cfg(feature = "failpoints")]
 mod failpoints;
+mod journal;
 mod moment;
 mod once;
 mod replay;
@@ -65,6 +66,8 @@ enum Command {
     Coverage(coverage::Args),
     /// Show how far the sinks are, and let go of those that are gone
     Sinks(sinks::Args),
+    /// Say whether the journal is whole, and mend one that is damaged
+    Journal(journal::Args),
     /// Show the records that were refused for good, hand them over again, or drop them
     DeadLetters(dead_letters::Args),
     /// Deliver the events of NDJSON archives to a sink
@@ -125,6 +128,7 @@ pub fn main(registry: Registry) -> ExitCode {
             Command::Simulate(args) => simulate::run(args).await,
             Command::Coverage(args) => coverage::run(&args),
             Command::Sinks(args) => sinks::run(args).await,
+            Command::Journal(args) => journal::run(&args),
             Command::Replay(args) => replay::run(args, &registry).await,
             Command::DeadLetters(args) => dead_letters::run(args, &registry).await,
         }

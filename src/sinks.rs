@@ -92,13 +92,14 @@ fn status(config: &Config, json: bool) -> Outcome {
     terminal::table(&rows, 2..8);
     for skip in &status.skips {
         say(format!(
-            "{}: {} skipped {} events of {} because the journal was full (batches {} to {})",
+            "{}: {} skipped {} events of {} (batches {} to {}): {}",
             terminal::time(skip.at_ms),
             skip.sink,
             skip.events,
             config.tenant_of(&skip.tenant),
             skip.first,
-            skip.last
+            skip.last,
+            skip.reason
         ));
     }
     if status.skips.len() == SKIPS {

@@ -104,12 +104,19 @@ class Run:
         answer = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
         return json.loads(answer.stdout) if answer.returncode == 0 else None
 
+    def listed(self, metrics=None):
+        """Whether everything was listed since the start."""
+        return any(name.startswith("last_listing") for name in (self.metrics() if metrics is None else metrics))
+
+    def is_idle(self):
+        """Whether all that was listed is fetched and delivered."""
+        metrics = self.metrics()
+        waiting = sum(v for k, v in metrics.items() if k.startswith(("units_pending{", "sink_pending_events{")))
+        return self.listed(metrics) and not waiting
+
     def is_drained(self, blobs):
         """Whether so many blobs are listed and fetched, and all sinks have everything."""
-        metrics = self.metrics()
-        listed = any(name.startswith("last_listing") for name in metrics)
-        waiting = sum(v for k, v in metrics.items() if k.startswith(("units_pending{", "sink_pending_events{")))
-        if not listed or waiting:
+        if not self.is_idle():
             return False
         status = self.status()
         return (

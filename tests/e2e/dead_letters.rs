@@ -249,3 +249,45 @@ fn what_cannot_be_done_is_said() {
         (0, "there are no such dead letters\n")
     );
 }
+
+#[test]
+fn every_command_that_writes_refuses_a_journal_that_another_process_holds() {
+    let microsoft = microsoft(1);
+    let home = Home::new("");
+    configure(&home, &microsoft, "8KiB");
+    let config = std::fs::read_to_string(home.path("config.toml")).unwrap();
+    // Nobody can be asked to do it instead.
+    home.configure_all(&config.replace("listen = \"127.0.0.1:0\"", "enabled = false"));
+    let mut exporter = home.run();
+    exporter.await_log("collecting");
+    wait_until("the letter is there", || list(&home).len() == 1);
+    let held = format!(
+        "audit-exporter: journal {}: another audit-exporter uses this journal; stop it first, or give this one its own \
+         journal.path\n",
+        home.path("journal").display()
+    );
+    let commands: [&[&str]; 8] = [
+        &["run"],
+        &["run", "--once"],
+        &["journal", "check"],
+        &["journal", "recover"],
+        &["sinks", "forget", "gone"],
+        &["dead-letters", "drop", "1", "--yes"],
+        &["dead-letters", "replay", "1"],
+        &["dead-letters", "replay", "--all"],
+    ];
+    for words in commands {
+        let ended = home.ask(words);
+        assert_ne!(ended.code, 0, "{words:?}: {ended:?}");
+        if matches!(words[0], "run" | "journal") {
+            assert_eq!(ended.stderr, held, "{words:?}");
+        }
+        assert!(
+            ended.stderr.contains("another audit-exporter uses "),
+            "{words:?}: {ended:?}"
+        );
+    }
+    assert!(exporter.is_running());
+    exporter.stop();
+    assert_eq!(list(&home).len(), 1);
+}

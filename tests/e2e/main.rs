@@ -14,6 +14,7 @@
 
 mod complete;
 mod coverage;
+mod damage;
 mod dead_letters;
 mod exporter;
 mod http;

@@ -23,16 +23,23 @@ import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-from program import TENANT, Failed, Run, Simulator, await_, build, compare  # noqa: E402
+from program import TENANT, Failed, Run, Simulator, await_, build, compare, get  # noqa: E402
 
 OUTSIDE = "from outside"
 # The moment that a point stands for, and the most passes before the kill.
 POINTS = {
+    "source::page": ("listing", 30),
+    "source::register": ("listing", 30),
     "source::fetch": ("fetch", 25),
     "intake::cut": ("cut", 60),
     "intake::commit": ("cut", 60),
     "journal::commit": ("journal commit", 40),
+    "journal::bodies": ("journal commit", 40),
     "journal::committed": ("journal commit", 40),
+    "journal::recycle": ("recycled bodies", 4),
+    "dedupe::spill": ("ids", 6),
+    "dedupe::merge": ("ids", 2),
+    "dedupe::switched": ("ids", 8),
     "sink::file::write": ("sink write", 80),
     "sink::file::sync": ("sync", 20),
     "sink::delivered": ("cursor commit", 20),
@@ -49,7 +56,9 @@ seed = {seed}
 [tenants.records.generated]
 events = 3000
 events_per_blob = 10
+days = 0.9
 [faults]
+tokens = {{ lifetime_seconds = 864000 }}
 blobs = {{ reset = 0.005, cut_gzip = 0.005 }}
 [faults.records]
 duplicate_in_blob = 0.05
@@ -57,7 +66,13 @@ duplicate_in_other_blob = 0.05
 variant = 0.02
 two_operations = 0.02
 redelivered_blob = 0.05
+late_blob = 0.1
+late_within_seconds = 21600
 """
+# Late blobs show up while this passes, and hours are listed again; a step at a time, when all that shows is delivered.
+HOURS, STEP = 30, 6
+# So that what is rare happens often.
+SMALL = {"IDS_IN_MEMORY": "150", "BODIES_FILE_BYTES": "65536"}
 
 # Small batches and files: a blob is several batches, a delivery several writes, and files rotate all the time.
 CONFIG = """
@@ -77,6 +92,7 @@ requests_per_minute = 100000
 [sources.activity]
 type = "management_activity"
 poll_interval = "1s"
+start = "72h"
 [sinks.plain]
 type = "file"
 path = "plain/{{content_type}}.ndjson"
@@ -96,8 +112,11 @@ class Campaign:
     def __init__(self, kills, seed, work):
         self.random = random.Random(seed)
         self.work = work
-        self.binary = build("--features", "failpoints")
-        self.simulator = Simulator(self.binary, work, SIMULATOR.format(seed=seed))
+        # A copy: a build meanwhile does not change it.
+        self.binary = pathlib.Path(shutil.copy2(build("--features", "failpoints"), work))
+        self.seed = seed
+        self.simulator = None
+        self.hours, self.waits_since = 0, 0
         share, more = divmod(kills, len(POINTS))
         self.left = {point: share + (place < more) for place, point in enumerate(POINTS)}
         self.done = collections.Counter()
@@ -119,6 +138,7 @@ class Campaign:
         began = time.monotonic()
         folder = self.work / f"round-{self.rounds}"
         folder.mkdir()
+        self.begin(folder)
         config = folder / "config.toml"
         config.write_text(CONFIG.format(tenant=TENANT, url=self.simulator.url))
         kills = []
@@ -130,11 +150,12 @@ class Campaign:
             self.left[point] -= 1
         last = Run(self.binary, config, folder / "log", environment())
         blobs = self.simulator.stats()["blobs"]
-        await_("everything is delivered", lambda: last.ended() or last.is_drained(blobs))
+        await_("everything is delivered", lambda: last.ended() or self.is_drained(last, blobs))
         if last.ended():
             raise Failed(f"run ended with {last.process.returncode}, see {last.log}")
         last.stop()
         wrong = self.judge(folder, last)
+        self.end()
         self.done.update(point for point, _ in kills)
         print(f"round {self.rounds}: {len(kills)} kills, {time.monotonic() - began:.1f} s", flush=True)
         for line in wrong:
@@ -145,6 +166,34 @@ class Campaign:
         else:
             shutil.rmtree(folder)
         return len(kills)
+
+    def begin(self, folder):
+        """A tenant of its own, whose time passes with the round."""
+        self.simulator = Simulator(self.binary, folder, SIMULATOR.format(seed=self.seed + self.rounds))
+        self.hours, self.waits_since = 0, time.monotonic()
+
+    def end(self):
+        if self.simulator:
+            self.simulator.stop()
+        self.simulator = None
+
+    def is_drained(self, run, blobs):
+        """Whether everything is delivered. Lets time pass if that is all that it needs."""
+        if self.hours == HOURS:
+            return run.is_drained(blobs)
+        if run.is_idle():
+            self.pass_time(STEP * 3600)
+            self.hours += STEP
+        elif run.listed() or not run.metrics():
+            self.waits_since = time.monotonic()
+        elif time.monotonic() - self.waits_since > 3:
+            # Killed as it asked for a subscription, it does not ask again for 15 minutes.
+            self.pass_time(16 * 60)
+        return False
+
+    def pass_time(self, seconds):
+        get(f"{self.simulator.url}/control/clock", {"advance_seconds": seconds})
+        self.waits_since = time.monotonic()
 
     def pick(self):
         """One of the points with kills to come; those with most to come are most likely."""
@@ -166,7 +215,7 @@ class Campaign:
             if time.monotonic() >= end:
                 run.process.kill()
                 run.process.wait()
-            return run.ended() or run.is_drained(blobs)
+            return run.ended() or self.is_drained(run, blobs)
 
         await_(f"{point} is reached, or everything is delivered", over)
         # It may come to its point even while it stops.
@@ -206,7 +255,7 @@ class Campaign:
 
 def environment(kill_at=None):
     rest = {key: value for key, value in os.environ.items() if not key.startswith(("AUDIT_EXPORTER_", "RUST_LOG"))}
-    return rest | ({"KILL_AT": kill_at} if kill_at else {})
+    return rest | SMALL | ({"KILL_AT": kill_at} if kill_at else {})
 
 
 def main():
@@ -221,7 +270,7 @@ def main():
     try:
         campaign.all()
     finally:
-        campaign.simulator.stop()
+        campaign.end()
     campaign.report()
     total = sum(campaign.done.values())
     print(f"\n{campaign.rounds} rounds in {time.monotonic() - began:.0f} s; the seed was {args.seed}")

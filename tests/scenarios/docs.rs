@@ -72,6 +72,35 @@ fn links_lead_somewhere() {
 }
 
 #[test]
+fn each_guarantee_names_tests_that_exist() {
+    let guarantees = text(&root().join("docs/guarantees.md"));
+    let mut named = 0;
+    for name in guarantees.split('`').skip(1).step_by(2) {
+        let (file, test) = name.split_once("::").unwrap_or((name, ""));
+        if test.is_empty() && !file.starts_with("tests/") {
+            continue;
+        }
+        named += 1;
+        let path = root().join(file);
+        assert!(path.exists(), "{name}");
+        if !test.is_empty() {
+            let code = text(&path);
+            let (before, _) = code
+                .split_once(&format!("fn {test}("))
+                .unwrap_or_else(|| panic!("{name} is not there"));
+            // The attribute, with what may stand between it and the name.
+            let attribute = before.rfind("test").unwrap_or(0);
+            assert!(before.len() - attribute < 100, "{name} is no test");
+        }
+    }
+    assert!(named > 40, "{named}");
+    for section in guarantees.split("\n## ").skip(1) {
+        let title = section.lines().next().unwrap();
+        assert!(section.contains("hown by"), "{title} names no test");
+    }
+}
+
+#[test]
 fn every_metric_is_documented_and_no_other() {
     let rows = text(&root().join("docs/operations.md"));
     let section = rows

@@ -39,6 +39,7 @@ struct Day {
 #[derive(Debug)]
 struct Input {
     file: Arc<File>,
+    run: i64,
     day: u16,
     blocks: std::vec::IntoIter<Block>,
     block: Option<Block>,
@@ -108,6 +109,7 @@ impl Input {
         let blocks: Vec<Block> = section.blocks.iter().map(Block::without_filter).collect();
         Self {
             file: Arc::clone(&section.file),
+            run: section.run,
             day: section.day,
             blocks: blocks.into_iter(),
             block: None,
@@ -146,8 +148,11 @@ impl Input {
             }
             self.block = self.blocks.next();
             self.read = 0;
-            if self.block.is_none() {
-                return Ok(false);
+            match &self.block {
+                None => return Ok(false),
+                // A sum of its own must not make what is damaged look whole.
+                Some(block) if !block.is_whole(&self.file, self.run)? => self.block = None,
+                Some(_) => {}
             }
         }
     }

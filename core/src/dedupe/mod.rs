@@ -30,11 +30,13 @@ pub(crate) use identity::{Fingerprint, Fingerprinter};
 use merge::{Background, Merge};
 use run::RunWriter;
 use runs::{Run, Runs};
+pub(crate) use runs::{damaged as damaged_runs, path as run_path};
 use table::Table;
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::journal::sql;
+use crate::sizes::size;
 
 /// What bounds memory and work.
 #[derive(Clone, Copy, Debug)]
@@ -68,10 +70,18 @@ impl Sizes {
     /// Small for a test, which is known by its clock.
     pub(crate) fn by(clock: &Clock) -> Self {
         if clock.is_a_tests() {
-            Self::SMALL
-        } else {
-            Self::REAL
+            return Self::SMALL;
         }
+        let ids = size("IDS_IN_MEMORY", Self::REAL.table_ids as u64) as usize;
+        if ids < Self::REAL.table_ids {
+            return Self {
+                table_ids: ids,
+                block_ids: ids,
+                merge_runs: 3,
+                ..Self::REAL
+            };
+        }
+        Self::REAL
     }
 }
 

@@ -7,24 +7,26 @@
 //! A run has a *section* a day. Hashes are spread evenly, so a section is cut into blocks by equal parts of the range
 //! of hashes: which block may hold an id, and where about in it, needs no index.
 
+use std::cell::Cell;
 use std::fs::{File, OpenOptions};
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, ErrorKind, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
 use xorf::{BinaryFuse8, BinaryFuse8Ref, DmaSerializable, Filter, FilterRef};
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use super::identity::{HASH_BYTES, Id, Key, number};
 use crate::error::{Error, Result};
+use crate::journal::damaged;
 
 /// Bytes of an id: its hash and its value. The day is the section's.
 const ID_BYTES: usize = HASH_BYTES + 8;
-const MAGIC: &[u8; 8] = b"ids run1";
+const MAGIC: &[u8; 8] = b"ids run2";
 const DESCRIPTOR: usize = BinaryFuse8::DESCRIPTOR_LEN;
-/// A block in the directory: day, ids, bytes and checksum of its filter, descriptor of its filter.
-const ENTRY: usize = 2 + 4 + 4 + 8 + DESCRIPTOR;
+/// A block in the directory: day, ids, bytes of its filter, checksums of ids and filter, descriptor of its filter.
+const ENTRY: usize = 2 + 4 + 4 + 8 + 8 + DESCRIPTOR;
 const TRAILER: usize = 4 + 8 + MAGIC.len();
 
 /// Which of `parts` equal parts of the range of hashes one is in, and how far into it, of 2^64.
@@ -60,9 +62,13 @@ impl RunWriter {
 
     /// Appends the next block: `ids` are sorted and all of `day`. All blocks of a day follow each other.
     pub(super) fn block(&mut self, day: u16, ids: &[Id]) -> Result<()> {
+        let mut sum = Xxh3::new();
         for id in ids {
-            self.out.write_all(&id.key.hash_bytes())?;
-            self.out.write_all(&id.value.to_be_bytes())?;
+            let (hash, value) = (id.key.hash_bytes(), id.value.to_be_bytes());
+            self.out.write_all(&hash)?;
+            self.out.write_all(&value)?;
+            sum.update(&hash);
+            sum.update(&value);
         }
         let mut keys: Vec<u64> = ids.iter().map(|id| id.key.lead()).collect();
         keys.dedup();
@@ -77,6 +83,8 @@ impl RunWriter {
             .extend_from_slice(&(ids.len() as u32).to_be_bytes());
         self.directory
             .extend_from_slice(&(filter.len() as u32).to_be_bytes());
+        self.directory
+            .extend_from_slice(&sum.digest().to_be_bytes());
         self.directory
             .extend_from_slice(&xxh3_64(filter).to_be_bytes());
         self.directory.extend_from_slice(&descriptor);
@@ -113,6 +121,9 @@ pub(super) struct Block {
     offset: u64,
     ids: usize,
     filter_bytes: usize,
+    ids_sum: u64,
+    /// Whether the ids are what was written, once somebody has looked.
+    is_whole: Cell<Option<bool>>,
     checksum: u64,
     descriptor: [u8; DESCRIPTOR],
     /// The filter, while it is in memory.
@@ -121,14 +132,13 @@ pub(super) struct Block {
 
 /// Opens a run. No filter is in memory yet.
 pub(super) fn open(path: &Path, run: i64) -> Result<Vec<Section>> {
-    let file = File::open(path)?;
-    let damaged = || {
-        Error::config(format!(
-            "the journal's file {} is damaged; keep it for inspection, and start with a new journal.path: \
-             Microsoft still serves the last 7 days",
-            path.display()
-        ))
+    let file = match File::open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Err(damaged(path, "it is missing"));
+        }
+        file => file?,
     };
+    let damaged = || damaged(path, "it holds something else than was written, or less");
     let mut trailer = [0; TRAILER];
     let trailer_at = file.metadata()?.len().checked_sub(TRAILER as u64);
     let trailer_at = trailer_at.ok_or_else(damaged)?;
@@ -149,12 +159,14 @@ pub(super) fn open(path: &Path, run: i64) -> Result<Vec<Section>> {
     for entry in directory.as_chunks::<ENTRY>().0 {
         let day = number(&entry[..2]) as u16;
         let mut descriptor = [0; DESCRIPTOR];
-        descriptor.copy_from_slice(&entry[18..]);
+        descriptor.copy_from_slice(&entry[26..]);
         let block = Block {
             offset,
             ids: number(&entry[2..6]) as usize,
             filter_bytes: number(&entry[6..10]) as usize,
-            checksum: number(&entry[10..18]),
+            ids_sum: number(&entry[10..18]),
+            is_whole: Cell::new(None),
+            checksum: number(&entry[18..26]),
             descriptor,
             filter: None,
         };
@@ -181,7 +193,7 @@ impl Section {
     pub(super) fn find(&self, key: Key, known: &mut Vec<u64>) -> Result<()> {
         let (at, fraction) = part(key.lead(), self.blocks.len());
         let block = &self.blocks[at];
-        if block.may_hold(key) {
+        if block.may_hold(key) && block.is_whole(&self.file, self.run)? {
             block.search(&self.file, key, fraction, known)?;
         }
         Ok(())
@@ -201,6 +213,7 @@ impl Block {
     pub(super) fn without_filter(&self) -> Self {
         Self {
             filter: None,
+            is_whole: self.is_whole.clone(),
             ..*self
         }
     }
@@ -223,6 +236,32 @@ impl Block {
         }
         self.filter = Some(filter);
         Ok(())
+    }
+
+    /// Whether the ids are what was written. Those that are not cannot be told any more.
+    pub(super) fn is_whole(&self, file: &File, run: i64) -> Result<bool> {
+        if let Some(known) = self.is_whole.get() {
+            return Ok(known);
+        }
+        let mut sum = Xxh3::new();
+        let mut part = vec![0; (self.ids * ID_BYTES).min(1 << 16)];
+        let mut read = 0;
+        while read < self.ids * ID_BYTES {
+            let bytes = part.len().min(self.ids * ID_BYTES - read);
+            file.read_exact_at(&mut part[..bytes], self.offset + read as u64)?;
+            sum.update(&part[..bytes]);
+            read += bytes;
+        }
+        let is_whole = sum.digest() == self.ids_sum;
+        self.is_whole.set(Some(is_whole));
+        if !is_whole {
+            tracing::error!(
+                ids = self.ids,
+                "the journal's file ids.{run} does not hold what was written: repeats of these events cannot be told \
+                 any more and are delivered again"
+            );
+        }
+        Ok(is_whole)
     }
 
     /// `false` only if the key is certainly not in the block.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, params};
 
 use super::run::{self, Section};
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::journal::sql;
 
 /// Files of runs: this and their number.
@@ -31,6 +31,40 @@ pub(super) struct Runs {
     known: BTreeMap<i64, Run>,
     days: BTreeMap<u16, Vec<Section>>,
     last: i64,
+}
+
+/// Where a run lies.
+pub(crate) fn path(dir: &Path, number: i64) -> PathBuf {
+    dir.join(format!("{FILE}{number}"))
+}
+
+/// The runs in `dir` that do not hold what was written, and how that shows.
+pub(crate) fn damaged(conn: &Connection, dir: &Path) -> Result<BTreeMap<i64, String>> {
+    let mut found = BTreeMap::new();
+    let mut select = sql(conn.prepare("SELECT run FROM id_runs"))?;
+    let mut rows = sql(select.query([]))?;
+    while let Some(row) = sql(rows.next())? {
+        let number = sql(row.get(0))?;
+        let sections = match run::open(&path(dir, number), number) {
+            Err(error) if error.kind() == Kind::Config => {
+                found.insert(number, "it is missing, or cut off".to_owned());
+                continue;
+            }
+            sections => sections?,
+        };
+        let mut wrong = 0;
+        for section in &sections {
+            for block in &section.blocks {
+                if !block.is_whole(&section.file, number)? {
+                    wrong += block.ids();
+                }
+            }
+        }
+        if wrong > 0 {
+            found.insert(number, format!("{wrong} ids are not what was written"));
+        }
+    }
+    Ok(found)
 }
 
 impl Runs {
@@ -69,7 +103,7 @@ impl Runs {
     }
 
     pub(super) fn path(&self, number: i64) -> PathBuf {
-        self.dir.join(format!("{FILE}{number}"))
+        path(&self.dir, number)
     }
 
     /// A number for a run that is to be written.
@@ -96,8 +130,7 @@ impl Runs {
     }
 
     fn open(&self, number: i64) -> Result<Vec<Section>> {
-        let path = self.path(number);
-        run::open(&path, number).map_err(|error| error.context(path.display()))
+        run::open(&self.path(number), number)
     }
 
     fn add(&mut self, run: Run, sections: Vec<Section>) {

@@ -506,6 +506,28 @@ fn a_damaged_filter_is_not_trusted() {
 }
 
 #[test]
+fn ids_that_are_damaged_let_repeats_through_and_drop_nothing() {
+    for at in [0, 5, 13, 20, 300] {
+        let (mut bench, seen) = filled(100);
+        let path = bench.dedupe.runs.path(1);
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[at] ^= 0x04;
+        std::fs::write(&path, bytes).unwrap();
+        assert_eq!(
+            damaged_runs(&bench.conn, bench.dir.path()).unwrap().len(),
+            1
+        );
+        bench.restart();
+        let admit = |id: &Fingerprint| bench.dedupe.admit(*id).unwrap();
+        let verdicts: Vec<Verdict> = seen.iter().map(admit).collect();
+        let again = verdicts.iter().filter(|verdict| **verdict == Verdict::New);
+        let again = again.count();
+        assert!(again > 0 && again < verdicts.len(), "{at}: {again}");
+        assert!(!verdicts.contains(&Verdict::Variant), "{at}");
+    }
+}
+
+#[test]
 fn a_run_that_is_cut_short_or_missing_is_refused() {
     let (bench, _) = filled(100);
     let path = bench.dedupe.runs.path(1);

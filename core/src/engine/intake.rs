@@ -155,6 +155,7 @@ impl Intake {
                 Error::bug("a checkpoint cannot be written as JSON").with_cause(error)
             })?;
         let gaps = listing.gaps.clone();
+        fail::fail_point!("source::register");
         let done = inner
             .journal
             .register_listing(&inner.stream, listing, checkpoint)

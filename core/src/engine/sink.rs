@@ -123,18 +123,31 @@ impl Worker {
             turn += 1;
             last_lane = lane;
             began.insert(lane, Instant::now());
-            let found = self
-                .persist("reading the journal", || {
-                    self.journal
-                        .read(lane, cursor, self.batch_events, self.batch_bytes)
-                })
-                .await?;
+            let Some(found) = self.read(lane, cursor).await? else {
+                continue;
+            };
             if let Some(work) = self.prepare(lane, &found) {
                 self.deal_with(work).await?;
             } else {
                 self.explain_gap(lane, cursor).await?;
             }
         }
+    }
+
+    /// What comes after the cursor; nothing if that is damaged and was skipped.
+    async fn read(&self, lane: LaneId, cursor: u64) -> Result<Option<Vec<Arc<Stored>>>> {
+        self.persist("reading the journal", || async {
+            let (events, bytes) = (self.batch_events, self.batch_bytes);
+            match self.journal.read(lane, cursor, events, bytes).await {
+                Err(error) if error.kind() == Kind::Lost => {
+                    self.metrics.error("sink", &self.name, "", &error);
+                    self.journal.skip_damaged(&self.name, lane, cursor).await?;
+                    Ok(None)
+                }
+                found => found.map(Some),
+            }
+        })
+        .await
     }
 
     /// There was nothing to read although the lane goes on. Right if the sink was detached or forgotten meanwhile.
@@ -169,12 +182,13 @@ impl Worker {
     /// Counts what the far side has although its answer was lost, and does not deliver it again.
     async fn catch_up_with(&self, position: &Position, mut cursor: u64) -> Result<()> {
         while cursor < position.last {
-            let mut found = self
-                .persist("reading the journal", || {
-                    let (events, bytes) = (self.batch_events, self.batch_bytes);
-                    self.journal.read(position.lane, cursor, events, bytes)
-                })
-                .await?;
+            let Some(mut found) = self.read(position.lane, cursor).await? else {
+                match self.journal.ahead(&self.name, position)? {
+                    Some(next) => cursor = next,
+                    None => return Ok(()),
+                }
+                continue;
+            };
             found.retain(|stored| stored.seq <= position.last);
             let Some(mut work) = self.prepare(position.lane, &found) else {
                 return self.explain_gap(position.lane, cursor).await;

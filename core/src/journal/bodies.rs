@@ -17,12 +17,17 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::sql;
 use super::writer::Tx;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
+use crate::sizes::size;
 
 /// Files are named by this and a number that rises.
 const PREFIX: &str = "bodies.";
 /// A file that has reached this size is closed.
 const CLOSE_AT: u64 = 8 << 20;
+
+fn close_at() -> u64 {
+    size("BODIES_FILE_BYTES", CLOSE_AT)
+}
 /// Free files that are kept to be written anew.
 const SPARE: usize = 2;
 /// Free bytes in files that are never worth moving anything for.
@@ -129,7 +134,8 @@ impl Bodies {
             let path = path(dir, number);
             let written = path.metadata().map_or(0, |found| found.len());
             if written < end as u64 {
-                return Err(damaged(&path));
+                let how = format!("it has {written} bytes of at least {end}");
+                return Err(super::damaged(&path, &how));
             }
             let kept = kept as u64;
             files.insert(number, Size { written, kept });
@@ -189,6 +195,7 @@ impl Bodies {
             let file = match self.spare.pop() {
                 Some(old) => {
                     std::fs::rename(path(&self.dir, old), &new)?;
+                    fail::fail_point!("journal::recycle");
                     open.open(&new)?
                 }
                 None => open.create_new(true).open(&new)?,
@@ -241,6 +248,7 @@ impl Bodies {
             self.open = None;
             return Err(unwritable(&path, error));
         }
+        fail::fail_point!("journal::bodies");
         Ok(())
     }
 
@@ -257,7 +265,11 @@ impl Bodies {
             }
             self.drop_if_free(file);
         }
-        if self.open.as_ref().is_some_and(|open| open.end >= CLOSE_AT) {
+        if self
+            .open
+            .as_ref()
+            .is_some_and(|open| open.end >= close_at())
+        {
             self.close();
         }
     }
@@ -274,7 +286,7 @@ impl Bodies {
             return;
         }
         let size = self.files.remove(&file).unwrap_or_default();
-        if size.written >= CLOSE_AT && self.spare.len() < SPARE {
+        if size.written >= close_at() && self.spare.len() < SPARE {
             self.spare.push(file);
             return;
         }
@@ -287,7 +299,7 @@ impl Bodies {
 
     /// Bytes on disk.
     pub(super) fn used_bytes(&self) -> u64 {
-        let spare = self.spare.len() as u64 * CLOSE_AT;
+        let spare = self.spare.len() as u64 * close_at();
         spare + self.files.values().map(|size| size.written).sum::<u64>()
     }
 
@@ -323,9 +335,12 @@ pub(super) fn move_some(tx: &mut Tx<'_>, file: i64) -> Result<()> {
         }
     }
     for (seq, old) in places {
-        let body = old
-            .read(&tx.bodies.dir)?
-            .ok_or_else(|| damaged(&path(&tx.bodies.dir, file)))?;
+        let body = match old.read(&tx.bodies.dir) {
+            Ok(Some(body)) => body,
+            // Damaged: it stays until every sink has skipped it.
+            Err(error) if error.kind() != Kind::Lost => return Err(error),
+            Ok(None) | Err(_) => continue,
+        };
         let new = tx.bodies.append(&body)?;
         sql(tx
             .conn
@@ -352,7 +367,8 @@ pub(super) fn on_disk(conn: &Connection) -> Result<u64> {
     Ok(bytes)
 }
 
-fn path(dir: &Path, file: i64) -> PathBuf {
+/// Where a file lies.
+pub(super) fn path(dir: &Path, file: i64) -> PathBuf {
     dir.join(format!("{PREFIX}{file}"))
 }
 
@@ -381,8 +397,9 @@ fn unreadable(path: &Path) -> Error {
     ))
 }
 
+/// The error of a body whose file is there and holds something else, or less.
 fn damaged(path: &Path) -> Error {
-    Error::config(format!("the journal's file {} is damaged", path.display()))
+    Error::lost(format!("{} does not hold what was written", path.display()))
 }
 
 #[cfg(test)]
@@ -407,7 +424,11 @@ mod tests {
         std::fs::write(&file, &bytes).unwrap();
         assert_eq!(one.read(dir.path()).unwrap().unwrap(), b"one");
         let refused = two.read(dir.path()).unwrap_err();
-        assert!(refused.to_string().ends_with("bodies.1 is damaged"));
+        assert!(
+            refused
+                .to_string()
+                .ends_with("bodies.1 does not hold what was written")
+        );
         std::fs::write(&file, &bytes[..5]).unwrap();
         assert!(two.read(dir.path()).is_err());
         bodies.free(one.file, one.bytes);

@@ -90,10 +90,11 @@ pub(super) fn apply(
     let mut fresh: Vec<usize> = Vec::with_capacity(commit.events.len());
     let mut hours: BTreeMap<Hour, Events> = BTreeMap::new();
     let mut done = Committed::default();
+    let again = super::struck::is_struck(tx, commit.stream.id, &commit.origin.unit)?;
     for (index, (event, fingerprint)) in commit.events.iter().zip(fingerprints).enumerate() {
         let verdict = tx.dedupe.admit(fingerprint)?;
         let counts = hours.entry(hour_of(event)).or_default();
-        if verdict == Verdict::Repeat {
+        if verdict == Verdict::Repeat && !again {
             done.repeats += 1;
             counts.repeats += 1;
             continue;

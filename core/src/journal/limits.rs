@@ -53,6 +53,9 @@ impl Drop for Room {
     }
 }
 
+/// Why a sink that is not required skips.
+const FULL: &str = "the journal was full";
+
 impl Journal {
     /// Waits until `tenant` may write `bytes`. Detaches optional sinks rather than wait for them.
     pub async fn room(&self, tenant: &str, bytes: usize) -> Result<Room> {
@@ -113,7 +116,7 @@ impl Journal {
         self.writer
             .run(move |tx| {
                 for (sink, lane, until) in held {
-                    detach_one(tx, sink, lane, until)?;
+                    detach_one(tx, sink, lane, until, FULL)?;
                 }
                 Ok(())
             })
@@ -121,7 +124,14 @@ impl Journal {
     }
 }
 
-fn detach_one(tx: &mut Tx<'_>, sink: Arc<str>, lane: LaneId, until: u64) -> Result<()> {
+/// Moves a sink past what it has not got of a lane up to `until`, and records what it skipped, and why.
+pub(super) fn detach_one(
+    tx: &mut Tx<'_>,
+    sink: Arc<str>,
+    lane: LaneId,
+    until: u64,
+    reason: &str,
+) -> Result<()> {
     let cursor: Option<i64> = sql(tx
         .conn
         .query_row(
@@ -162,11 +172,11 @@ fn detach_one(tx: &mut Tx<'_>, sink: Arc<str>, lane: LaneId, until: u64) -> Resu
     if events > 0 {
         tracing::error!(
             %sink, lane, first = cursor + 1, last, events,
-            "the journal is full and this sink is not required: it skips these batches"
+            "this sink skips these batches: {reason}"
         );
         sql(tx.conn.execute(
-            "INSERT INTO detached (sink, lane, first, last, events, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            params![sink, lane, cursor + 1, last, events, tx.now_ms],
+            "INSERT INTO detached (sink, lane, first, last, events, at, reason) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            params![sink, lane, cursor + 1, last, events, tx.now_ms, reason],
         ))?;
         count(tx, &sink, lane, hours)?;
     }

@@ -19,6 +19,7 @@ mod body;
 mod commit;
 mod counts;
 mod cursors;
+mod damage;
 mod dead_letters;
 mod fold;
 mod letters;
@@ -31,7 +32,10 @@ mod schema;
 mod state;
 mod status;
 mod store;
+mod struck;
+mod sums;
 mod units;
+mod wal;
 mod writer;
 
 use std::fs::{DirBuilder, File, OpenOptions};
@@ -52,6 +56,7 @@ pub use body::Wire;
 pub(crate) use commit::NO_HOUR;
 pub use commit::{Commit, Committed};
 pub use cursors::{Advance, Orphan, SinkSpec, Start, Tally};
+pub use damage::{Damage, Recovered, SourceAndTenant, recover};
 pub use dead_letters::{DeadLetter, OversizePart};
 pub(crate) use fold::OLD_HOUR;
 pub use letters::{DeadLetters, Letter, Letters};
@@ -65,6 +70,7 @@ pub use units::{Due, Registered, Stream, Unfetched};
 
 use bodies::Bodies;
 use state::{LaneState, Shared, State};
+use sums::Sums;
 use writer::Writer;
 
 /// A lane's number in its journal.
@@ -133,8 +139,11 @@ impl Journal {
         let at = |error: Error| error.context(format_args!("journal {}", dir.display()));
         let lock = lock(dir).map_err(at)?;
         let path = dir.join(FILE);
+        let known = sums::verify(dir).map_err(at)?;
         let mut conn = open_database(&path).map_err(at)?;
+        let mut sums = Sums::watch(&mut conn, dir, &known).map_err(at)?;
         schema::migrate(&mut conn).map_err(at)?;
+        sums.begin(&conn, &known).map_err(at)?;
         let (id, seed) = identity(&conn).map_err(at)?;
         let (now, sizes) = (clock.now().timestamp(), Sizes::by(&clock));
         let dedupe = Dedupe::load(&conn, dir, now, sizes).map_err(at)?;
@@ -145,7 +154,8 @@ impl Journal {
             path,
             idle: Mutex::default(),
         });
-        let (writer, thread) = Writer::start(conn, lock, (dedupe, bodies), Arc::clone(&shared))?;
+        let (writer, thread) =
+            Writer::start(conn, lock, (dedupe, bodies, sums), Arc::clone(&shared))?;
         Ok((
             Self {
                 shared,
@@ -294,6 +304,11 @@ fn open_database(path: &Path) -> Result<Connection> {
         rusqlite::config::DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG,
         true,
     ))?;
+    // Checkpoints come with sums (sums.rs): none is made behind their back.
+    sql(conn.set_db_config(
+        rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE,
+        true,
+    ))?;
     Ok(conn)
 }
 
@@ -396,16 +411,23 @@ fn stored_kind(kind: LaneKind) -> i64 {
 const DISK_FULL: &str =
     "the disk that holds the journal is full; free some space, collecting goes on by itself";
 
+/// The error of a file of the journal that does not hold what was written.
+pub(crate) fn damaged(file: &Path, how: &str) -> Error {
+    Error::config(format!(
+        "the file {} is damaged: {how}; `audit-exporter journal recover` keeps it aside and saves what is intact, and \
+         the next run collects again what Microsoft still has",
+        file.display()
+    ))
+}
+
 /// Turns `SQLite`'s errors into ours: a full or failing disk may pass, a damaged file will not.
 pub(crate) fn sql<T>(result: rusqlite::Result<T>) -> Result<T> {
     use rusqlite::ErrorCode;
     result.map_err(|error| match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => Error::unavailable(DISK_FULL).with_cause(error),
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Error::config(
-            "the journal is damaged; keep it for inspection, and start with a new journal.path: \
-             Microsoft still serves the last 7 days",
-        )
-        .with_cause(error),
+        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+            damaged(Path::new(FILE), "SQLite cannot read it").with_cause(error)
+        }
         Some(
             ErrorCode::SystemIoFailure
             | ErrorCode::DatabaseBusy

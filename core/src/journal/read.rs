@@ -165,7 +165,12 @@ impl Slice {
                 break;
             }
             let place = Place::of(row, 9)?;
-            match place.read(&self.dir)? {
+            let body = match place.read(&self.dir) {
+                // What lies before it first.
+                Err(_) if !found.is_empty() => break,
+                body => body?,
+            };
+            match body {
                 Some(body) => found.push(Arc::new(self.stored(row, &body)?)),
                 None if found.is_empty() => return Ok(Found::Gone(place)),
                 None => break,

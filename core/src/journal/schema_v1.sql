@@ -122,15 +122,28 @@ CREATE TABLE cursors (
 ) WITHOUT ROWID;
 CREATE INDEX cursors_by_lane ON cursors (lane, seq);
 
--- Ranges that a sink was detached from when the journal was full.
+-- Ranges that a sink skipped, because the journal was full or a body is damaged.
 CREATE TABLE detached (
     sink   TEXT    NOT NULL,
     lane   INTEGER NOT NULL,
     first  INTEGER NOT NULL,
     last   INTEGER NOT NULL,
     events INTEGER NOT NULL,
-    at     INTEGER NOT NULL
+    at     INTEGER NOT NULL,
+    reason TEXT    NOT NULL
 );
+
+-- Batches whose body was found damaged. Their units are fetched again if they are listed again, with all their events,
+-- which ids would take for repeats (core/src/journal/struck.rs).
+CREATE TABLE struck (
+    seq    INTEGER PRIMARY KEY,
+    stream INTEGER NOT NULL,
+    unit   TEXT    NOT NULL
+);
+CREATE INDEX struck_units ON struck (stream, unit);
+CREATE TRIGGER forget_struck AFTER DELETE ON units BEGIN
+    DELETE FROM struck WHERE stream = OLD.stream AND unit = OLD.unit;
+END;
 
 -- Events that a sink, or the intake (sink NULL), refused for good. An event's bytes are its parts in order. `record`:
 -- its place among the oversized ones of its unit, by which a unit that is fetched again finds what it left. `lane`: the

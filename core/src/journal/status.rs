@@ -21,7 +21,7 @@ pub struct Status {
     pub gaps: Vec<GapStatus>,
     /// Each sink and tenant.
     pub sinks: Vec<SinkStatus>,
-    /// What sinks skipped because the journal was full, the newest first; at most [`SKIPS`].
+    /// What sinks skipped, the newest first; at most [`SKIPS`].
     pub skips: Vec<Skip>,
 }
 
@@ -41,6 +41,8 @@ pub struct Skip {
     pub last: i64,
     /// The events in them.
     pub events: i64,
+    /// Why.
+    pub reason: String,
     /// When it was left behind, in milliseconds since 1970.
     pub at_ms: i64,
 }
@@ -241,7 +243,7 @@ pub(super) fn sinks(conn: &Connection) -> Result<Vec<SinkStatus>> {
 
 fn skips(conn: &Connection) -> Result<Vec<Skip>> {
     let mut select = sql(conn.prepare(
-        "SELECT d.sink, l.tenant, d.first, d.last, d.events, d.at \
+        "SELECT d.sink, l.tenant, d.first, d.last, d.events, d.at, d.reason \
          FROM detached d JOIN lanes l USING (lane) ORDER BY d.rowid DESC LIMIT ?1",
     ))?;
     let rows = sql(select.query_map([SKIPS as i64], |row| {
@@ -252,6 +254,7 @@ fn skips(conn: &Connection) -> Result<Vec<Skip>> {
             last: row.get(3)?,
             events: row.get(4)?,
             at_ms: row.get(5)?,
+            reason: row.get(6)?,
         })
     }))?;
     sql(rows.collect())

@@ -4,6 +4,7 @@ mod balance;
 mod commits;
 mod coverage;
 mod cursors;
+mod damage;
 mod dead_letters;
 mod files;
 mod limits;

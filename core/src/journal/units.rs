@@ -281,7 +281,7 @@ fn register_unit(
         }))?;
     *done.new.entry(Arc::clone(&unit.content_type)).or_default() += new;
     if new == 0 {
-        return Ok(());
+        return super::struck::reopen(tx, stream, unit);
     }
     count(tx, stream, &unit.content_type, created, "listed")?;
     if let Some(pass) = pass {

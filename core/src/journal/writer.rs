@@ -15,6 +15,7 @@ use super::bodies::{Bodies, Mark, move_some};
 use super::counts::Counts;
 use super::cursors::free_passed;
 use super::state::{Change, Shared, State};
+use super::sums::Sums;
 use super::{LaneId, sql};
 use crate::dedupe::Dedupe;
 use crate::error::{Error, Result};
@@ -65,7 +66,7 @@ impl Writer {
     pub(super) fn start(
         conn: Connection,
         lock: File,
-        (dedupe, bodies): (Dedupe, Bodies),
+        (dedupe, bodies, sums): (Dedupe, Bodies, Sums),
         shared: Arc<Shared>,
     ) -> Result<(Self, JoinHandle<()>)> {
         let (jobs, queue) = mpsc::channel(QUEUE);
@@ -85,7 +86,7 @@ impl Writer {
                     shared,
                     owed: BTreeSet::new(),
                 };
-                thread.run(queue);
+                thread.run(queue, sums);
                 drop(thread);
                 drop(lock);
             })?;
@@ -146,7 +147,7 @@ struct Thread {
 }
 
 impl Thread {
-    fn run(&mut self, mut queue: mpsc::Receiver<Job>) {
+    fn run(&mut self, mut queue: mpsc::Receiver<Job>, mut sums: Sums) {
         while let Some(group) = self.next_group(&mut queue) {
             let (began, busy) = (Instant::now(), group.len() > 1);
             self.commit(group);
@@ -157,7 +158,9 @@ impl Thread {
             if let Err(error) = self.dedupe.maintain(&self.conn, now) {
                 tracing::warn!(%error, "the ids of events stay where they are for now");
             }
+            sums.maintain(&self.conn);
         }
+        sums.close(&self.conn);
     }
 
     /// The jobs of the next transaction: those that wait, and a slice of what is to be freed, and moved. Waits if there

@@ -439,6 +439,7 @@ impl Lister {
         let (mut found, mut new) = (0, 0);
         for _ in 0..MOST_PAGES {
             let page = self.client.page(url).await?;
+            fail::fail_point!("source::page");
             let uri_of = |id: &str| self.client.content_uri(id);
             let units = listing::units(&page.body, &name, self.client.now(), uri_of)?;
             found += units.len();
