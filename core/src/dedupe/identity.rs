@@ -24,6 +24,16 @@ impl Key {
         (self.0 >> 48) as u16
     }
 
+    /// 48 bits of the hash.
+    pub(super) fn high(self) -> u64 {
+        self.0 & (u64::MAX >> 16)
+    }
+
+    /// The other 64.
+    pub(super) fn low(self) -> u64 {
+        self.1
+    }
+
     /// The leading bits of the hash: spread evenly, and in the order of the keys of one day.
     pub(super) fn lead(self) -> u64 {
         self.0 << 16 | self.1 >> 48

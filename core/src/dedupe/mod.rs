@@ -15,6 +15,7 @@
 //! A spill and a merge each become true in one transaction, which names the new run and strikes out what it replaces.
 //! Before it, the new file counts for nothing; after it, the old ones do.
 
+mod front;
 mod identity;
 mod merge;
 mod run;
@@ -25,6 +26,7 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
+use front::Front;
 use identity::Id;
 pub(crate) use identity::{Fingerprint, Fingerprinter};
 use merge::{Background, Merge};
@@ -62,10 +64,15 @@ impl Sizes {
     /// The table fills a hash table of 2^17 slots to 7/8, which takes 3.3 MB.
     const REAL: Self = Self {
         table_ids: 114_688,
-        block_ids: 120_000,
+        block_ids: 30_000,
         merge_runs: 32,
         filter_bytes: 84_000_000,
     };
+
+    /// A filter over the ids that wait to be merged.
+    fn front(&self) -> Front {
+        Front::new(self.merge_runs * self.table_ids)
+    }
 
     /// Small for a test, which is known by its clock.
     pub(crate) fn by(clock: &Clock) -> Self {
@@ -107,6 +114,10 @@ pub(crate) struct Dedupe {
     /// How full the table is when it is spilled next: more after one that failed.
     spill_at: usize,
     runs: Runs,
+    /// Over all ids in runs from the log; nothing while that is not known, after a start.
+    front: Option<Front>,
+    /// Over those in runs that came since the merge began: what is left of them when it ends.
+    next_front: Option<Front>,
     merging: Option<(Replacement, Background)>,
     /// Ids that the open transaction added: forgotten again if it fails.
     pending: Vec<Id>,
@@ -137,6 +148,8 @@ impl Dedupe {
             sizes,
             table,
             spill_at: sizes.table_ids,
+            front: (runs.of_level(0).count() == 0).then(|| sizes.front()),
+            next_front: None,
             runs,
             merging: None,
             pending: Vec::new(),
@@ -149,9 +162,14 @@ impl Dedupe {
         self.known.clear();
         self.table.find(new.id.key, &mut self.known);
         let mut verdict = new.judge(&self.known);
+        let front = self.front.as_ref();
+        let only_merged = front.is_some_and(|front| !front.may_hold(new.id.key));
         for section in self.runs.of_day(new.id.key.day()) {
             if verdict == Verdict::Repeat {
                 return Ok(verdict);
+            }
+            if only_merged && section.level == 0 {
+                continue;
             }
             let before = self.known.len();
             section.find(new.id.key, &mut self.known)?;
@@ -261,6 +279,7 @@ impl Dedupe {
         {
             let path = self.runs.path(replacement.run.number);
             self.merging = Some((replacement, Background::start(merge, path)?));
+            self.next_front = Some(self.sizes.front());
         }
         Ok(())
     }
@@ -281,7 +300,13 @@ impl Dedupe {
                 Ok(())
             })?;
         if spilled {
+            let fronts = [&mut self.front, &mut self.next_front];
+            for front in fronts.into_iter().flatten() {
+                self.table.keys().for_each(|key| front.insert(key));
+            }
             self.table.clear(self.sizes.table_ids);
+        } else {
+            self.front = self.next_front.take();
         }
         self.runs.warm(day_of(now), self.sizes.filter_bytes);
         Ok(())

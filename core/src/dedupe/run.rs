@@ -110,6 +110,8 @@ impl RunWriter {
 #[derive(Debug)]
 pub(super) struct Section {
     pub(super) run: i64,
+    /// The run's level, once that is known.
+    pub(super) level: u8,
     pub(super) day: u16,
     pub(super) file: Arc<File>,
     pub(super) blocks: Vec<Block>,
@@ -175,6 +177,7 @@ pub(super) fn open(path: &Path, run: i64) -> Result<Vec<Section>> {
             Some(section) if section.day == day => section.blocks.push(block),
             _ => sections.push(Section {
                 run,
+                level: 0,
                 day,
                 file: Arc::clone(&file),
                 blocks: vec![block],

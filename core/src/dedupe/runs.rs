@@ -135,7 +135,8 @@ impl Runs {
 
     fn add(&mut self, run: Run, sections: Vec<Section>) {
         self.known.insert(run.number, run);
-        for section in sections {
+        for mut section in sections {
+            section.level = run.level;
             self.days.entry(section.day).or_default().push(section);
         }
     }

@@ -53,6 +53,11 @@ impl Table {
         }
     }
 
+    /// The keys of all ids.
+    pub(super) fn keys(&self) -> impl Iterator<Item = Key> {
+        self.first.keys().copied()
+    }
+
     /// All ids, in order.
     pub(super) fn sorted(&self) -> Vec<Id> {
         let mut ids = Vec::with_capacity(self.len());
