@@ -49,7 +49,7 @@ pub(crate) struct Sizes {
     block_ids: usize,
     /// Runs from the log that are merged into one. A look-up asks half of them, and one for each merge of its day.
     merge_runs: usize,
-    /// Filters in memory: enough for 70 million ids.
+    /// Filters in memory: enough for 50 million ids, those of the newest days. Ids of other days are looked up on disk.
     filter_bytes: usize,
 }
 
@@ -66,7 +66,7 @@ impl Sizes {
         table_ids: 114_688,
         block_ids: 30_000,
         merge_runs: 32,
-        filter_bytes: 84_000_000,
+        filter_bytes: 58_000_000,
     };
 
     /// A filter over the ids that wait to be merged.
