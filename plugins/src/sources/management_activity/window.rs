@@ -291,18 +291,22 @@ impl Progress {
         Some(self.reach(content_type, since, schedule))
     }
 
-    /// How far each pass has come; before the first listing at `now`, nowhere.
+    /// How far each pass has come; before the first listing at `now`, nowhere: what it finds is no straggler, even if it was
+    /// there before the subscription.
     pub(super) fn reach(
         &self,
         content_type: &str,
         now: DateTime<Utc>,
         schedule: &Schedule,
     ) -> Reach {
-        let since = self.since.unwrap_or(seconds(now) - delta(schedule.start));
+        let nowhere = seconds(now) - delta(schedule.start);
+        let since = self.since.unwrap_or(nowhere);
         let lags = std::iter::once(&0).chain(&schedule.relist_after);
         let passes = lags.map(|lag| Pass {
             lag: Duration::from_secs(lag.unsigned_abs()),
-            to: self.passed(*lag, DateTime::<Utc>::MAX_UTC).unwrap_or(since),
+            to: self
+                .passed(*lag, DateTime::<Utc>::MAX_UTC)
+                .unwrap_or(since.min(nowhere)),
         });
         Reach {
             content_type: content_type.into(),

@@ -258,6 +258,16 @@ fn a_pass_that_is_new_to_the_options_begins_with_what_no_later_one_has_done() {
 }
 
 #[test]
+fn what_was_there_before_the_subscription_is_no_straggler_to_the_first_listing() {
+    let mut progress = Progress::default();
+    progress.subscribed(at(0));
+    let reach = progress.known_reach("Audit.General", &usual(WEEK)).unwrap();
+    assert_eq!(reach.since, at(0));
+    let backfilled = at(-22 * 60);
+    assert!(reach.passes.iter().all(|pass| pass.to < backfilled));
+}
+
+#[test]
 fn a_checkpoint_survives_being_stored() {
     let mut progress = Progress {
         start_requested: Some(at(3)),
