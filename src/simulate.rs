@@ -115,7 +115,9 @@ impl Args {
             }
         }
         if self.faults {
+            let late_within_seconds = config.faults.records.late_within_seconds;
             config.faults = Faults::all(config.seed);
+            config.faults.records.late_within_seconds = late_within_seconds;
         }
         Ok(config)
     }

@@ -135,8 +135,8 @@ class Run:
             raise Failed(f"run ended with {code}, see {self.log}")
 
 
-def compare(ledger, folder):
+def compare(ledger, folder, *options):
     """Whether the folder holds what the ledger says, and what the comparison told."""
-    command = [sys.executable, REPOSITORY / "tests/compare_ledger.py", ledger, folder]
+    command = [sys.executable, REPOSITORY / "tests/compare_ledger.py", ledger, folder, *options]
     compared = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     return compared.returncode == 0, compared.stdout.strip()

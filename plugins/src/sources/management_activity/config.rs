@@ -7,6 +7,8 @@ use audit_exporter_core::Result;
 use audit_exporter_core::config::{Options, Span};
 use serde::Deserialize;
 
+use super::window::{Lag, Schedule};
+
 /// Every content type that the API has (reference: management-activity-api.md §2).
 pub(super) const CONTENT_TYPES: [&str; 5] = [
     "Audit.AzureActiveDirectory",
@@ -22,6 +24,19 @@ const SHORTEST_POLL: Duration = Duration::from_secs(1);
 /// the overlap and the newest hours fit one window.
 const OVERLAP: RangeInclusive<Duration> = Duration::from_mins(1)..=Duration::from_hours(12);
 
+/// How long after an hour it is listed again, unless the options say otherwise. The last comes twelve hours before the
+/// API stops listing the hour.
+const RELIST_AFTER: [Duration; 5] = [
+    Duration::from_hours(1),
+    Duration::from_hours(6),
+    Duration::from_hours(24),
+    Duration::from_hours(72),
+    Duration::from_hours(6 * 24 + 12),
+];
+/// Times are listed in whole seconds, and an hour before the API stops listing them at the latest.
+const RELIST_WITHIN: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_hours(6 * 24 + 23);
+
 /// The options as they stand in the configuration.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -29,6 +44,7 @@ struct SourceOptions {
     content_types: Vec<String>,
     poll_interval: Span,
     overlap: Span,
+    relist_after: Vec<Span>,
     start: Span,
     start_subscriptions: bool,
 }
@@ -39,6 +55,7 @@ impl Default for SourceOptions {
             content_types: CONTENT_TYPES.map(str::to_owned).to_vec(),
             poll_interval: Span(Duration::from_mins(1)),
             overlap: Span(Duration::from_mins(30)),
+            relist_after: RELIST_AFTER.map(Span).to_vec(),
             start: Span(Duration::from_hours(7 * 24)),
             start_subscriptions: true,
         }
@@ -52,10 +69,8 @@ pub(super) struct Settings {
     pub(super) content_types: Vec<&'static str>,
     /// How often the newest content is listed.
     pub(super) poll_interval: Duration,
-    /// How far back each listing begins before the end of the last.
-    pub(super) overlap: Duration,
-    /// How far back the first listing begins.
-    pub(super) start: Duration,
+    /// What is listed when.
+    pub(super) schedule: Schedule,
     /// Whether missing subscriptions are started.
     pub(super) start_subscriptions: bool,
 }
@@ -88,11 +103,30 @@ impl Settings {
         Ok(Self {
             content_types,
             poll_interval: given.poll_interval.0,
-            overlap: given.overlap.0,
-            start: given.start.0,
+            schedule: Schedule {
+                overlap: given.overlap.0,
+                start: given.start.0,
+                relist_after: lags(options, &given.relist_after)?,
+            },
             start_subscriptions: given.start_subscriptions,
         })
     }
+}
+
+/// The lags of the passes, if they come one after the other.
+fn lags(options: &Options, given: &[Span]) -> Result<Vec<Lag>> {
+    let whole = |span: &Span| RELIST_WITHIN.contains(&span.0) && span.0.subsec_nanos() == 0;
+    let wrong = given.iter().find(|span| !whole(span)).or_else(|| {
+        let mut pairs = given.iter().zip(given.iter().skip(1));
+        pairs.find_map(|(one, next)| (next <= one).then_some(next))
+    });
+    if wrong.is_some() || given.is_empty() {
+        let expected = "rising time spans of whole seconds, from 1s to 6d 23h, at least one";
+        let found = wrong.map_or_else(|| "none".to_owned(), ToString::to_string);
+        return Err(options.invalid("relist_after", expected, &found));
+    }
+    let lag = |span: &Span| Lag::try_from(span.0.as_secs()).unwrap_or(Lag::MAX);
+    Ok(given.iter().map(lag).collect())
 }
 
 /// The content type that `name` means, in Microsoft's spelling.
@@ -116,8 +150,10 @@ mod tests {
         let settings = settings("").unwrap();
         assert_eq!(settings.content_types, CONTENT_TYPES);
         assert_eq!(settings.poll_interval, Duration::from_mins(1));
-        assert_eq!(settings.overlap, Duration::from_mins(30));
-        assert_eq!(settings.start, Duration::from_hours(168));
+        assert_eq!(settings.schedule.overlap, Duration::from_mins(30));
+        assert_eq!(settings.schedule.start, Duration::from_hours(168));
+        let hours = settings.schedule.relist_after.iter().map(|lag| lag / 3600);
+        assert_eq!(hours.collect::<Vec<_>>(), [1, 6, 24, 72, 156]);
         assert!(settings.start_subscriptions);
     }
 
@@ -128,6 +164,12 @@ mod tests {
             settings.unwrap().content_types,
             ["Audit.General", "DLP.All"]
         );
+    }
+
+    #[test]
+    fn passes_are_spans_of_seconds_to_days() {
+        let settings = settings(r#"relist_after = ["20s", "3m", "6d 23h"]"#).unwrap();
+        assert_eq!(settings.schedule.relist_after, [20, 180, 167 * 3600]);
     }
 
     #[test]
@@ -142,6 +184,12 @@ mod tests {
             ("poll_interval = \"10ms\"", "poll_interval"),
             ("overlap = \"13h\"", "overlap"),
             ("overlap = \"1s\"", "overlap"),
+            ("relist_after = []", "at least one, found none"),
+            (r#"relist_after = ["1h", "10ms"]"#, "found 10ms"),
+            (r#"relist_after = ["1h", "1h"]"#, "rising"),
+            (r#"relist_after = ["6h", "1h"]"#, "found 1h"),
+            (r#"relist_after = ["1h", "7d"]"#, "6d 23h"),
+            (r#"relist_after = ["1500ms"]"#, "whole seconds"),
         ] {
             let error = settings(text).unwrap_err();
             assert!(error.to_string().contains(named), "{error}");

@@ -59,7 +59,7 @@ impl<'a> Ledger<'a> {
         let reach = |content_type: &&str| {
             let progress = checkpoint.content_types.get(*content_type);
             let progress = progress.cloned().unwrap_or_default();
-            progress.reach(content_type, now, self.settings.start)
+            progress.reach(content_type, now, &self.settings.schedule)
         };
         let all = self.settings.content_types.iter().map(reach);
         self.intake.collects(all.collect()).await
@@ -124,7 +124,7 @@ impl<'a> Ledger<'a> {
             .or_default();
         change(progress);
         // Before it was listed, or its subscription started, it is where it was declared to be.
-        let reach = progress.known_reach(content_type, self.settings.start);
+        let reach = progress.known_reach(content_type, &self.settings.schedule);
         let listing = Listing {
             units,
             gaps,

@@ -348,11 +348,7 @@ impl Lister {
         until: Instant,
     ) -> Result<bool> {
         let progress = ledger.progress(content_type).await;
-        let plan = progress.plan(
-            self.client.now(),
-            self.settings.overlap,
-            self.settings.start,
-        );
+        let plan = progress.plan(self.client.now(), &self.settings.schedule);
         let done = |progress: &mut Progress| progress.newest_listed(&plan);
         let gone = plan.gone.map(|window| (window, GONE));
         let unswept = plan.unswept.map(|window| (window, UNSWEPT));

@@ -3,6 +3,7 @@
 //! Listing is by the time at which content became available, in half-open windows of at most 24 hours that begin at
 //! most seven days ago. Here it is cut into windows of at most 23 hours, because some tenants refuse a whole day.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use audit_exporter_core::plugin::{Pass, Reach};
@@ -20,15 +21,30 @@ const FIRST: TimeDelta = TimeDelta::minutes(7 * 24 * 60 - 10);
 /// A checkpoint this far in the future comes from a wrong clock.
 const TRUSTED_AHEAD: TimeDelta = TimeDelta::hours(1);
 
-/// How long after an hour it is listed again, for content that showed up in it late. The last comes twelve hours
-/// before the API stops listing the hour.
-const SWEEPS: [TimeDelta; 5] = [
-    TimeDelta::hours(1),
-    TimeDelta::hours(6),
-    TimeDelta::hours(24),
-    TimeDelta::hours(72),
-    TimeDelta::hours(6 * 24 + 12),
-];
+/// Time is listed again in steps of this, so that what is due at the same time shares a window.
+const SWEEP_STEP: TimeDelta = TimeDelta::hours(1);
+
+/// How many seconds after a time it is listed again.
+pub(super) type Lag = i64;
+
+/// What is listed when, by the options.
+#[derive(Clone, Debug)]
+pub(super) struct Schedule {
+    /// How far back each listing begins before the end of the last.
+    pub(super) overlap: Duration,
+    /// How far back the first listing begins.
+    pub(super) start: Duration,
+    /// The sweeps: after which lags each time is listed again, for content that showed up in it late. Rising.
+    pub(super) relist_after: Vec<Lag>,
+}
+
+impl Schedule {
+    /// An hour, or less if the first sweep comes sooner.
+    fn step(&self) -> TimeDelta {
+        let first = self.relist_after.first().copied().map(TimeDelta::seconds);
+        first.map_or(SWEEP_STEP, |first| first.min(SWEEP_STEP))
+    }
+}
 
 /// From `from` (included) to `to` (excluded), in whole seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,7 +99,7 @@ pub(super) struct Plan {
     /// From when on everything is listed, if this is the first listing.
     from: DateTime<Utc>,
     /// How far the sweeps will be when `rest` is listed.
-    swept_to: [DateTime<Utc>; SWEEPS.len()],
+    swept_to: BTreeMap<Lag, DateTime<Utc>>,
 }
 
 /// How far one content type is. Stored as a part of the checkpoint.
@@ -97,15 +113,15 @@ pub(super) struct Progress {
     /// What of the backlog was never listed; sorted, disjoint.
     #[serde(default)]
     unlisted: Vec<Window>,
-    /// How far each sweep is (in the order of [`SWEEPS`]).
+    /// How far each sweep is planned, by its lag: the options may name others tomorrow.
     #[serde(default)]
-    swept_to: Vec<DateTime<Utc>>,
+    swept_to: BTreeMap<Lag, DateTime<Utc>>,
     /// From when on there is content to collect: the first listing's beginning, or the start of the subscription.
     #[serde(default)]
     since: Option<DateTime<Utc>>,
-    /// How far the first listing and each sweep have come, to the last page. The plans run ahead of this.
+    /// How far the first listing (0) and each sweep have come, to the last page. The plans run ahead of this.
     #[serde(default)]
-    passed: Vec<DateTime<Utc>>,
+    passed: BTreeMap<Lag, DateTime<Utc>>,
     /// When the subscription last started.
     #[serde(default)]
     subscribed: Option<DateTime<Utc>>,
@@ -116,24 +132,24 @@ pub(super) struct Progress {
 
 impl Progress {
     /// What to list at `now`.
-    pub(super) fn plan(&self, now: DateTime<Utc>, overlap: Duration, start: Duration) -> Plan {
+    pub(super) fn plan(&self, now: DateTime<Utc>, schedule: &Schedule) -> Plan {
         let now = seconds(now);
+        let overlap = delta(schedule.overlap);
         let floor = now - FIRST;
         let trusted = self.listed_to.filter(|to| *to <= now + TRUSTED_AHEAD);
         let from = match (trusted, self.listed_to) {
-            (Some(to), _) => to.min(now) - delta(overlap),
+            (Some(to), _) => to.min(now) - overlap,
             // By a wrong clock. Where listing truly stopped is not known, but it was under way: `start` is of no use.
             (None, Some(_)) => now - FIRST,
-            (None, None) => now - delta(start).min(FIRST),
+            (None, None) => now - delta(schedule.start).min(FIRST),
         };
         let gone = trusted.and_then(|to| Window::new(to, floor));
-        let last = self.trusted_sweep(SWEEPS.len() - 1, now);
-        let unswept = last.zip(trusted);
+        let unswept = self.swept_for_the_last_time(schedule, now).zip(trusted);
         let unswept = unswept.and_then(|(swept, listed)| Window::new(swept, listed.min(floor)));
         let from = seconds(from.max(floor)).min(now - TimeDelta::seconds(1));
-        let whole = now - from <= NEWEST * 2 + delta(overlap);
+        let whole = now - from <= NEWEST * 2 + overlap;
         let newest_from = if whole { from } else { now - NEWEST };
-        let (swept_to, sweeps) = self.sweeps(now, from);
+        let (swept_to, sweeps) = self.sweeps(now, from, schedule);
         let rest = Window::new(from, newest_from).into_iter().chain(sweeps);
         let unlisted_from = trusted.map_or(from, |to| to.max(from));
         Plan {
@@ -150,31 +166,47 @@ impl Progress {
         }
     }
 
-    /// How far a sweep is. Further than it can be by now, and not where it began, it came too early by a wrong clock.
-    fn trusted_sweep(&self, index: usize, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let possible = now - *SWEEPS.get(index)? + TRUSTED_AHEAD;
-        let to = self.swept_to.get(index).copied();
-        to.filter(|to| *to <= possible || self.since.is_some_and(|since| *to <= since))
+    /// How far a sweep is, or one that comes even later, for that has been late enough for both. Further than it can be by
+    /// now, and not where it began, it came too early by a wrong clock.
+    fn trusted_sweep(&self, lag: Lag, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let sweeps = self.swept_to.range(lag..);
+        let trusted = sweeps.filter(|(lag, to)| {
+            let possible = now - TimeDelta::seconds(**lag) + TRUSTED_AHEAD;
+            **to <= possible || self.since.is_some_and(|since| **to <= since)
+        });
+        trusted.map(|(_, to)| *to).max()
     }
 
-    /// The hours that are due to be listed again, each sweep from where it was.
+    /// How far the last sweep is; if it is new to the options, the one that was the last before.
+    fn swept_for_the_last_time(
+        &self,
+        schedule: &Schedule,
+        now: DateTime<Utc>,
+    ) -> Option<DateTime<Utc>> {
+        let last = *schedule.relist_after.last()?;
+        let before = *self.swept_to.keys().next_back()?;
+        self.trusted_sweep(last.min(before), now)
+    }
+
+    /// The time that is due to be listed again, each sweep from where it was. One that is new to the options begins where
+    /// there is first something to collect, but for what a later one has done.
     fn sweeps(
         &self,
         now: DateTime<Utc>,
         first: DateTime<Utc>,
-    ) -> ([DateTime<Utc>; SWEEPS.len()], Vec<Window>) {
+        schedule: &Schedule,
+    ) -> (BTreeMap<Lag, DateTime<Utc>>, Vec<Window>) {
         let floor = now - FIRST;
+        let begin = self.since.map_or(first, |since| since.min(first));
         let mut due = Vec::new();
-        let mut index = 0;
-        let swept_to = SWEEPS.map(|lag| {
-            let from = self.trusted_sweep(index, now).unwrap_or(first).max(floor);
-            index += 1;
-            let hour = now - lag;
-            let to = hour.duration_trunc(TimeDelta::hours(1)).unwrap_or(hour);
+        let sweep = |lag: &Lag| {
+            let from = self.trusted_sweep(*lag, now).unwrap_or(begin).max(floor);
+            let time = now - TimeDelta::seconds(*lag);
+            let to = time.duration_trunc(schedule.step()).unwrap_or(time);
             due.extend(Window::new(from, to));
-            from.max(to)
-        });
-        (swept_to, due)
+            (*lag, from.max(to))
+        };
+        (schedule.relist_after.iter().map(sweep).collect(), due)
     }
 
     /// The newest window is listed to its last page.
@@ -183,7 +215,7 @@ impl Progress {
             .listed_to
             .filter(|to| *to <= plan.newest.to + TRUSTED_AHEAD);
         self.listed_to = Some(trusted.map_or(plan.newest.to, |to| to.max(plan.newest.to)));
-        self.swept_to = plan.swept_to.to_vec();
+        self.swept_to.clone_from(&plan.swept_to);
         self.backlog.extend(&plan.rest);
         self.backlog = merged(std::mem::take(&mut self.backlog));
         self.unlisted.extend(plan.unlisted);
@@ -224,14 +256,21 @@ impl Progress {
     /// backlog later is another pass's. Only a plan by a wrong clock is taken back.
     fn confirm(&mut self) {
         let unlisted = self.backlog.first().map(|window| window.from);
-        let planned = self.listed_to.iter().chain(&self.swept_to).enumerate();
+        let first = self.listed_to.map(|to| (0, to));
+        let planned = first.into_iter().chain(self.swept_to.clone());
         self.passed = planned
-            .map(|(index, planned)| {
-                let before = self.passed.get(index).filter(|to| *to <= planned);
-                let now = unlisted.map_or(*planned, |from| from.min(*planned));
-                before.map_or(now, |before| now.max(*before))
+            .map(|(lag, planned)| {
+                let before = self.passed(lag, planned);
+                let now = unlisted.map_or(planned, |from| from.min(planned));
+                (lag, before.map_or(now, |before| now.max(before)))
             })
             .collect();
+    }
+
+    /// How far a pass has come, or one that comes even later, but not beyond what is `planned`.
+    fn passed(&self, lag: Lag, planned: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let passed = self.passed.range(lag..).map(|(_, to)| *to);
+        passed.filter(|to| *to <= planned).max()
     }
 
     /// A subscription started: before this there is nothing, or it is noted as a gap.
@@ -247,18 +286,27 @@ impl Progress {
     }
 
     /// How far each pass has come, once there is a beginning.
-    pub(super) fn known_reach(&self, content_type: &str, start: Duration) -> Option<Reach> {
+    pub(super) fn known_reach(&self, content_type: &str, schedule: &Schedule) -> Option<Reach> {
         let since = self.since?;
-        Some(self.reach(content_type, since, start))
+        Some(self.reach(content_type, since, schedule))
     }
 
-    /// How far each pass has come; before the first listing at `now`, nowhere.
-    pub(super) fn reach(&self, content_type: &str, now: DateTime<Utc>, start: Duration) -> Reach {
-        let since = self.since.unwrap_or(seconds(now) - delta(start));
-        let lags = std::iter::once(TimeDelta::zero()).chain(SWEEPS);
-        let passes = lags.enumerate().map(|(index, lag)| Pass {
-            lag: lag.to_std().unwrap_or_default(),
-            to: self.passed.get(index).copied().unwrap_or(since),
+    /// How far each pass has come; before the first listing at `now`, nowhere: what it finds is no straggler, even if it was
+    /// there before the subscription.
+    pub(super) fn reach(
+        &self,
+        content_type: &str,
+        now: DateTime<Utc>,
+        schedule: &Schedule,
+    ) -> Reach {
+        let nowhere = seconds(now) - delta(schedule.start);
+        let since = self.since.unwrap_or(nowhere);
+        let lags = std::iter::once(&0).chain(&schedule.relist_after);
+        let passes = lags.map(|lag| Pass {
+            lag: Duration::from_secs(lag.unsigned_abs()),
+            to: self
+                .passed(*lag, DateTime::<Utc>::MAX_UTC)
+                .unwrap_or(since.min(nowhere)),
         });
         Reach {
             content_type: content_type.into(),
