@@ -8,7 +8,7 @@ use super::state::{Shared, State};
 
 /// The longest that intake waits for sinks. One that takes longer falls behind, once, and reads from the disk until it
 /// has caught up: it is not waited for meanwhile. So no sink holds up another for longer than this.
-const PATIENCE: Duration = Duration::from_millis(250);
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// A batch that will be among the fresh ones. Hold it until the batch is committed.
 #[must_use = "the batch is no longer counted when this is dropped"]
