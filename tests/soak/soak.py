@@ -5,9 +5,9 @@
 
 For so many minutes (30), but for the last quarter, events appear, 200 a second, under every fault that
 `simulate --faults` knows. One blob in twenty shows up late: by up to what the last pass, which comes after minutes rather
-than days (`relist_after`), can still find. The program is restarted now and then, by SIGTERM and by SIGKILL in turn. When all is delivered the simulated clock is
-set ahead until every hour can be settled; then files, accounts and coverage are compared with the simulator's ledger.
-Any deviation is told, and the exit code is 1.
+than days (`relist_after`), can still find. The program is restarted now and then, by SIGTERM and by SIGKILL in turn. When
+all is delivered the faults end and the simulated clock is set ahead, until every hour is settled; then files, accounts and
+coverage are compared with the simulator's ledger. Any deviation is told, and the exit code is 1.
 """
 import argparse
 import collections
@@ -132,6 +132,8 @@ class Soak:
                 run = self.restart(run)
         blobs = self.simulator.stats()["blobs"]
         await_("everything is delivered", lambda: run.ended() or run.is_drained(blobs), PATIENCE)
+        # Three days in hundreds of windows: what is still to be shown is not how long a third of all answers failing takes.
+        get(f"{self.simulator.url}/control/faults", {})
         get(f"{self.simulator.url}/control/clock", {"advance_seconds": SETTLES})
         await_("every hour is settled", lambda: run.ended() or not self.unsettled(), PATIENCE)
         if run.ended():
@@ -218,7 +220,7 @@ class Soak:
         found = sum(one["units"] for one in tenant["stragglers"])
         late = {entry["blob"]: lateness(entry) for entry in entries if lateness(entry) > 0}
         # Some are so little late that nothing was listed in between.
-        surely = sum(1 for by in late.values() if by > self.passes[-1] / 2)
+        surely = sum(1 for by in late.values() if by > self.passes[-1] * 3 / 4)
         self.expect(surely <= found <= len(late), f"{name}: {found} stragglers, of {len(late)} late blobs, {surely} very late")
 
     def passing(self):
@@ -241,9 +243,11 @@ class Soak:
             ("minutes with new events", round(self.seconds / 60, 1)),
             ("records served", len(entries)),
             ("of them repeats", len(entries) - firsts),
+            ("of them variants", total(said, lambda row: row["variants"])),
             ("events", firsts),
             ("that passed the filter", written.total()),
             ("blobs", len(blobs)),
+            ("of repeats alone", len(blobs) - len({entry["blob"] for entry in entries if entry["repeats"] is None})),
             ("that showed up late", sum(1 for by in blobs.values() if by > 0)),
             ("restarts", f"{self.restarts['SIGTERM']} SIGTERM, {self.restarts['SIGKILL']} SIGKILL, {self.downtime:.0f} s away"),
             ("tokens", stats["tokens_issued"]),
@@ -253,8 +257,8 @@ class Soak:
             for one in tenant["stragglers"]:
                 stragglers[one["pass"]] += one["units"]
         passes = ["poll", *(f"+{lag}s" for lag in self.passes)]
-        rows += [(f"stragglers {name}", stragglers.pop(name, 0)) for name in passes]
-        rows += [(f"stragglers {name}", count) for name, count in stragglers.items()]
+        names = passes + sorted(stragglers.keys() - set(passes))
+        rows += [(f"stragglers {name}", stragglers[name]) for name in names]
         for operation, outcomes in stats["requests"].items():
             rows.append((f"requests: {operation}", sum(outcomes.values())))
             faults = (f"{outcome} {count}" for outcome, count in outcomes.items() if not outcome.startswith("2"))

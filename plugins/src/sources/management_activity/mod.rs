@@ -4,8 +4,8 @@
 //! registers each. Fetching reads one blob, a JSON array of records. What it promises:
 //!
 //! - The checkpoint never passes a window that was not listed to its last page.
-//! - Each poll lists from half an hour before the last, and each hour is listed again after 1 h, 6 h, 24 h, 72 h and
-//!   6 d 12 h, so that content that shows up late is found.
+//! - Each poll lists from half an hour before the last, and each hour is listed again up to 6 d 12 h later (`relist_after`),
+//!   so that content that shows up late is found.
 //! - One content type that fails holds up no other; a throttled tenant stops at once.
 //! - The token goes to the tenant's own Management API and nowhere else.
 

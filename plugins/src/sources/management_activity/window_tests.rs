@@ -197,6 +197,16 @@ fn each_hour_is_listed_again_at_each_sweep() {
 }
 
 #[test]
+fn a_day_takes_a_listing_a_minute_and_five_an_hour() {
+    let mut progress = Progress::default();
+    list_all(&mut progress, at(0));
+    list_all(&mut progress, at(1));
+    // The numbers that docs/sources.md names.
+    let day = (2..2 + 24 * 60).map(|now| list_all(&mut progress, at(now)).len());
+    assert_eq!(day.sum::<usize>(), 1440 + 120);
+}
+
+#[test]
 fn passes_of_seconds_come_after_seconds() {
     let schedule = Schedule {
         relist_after: vec![20, 480],
