@@ -267,8 +267,9 @@ fn replace(
     }
     sums.close(&conn);
     drop(conn);
-    renameat_with(CWD, &new, CWD, dir, RenameFlags::EXCHANGE)
-        .and_then(|()| renameat_with(CWD, &new, CWD, aside, RenameFlags::NOREPLACE))
+    // In one step each has the other's name: broken off at any moment, the damaged one is never where leftovers are.
+    renameat_with(CWD, &new, CWD, aside, RenameFlags::NOREPLACE)
+        .and_then(|()| renameat_with(CWD, aside, CWD, dir, RenameFlags::EXCHANGE))
         .map_err(|error| Error::from(std::io::Error::from(error)))?;
     told.push(format!(
         "the next run begins anew with what Microsoft still lists (the last {} days): sinks get events that they had \
