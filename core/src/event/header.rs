@@ -35,6 +35,13 @@ impl Slice {
         (!bytes.is_empty()).then(|| text::decode(bytes, self.escaped))
     }
 
+    /// The text's bytes as they stand in the record, escapes and all.
+    pub(super) fn bytes<'a>(&self, raw: &'a [u8]) -> &'a [u8] {
+        let start = self.start as usize;
+        raw.get(start..start + self.len as usize)
+            .unwrap_or_default()
+    }
+
     /// The value at `start..end`: a string without its quotes, a number or a boolean as it is written. Nothing for
     /// `null`, objects and arrays.
     fn of(raw: &[u8], value: Value) -> Self {

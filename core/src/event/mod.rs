@@ -115,6 +115,11 @@ impl AuditEvent {
         self.header.workload.text(&self.raw)
     }
 
+    /// `Workload` as it stands in the record, escapes and all; empty if there is none.
+    pub(crate) fn raw_workload(&self) -> &[u8] {
+        self.header.workload.bytes(&self.raw)
+    }
+
     /// `RecordType`, from an integer, a numeric string or a known name.
     #[must_use]
     pub fn record_type(&self) -> Option<RecordType> {

@@ -1,6 +1,5 @@
 //! Counts what was journaled by workload: how much there usually is, and what came late.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use rusqlite::{OptionalExtension, params};
@@ -26,9 +25,14 @@ pub(super) fn count<'a>(
     fresh: impl Iterator<Item = &'a AuditEvent>,
 ) -> Result<usize> {
     let oldest = tx.now_ms / 3_600_000 - LEARNED_HOURS;
-    let mut counts: BTreeMap<(Cow<'_, str>, Hour), u32> = BTreeMap::new();
+    let mut by_bytes: BTreeMap<(&[u8], Hour), u32> = BTreeMap::new();
     for event in fresh {
-        *counts.entry((workload(event), hour_of(event))).or_default() += 1;
+        let key = (event.raw_workload(), hour_of(event));
+        *by_bytes.entry(key).or_default() += 1;
+    }
+    let mut counts: BTreeMap<(&str, Hour), u32> = BTreeMap::new();
+    for ((bytes, hour), events) in by_bytes {
+        *counts.entry((name_of(bytes), hour)).or_default() += events;
     }
     for ((workload, hour), events) in counts.iter().filter(|((_, hour), _)| *hour > oldest) {
         tx.counts
@@ -40,14 +44,13 @@ pub(super) fn count<'a>(
     }
 }
 
-fn workload(event: &AuditEvent) -> Cow<'_, str> {
-    let is_name = |name: &str| {
-        name.len() <= LONGEST_NAME && name.bytes().all(|byte| byte.is_ascii_alphanumeric())
-    };
-    event
-        .workload()
-        .filter(|name| is_name(name))
-        .unwrap_or(Cow::Borrowed(OTHER))
+fn name_of(workload: &[u8]) -> &str {
+    let is_name = (1..=LONGEST_NAME).contains(&workload.len())
+        && workload.iter().all(u8::is_ascii_alphanumeric);
+    let name = is_name
+        .then(|| std::str::from_utf8(workload).ok())
+        .flatten();
+    name.unwrap_or(OTHER)
 }
 
 /// The pass that found the batch's unit, if that is a straggler.
@@ -68,7 +71,7 @@ fn count_late(
     tx: &mut Tx<'_>,
     commit: &Commit,
     pass: Lag,
-    counts: &BTreeMap<(Cow<'_, str>, Hour), u32>,
+    counts: &BTreeMap<(&str, Hour), u32>,
 ) -> Result<usize> {
     let mut by_workload = sql(tx.conn.prepare_cached(
         "INSERT INTO straggler_events (stream, pass, workload, events) VALUES (?1, ?2, ?3, ?4) \
