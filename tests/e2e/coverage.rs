@@ -3,7 +3,7 @@
 use audit_exporter_simulator::{
     Config, ContentType, ExplicitBlob, Faults, Generated, Records, TenantConfig, TokenFaults,
 };
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use serde_json::{Value, json};
 
 use crate::exporter::{Exporter, Home, wait_until};
@@ -242,6 +242,47 @@ fn a_straggler_is_found_by_a_pass_and_a_day_settles_after_its_last() {
     );
     assert_eq!(state(now + TimeDelta::days(2)), "open");
     assert_eq!(code, 0);
+    exporter.stop();
+}
+
+#[test]
+fn a_pass_that_is_added_between_two_runs_finds_what_the_others_could_not() {
+    let now = Utc::now();
+    let microsoft = microsoft(Records::Explicit(Vec::new()), Faults::default());
+    let add = |number, hours| {
+        let blob = blob(number, now - TimeDelta::hours(hours));
+        let late = json!({"tenant": microsoft.id(0), "blob": blob});
+        microsoft.control("blobs", &late);
+    };
+    let tenant = microsoft.tenant(0, "contoso", "requests_per_minute = 100000");
+    let config = |passes: &str| {
+        let start = "start = \"48h\"";
+        let source = CONFIG.replace(start, &format!("{start}\nrelist_after = {passes}"));
+        format!("{tenant}{source}")
+    };
+    add(1, 1);
+    let home = Home::new(&config(r#"["1h"]"#));
+    let mut exporter = home.run();
+    exporter.await_drained(1);
+    wait_until("the backlog is listed", || {
+        let (said, _) = coverage(&home, &[]);
+        let to = &said["tenants"][0]["passes"][0]["listed_to_ms"]["+1h"];
+        *to == json!(
+            (now - TimeDelta::hours(1))
+                .duration_trunc(TimeDelta::hours(1))
+                .unwrap()
+                .timestamp_millis()
+        )
+    });
+    exporter.stop();
+    // Too late for the only pass.
+    add(2, 20);
+    home.configure(&config(r#"["1h", "5h"]"#));
+    let mut exporter = home.run();
+    exporter.await_drained(2);
+    let (said, code) = coverage(&home, &[]);
+    let stragglers = &said["tenants"][0]["stragglers"];
+    assert_eq!((&stragglers[0]["pass"], code), (&json!("+5h"), 0), "{said}");
     exporter.stop();
 }
 
