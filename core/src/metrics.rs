@@ -197,7 +197,7 @@ impl Metrics {
             )?,
             coverage_hours: ints(
                 r,
-                "coverage_hours",
+                "coverage",
                 "Hours of the last 30 days by what is known of their events.",
                 &["tenant", "state"],
             )?,

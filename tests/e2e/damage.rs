@@ -100,6 +100,14 @@ fn recover(home: &Home, damage: &str) -> (PathBuf, String) {
 fn collect_the_rest(microsoft: &Microsoft, home: &Home) -> serde_json::Value {
     let mut exporter = home.run();
     exporter.await_log("collecting");
+    // What is listed again before a damaged body is found out is not known to be wanted.
+    wait_until("every batch is delivered or skipped", || {
+        assert!(exporter.is_running(), "{}", exporter.log());
+        home.status().is_some_and(|status| {
+            let mut sinks = status["sinks"].as_array().unwrap().iter();
+            sinks.all(|one| one["pending"] == 0)
+        })
+    });
     // Every hour is listed again within a day.
     microsoft.control("clock", &json!({"advance_seconds": 86_400}));
     // What was skipped counts as lost until it is listed again.

@@ -162,7 +162,7 @@ impl Intake {
             .await?;
         self.count(&gaps, &done);
         let new = done.new.values().sum();
-        if new > 0 {
+        if new + done.reopened > 0 {
             inner.found.fetch_add(new as u64, Ordering::Relaxed);
             inner.registered.notify_one();
         }

@@ -85,8 +85,9 @@ fn fetch_again(tx: &Tx<'_>, batch: &Next, error: &Error) -> Result<()> {
     Ok(())
 }
 
-/// A source lists a unit that is known. If a batch of it was struck out, it waits to be fetched again.
-pub(super) fn reopen(tx: &Tx<'_>, stream: i64, unit: &crate::plugin::Unit) -> Result<()> {
+/// A source lists a unit that is known. If a batch of it was struck out, it waits to be fetched again:
+/// returns 1.
+pub(super) fn reopen(tx: &Tx<'_>, stream: i64, unit: &crate::plugin::Unit) -> Result<usize> {
     let reopened = sql(tx
         .conn
         .prepare_cached(
@@ -107,7 +108,7 @@ pub(super) fn reopen(tx: &Tx<'_>, stream: i64, unit: &crate::plugin::Unit) -> Re
         let created = unit.created.timestamp_millis();
         move_count(tx, stream, &unit.content_type, created, [0, -1])?;
     }
-    Ok(())
+    Ok(reopened)
 }
 
 /// Whether all events of a unit are to be journaled, those too that were before.

@@ -25,6 +25,8 @@ pub struct Stream {
 /// What was new in a listing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Registered {
+    /// Units that are to be fetched again.
+    pub reopened: usize,
     /// Units, by content type; zero where all were known.
     pub new: BTreeMap<Arc<str>, usize>,
     /// Of these, the stragglers, by content type and by the pass that found them.
@@ -281,7 +283,8 @@ fn register_unit(
         }))?;
     *done.new.entry(Arc::clone(&unit.content_type)).or_default() += new;
     if new == 0 {
-        return super::struck::reopen(tx, stream, unit);
+        done.reopened += super::struck::reopen(tx, stream, unit)?;
+        return Ok(());
     }
     count(tx, stream, &unit.content_type, created, "listed")?;
     if let Some(pass) = pass {
