@@ -186,9 +186,10 @@ impl Bodies {
 
     /// An empty file, or one to be written anew, whose name is on disk.
     fn create(&mut self) -> Result<Open> {
+        // A number is never used again, not even after a failure: who still holds an old place finds no file.
         let number = self.next;
+        self.next += 1;
         let new = path(&self.dir, number);
-        // A number is never used again: who still holds an old place finds no file.
         let mut create = || {
             let mut open = OpenOptions::new();
             open.write(true).mode(0o600);
@@ -204,7 +205,6 @@ impl Bodies {
             Ok(file)
         };
         let file = create().map_err(|error| unwritable(&new, error))?;
-        self.next += 1;
         self.files.insert(number, Size::default());
         Ok(Open {
             number,
