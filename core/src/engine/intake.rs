@@ -1,7 +1,9 @@
 //! What a source hands its finds and its bytes to.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::mem;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -58,6 +60,18 @@ impl Default for IntakeLimits {
     }
 }
 
+/// The inflating of a body that comes compressed.
+enum Inflation {
+    None,
+    Ready(Gunzip),
+    /// A call failed, or was dropped half-way.
+    Broken,
+}
+
+fn incomplete() -> Error {
+    Error::unavailable("the content was not journaled completely")
+}
+
 /// One tenant's way into the journal, for one source. Cheap to clone.
 #[derive(Clone)]
 pub struct Intake(Arc<Inner>);
@@ -71,8 +85,10 @@ struct Inner {
     metrics: Metrics,
     limits: IntakeLimits,
     registered: Notify,
-    /// Units that were new when they were registered.
-    found: AtomicU64,
+    /// How far the source said it is with each content type.
+    reached: Mutex<BTreeMap<Arc<str>, Reach>>,
+    /// How often it found something new, or got further.
+    progress: AtomicU64,
 }
 
 impl Intake {
@@ -101,7 +117,8 @@ impl Intake {
             metrics,
             limits,
             registered,
-            found: AtomicU64::new(0),
+            reached: Mutex::default(),
+            progress: AtomicU64::new(0),
         })))
     }
 
@@ -155,6 +172,7 @@ impl Intake {
                 Error::bug("a checkpoint cannot be written as JSON").with_cause(error)
             })?;
         let gaps = listing.gaps.clone();
+        let reach = listing.reach.clone();
         fail::fail_point!("source::register");
         let done = inner
             .journal
@@ -162,8 +180,9 @@ impl Intake {
             .await?;
         self.count(&gaps, &done);
         let new = done.new.values().sum();
+        let progress = new + self.reaches(reach);
+        inner.progress.fetch_add(progress as u64, Ordering::Relaxed);
         if new + done.reopened > 0 {
-            inner.found.fetch_add(new as u64, Ordering::Relaxed);
             inner.registered.notify_one();
         }
         Ok(new)
@@ -199,7 +218,20 @@ impl Intake {
     /// Says what the source collects from now on: all its content types, those too that it has not listed yet. Coverage
     /// counts on nothing else.
     pub async fn collects(&self, all: Vec<Reach>) -> Result<()> {
+        self.reaches(all.clone());
         self.0.journal.collects(&self.0.stream, all).await
+    }
+
+    /// Notes how far the source is. Returns with how many content types it got further.
+    fn reaches(&self, all: Vec<Reach>) -> usize {
+        let reached = self.0.reached.lock();
+        let mut reached = reached.unwrap_or_else(PoisonError::into_inner);
+        all.into_iter()
+            .filter(|reach| {
+                let before = reached.insert(Arc::clone(&reach.content_type), reach.clone());
+                before.as_ref() != Some(reach)
+            })
+            .count()
     }
 
     /// Waits until the journal has room for more of this tenant.
@@ -212,9 +244,9 @@ impl Intake {
             .map(drop)
     }
 
-    /// How many new units the source has registered since the start.
-    pub(super) fn found(&self) -> u64 {
-        self.0.found.load(Ordering::Relaxed)
+    /// Grows with each unit that the source finds, and each time that it gets further.
+    pub(super) fn progress(&self) -> u64 {
+        self.0.progress.load(Ordering::Relaxed)
     }
 
     /// Waits until new units are registered.
@@ -257,7 +289,7 @@ impl Intake {
             in_oversize: false,
             broken: false,
             body: false,
-            gunzip: None,
+            gzip_state: Inflation::None,
             gzip: Some(Vec::new()),
             records: Vec::new(),
             record_bytes: 0,
@@ -278,7 +310,7 @@ pub struct UnitWriter {
     written: u64,
     /// There was a body, which has an end.
     body: bool,
-    gunzip: Option<Gunzip>,
+    gzip_state: Inflation,
     /// The body as it came, as long as it is compressed, whole, and no larger than a batch.
     gzip: Option<Vec<u8>>,
     /// Records handed to the journal so far: the index of the next one.
@@ -310,14 +342,21 @@ impl UnitWriter {
     pub async fn write_gzip(&mut self, mut body: &[u8]) -> Result<()> {
         self.body = true;
         let batch_bytes = self.intake.0.limits.batch_bytes;
+        let kept = self.gzip.take();
+        self.gzip = kept.filter(|gzip| gzip.len() + body.len() <= batch_bytes);
         if let Some(gzip) = &mut self.gzip {
             gzip.extend_from_slice(body);
         }
-        let mut gunzip = self.gunzip.take().unwrap_or_else(|| {
-            self.cutter
-                .expect((body.len() * USUAL_RATIO).min(batch_bytes));
-            Gunzip::new()
-        });
+        // Until this call ends: it may fail, or be dropped half-way.
+        let mut gunzip = match mem::replace(&mut self.gzip_state, Inflation::Broken) {
+            Inflation::Ready(gunzip) => gunzip,
+            Inflation::None => {
+                self.cutter
+                    .expect((body.len() * USUAL_RATIO).min(batch_bytes));
+                Gunzip::new()
+            }
+            Inflation::Broken => return Err(incomplete()),
+        };
         loop {
             // Little more than a batch, whatever a few bytes inflate to.
             let room = batch_bytes.saturating_sub(self.pending_bytes());
@@ -336,7 +375,7 @@ impl UnitWriter {
                 break;
             }
         }
-        self.gunzip = Some(gunzip);
+        self.gzip_state = Inflation::Ready(gunzip);
         Ok(())
     }
 
@@ -356,8 +395,10 @@ impl UnitWriter {
 
     /// Says that the array is complete; fails, so that the unit is fetched again, if it broke off before its end.
     pub fn end_of_body(&mut self) -> Result<()> {
-        if let Some(gunzip) = &self.gunzip {
-            gunzip.finish()?;
+        match &self.gzip_state {
+            Inflation::None => {}
+            Inflation::Ready(gunzip) => gunzip.finish()?,
+            Inflation::Broken => return Err(incomplete()),
         }
         self.cutter.finish().map_err(|broken| {
             Error::unavailable("the body of the content is broken").with_cause(broken)
@@ -389,9 +430,7 @@ impl UnitWriter {
     /// not mind.
     pub async fn finish(mut self) -> Result<()> {
         if self.broken {
-            return Err(Error::unavailable(
-                "the content was not journaled completely",
-            ));
+            return Err(incomplete());
         }
         if self.body {
             self.end_of_body()?;

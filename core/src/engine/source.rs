@@ -23,6 +23,9 @@ use crate::plugin::{LaneKind, Next, Source};
 
 /// Units taken from the journal at a time.
 const AHEAD: usize = 32;
+/// Units of a tenant that are fetched or wait to be committed, for each that may be fetched at once: one tenant whose
+/// commits wait for room does not take the places of all.
+const MOST_RUNNING: usize = 3;
 /// While units wait, the journal is asked for those that are due at least this often: their times are by a clock that
 /// somebody may set.
 const LOOK_AGAIN: Duration = Duration::from_mins(1);
@@ -159,7 +162,7 @@ impl Runner {
         let mut told = Trouble::Unknown;
         loop {
             gate.wait().await;
-            let found = self.intake.found();
+            let before = self.intake.progress();
             let listed = AssertUnwindSafe(self.source.list(&self.intake)).catch_unwind();
             let listed = listed
                 .await
@@ -195,9 +198,13 @@ impl Runner {
                 Err(error) => error,
             };
             failures += 1;
-            // What finds something before it fails is not down, and a wait that was asked for is no reason for longer
+            let progressed = self.intake.progress() > before;
+            if progressed {
+                gate.success();
+            }
+            // What gets further before it fails is not down, and a wait that was asked for is no reason for longer
             // ones: neither is part of the row that the back-off grows with.
-            attempt = if self.intake.found() > found || error.retry_after().is_some() {
+            attempt = if progressed || error.retry_after().is_some() {
                 1
             } else {
                 attempt + 1
@@ -295,7 +302,9 @@ impl Runner {
             let wait = next.map(|next| (next - self.clock.now()).to_std().unwrap_or_default());
             line.next = Instant::now() + wait.map_or(LOOK_AGAIN_IDLE, |wait| wait.min(LOOK_AGAIN));
         }
-        while let Ok(place) = Arc::clone(&fetches.places).try_acquire_owned() {
+        while fetches.running.len() < MOST_RUNNING * self.parallel
+            && let Ok(place) = Arc::clone(&fetches.places).try_acquire_owned()
+        {
             let catching_up = fetches
                 .busy
                 .values()

@@ -53,6 +53,8 @@ struct Standing {
     enabled: bool,
     failures: u32,
     rests_until: Option<Instant>,
+    /// It was listed, when others were refused, and is not due before this.
+    fresh_until: Option<Instant>,
     /// Why it was not listed when that was last tried.
     trouble: Option<Trouble>,
 }
@@ -122,7 +124,7 @@ impl Lister {
                 Ok(backlog) => {
                     listed += 1;
                     more |= backlog;
-                    self.recovered(content_type);
+                    self.listed(content_type, (!backlog).then_some(until));
                 }
                 Err(error) if error.kind() == Kind::Throttled => {
                     throttled.cancel();
@@ -146,7 +148,8 @@ impl Lister {
         if let Some(error) = worst {
             return Err(error);
         }
-        let next = until.saturating_duration_since(Instant::now());
+        let next = self.next_poll(until);
+        let next = next.saturating_duration_since(Instant::now());
         match self.trouble() {
             Some(trouble) => Err(trouble.into_error(if more { Duration::ZERO } else { next })),
             None if more => Ok(Next::Now),
@@ -172,12 +175,14 @@ impl Lister {
         }
     }
 
-    fn recovered(&self, content_type: &'static str) {
+    /// It was listed. If the tenant is throttled now, the next try is for the others.
+    fn listed(&self, content_type: &'static str, fresh_until: Option<Instant>) {
         let mut was_in_trouble = false;
         self.with_standing(content_type, |standing| {
             was_in_trouble = standing.trouble.take().is_some();
             standing.failures = 0;
             standing.rests_until = None;
+            standing.fresh_until = fresh_until;
         });
         if was_in_trouble {
             tracing::info!(content_type, "the content type is listed again");
@@ -192,7 +197,21 @@ impl Lister {
             .max_by_key(|trouble| trouble.severity)
     }
 
-    /// The content types that do not rest.
+    /// When the first of what was listed is due again, `until` at the latest: all had their turn.
+    fn next_poll(&self, until: Instant) -> Instant {
+        let mut next = until;
+        for content_type in &self.settings.content_types {
+            self.with_standing(content_type, |standing| {
+                next = standing
+                    .fresh_until
+                    .take()
+                    .map_or(next, |due| next.min(due));
+            });
+        }
+        next
+    }
+
+    /// The content types that neither rest nor were listed before the tenant was throttled.
     fn due(&self, now: Instant) -> impl Iterator<Item = &'static str> {
         self.settings
             .content_types
@@ -200,7 +219,8 @@ impl Lister {
             .copied()
             .filter(move |content_type| {
                 let standing = self.standing(content_type);
-                standing.rests_until.is_none_or(|until| until <= now)
+                let due = standing.rests_until.max(standing.fresh_until);
+                due.is_none_or(|due| due <= now)
             })
     }
 

@@ -344,6 +344,37 @@ async fn a_throttled_content_type_does_not_cancel_the_start_of_another() {
 }
 
 #[tokio::test]
+async fn what_was_listed_before_the_tenant_was_throttled_is_not_listed_again_at_once() {
+    // So many pages that the other is through long before this one is refused; the second time it has but one.
+    let pages = AtomicUsize::new(100);
+    let peer = tenant(move |seen| {
+        let is_dlp = parameter(&seen.target, "contentType").as_deref() == Some("DLP.All");
+        let is_page = seen.target.contains("nextPage");
+        let is_listing = is_dlp && seen.target.contains("/subscriptions/content");
+        if !(is_page || is_listing) {
+            return None;
+        }
+        let left = pages.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+        let next = |n| format!("http://{}/api/v1/{TENANT}/next?nextPage={n}", host(seen));
+        Some(match left {
+            Ok(1) => Reply::error(403, "AF429"),
+            Ok(n) => Reply::ok("[]").with("NextPageUri", next(n)),
+            Err(_) => Reply::ok("[]"),
+        })
+    })
+    .await;
+    let options = "content_types = [\"Audit.General\", \"DLP.All\"]\nstart = \"10m\"";
+    let bench = Bench::new(&peer, options).await;
+    let error = bench.list().await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Throttled);
+    assert!(matches!(bench.list().await.unwrap(), Next::After(_)));
+    let of_general = |call: &&String| call.contains("Audit.General");
+    let calls = listings(&peer);
+    assert_eq!(calls.iter().filter(of_general).count(), 1, "{calls:?}");
+    assert_eq!(calls.len(), 3, "{calls:?}");
+}
+
+#[tokio::test]
 async fn trouble_of_the_whole_tenant_keeps_its_kind() {
     for (status, body, kind, code) in [
         (
