@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 /// What a fetch may hold without asking: many content blobs are not larger. The rest is counted in as many bytes.
 const FREE_BYTES: usize = 64 << 10;
 /// Units that are complete and wait to be committed, while others take their places in fetching.
-const COMPLETE: usize = 16;
+const COMPLETE: usize = 64;
 
 /// The budget. Cheap to clone.
 #[derive(Clone, Debug)]

@@ -36,6 +36,8 @@ pub(super) enum Fate {
     Half,
     /// Goes on after an error of the engine's.
     Swallow,
+    /// Goes on after a compressed body that is damaged.
+    SwallowGzip,
     /// Ends the body before its end and does not say so.
     Truncate,
     /// These events are refused.
@@ -329,6 +331,10 @@ impl Source for FakeSource {
             // A record that no unit may hold, and the error is ignored.
             let whole = Bytes::from(vec![b'x'; 5 << 20]);
             assert!(out.record(whole).await.is_err());
+            return Ok(());
+        }
+        if fate == Some(Fate::SwallowGzip) {
+            assert!(out.write_gzip(b"no gzip").await.is_err());
             return Ok(());
         }
         let body = format!("[{}]", records.join(",\n"));

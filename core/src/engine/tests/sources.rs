@@ -69,6 +69,7 @@ async fn a_fetch_that_fails_in_every_way_that_passes_is_tried_again() {
         Fate::Half,
         Fate::Truncate,
         Fate::Swallow,
+        Fate::SwallowGzip,
         Fate::Lose,
     ]);
     for (number, fate) in fates.iter().enumerate() {
