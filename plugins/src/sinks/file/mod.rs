@@ -105,7 +105,7 @@ impl Sink for FileSink {
         files.confirm(state);
         Ok(Delivered {
             receipt: Some(receipt),
-            rejected: Vec::new(),
+            ..Delivered::default()
         })
     }
 
