@@ -19,20 +19,35 @@ enum Kind {
         journal: Journal,
         instance: Arc<str>,
     },
-    Memory(Arc<Mutex<BTreeMap<String, String>>>),
+    Memory {
+        values: Arc<Mutex<BTreeMap<String, String>>>,
+        id: Arc<str>,
+    },
 }
 
 impl Store {
     /// A store that lives as long as its clones: for tests of plugins, and for `check`, which must not leave traces.
     #[must_use]
     pub fn in_memory() -> Self {
-        Self(Kind::Memory(Arc::default()))
+        Self(Kind::Memory {
+            values: Arc::default(),
+            id: uuid::Uuid::new_v4().to_string().into(),
+        })
+    }
+
+    /// The id of the journal that it is part of, which no other journal has. In memory, an id of its own.
+    #[must_use]
+    pub fn journal(&self) -> &Arc<str> {
+        match &self.0 {
+            Kind::Memory { id, .. } => id,
+            Kind::Journal { journal, .. } => journal.id(),
+        }
     }
 
     /// The value at `key`.
     pub async fn get(&self, key: &str) -> Result<Option<String>> {
         match &self.0 {
-            Kind::Memory(map) => Ok(map
+            Kind::Memory { values, .. } => Ok(values
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner)
                 .get(key)
@@ -57,8 +72,8 @@ impl Store {
     /// Sets (or with `None` removes) the value at `key`; durable when this returns.
     pub async fn put(&self, key: &str, value: Option<String>) -> Result<()> {
         match &self.0 {
-            Kind::Memory(map) => {
-                let mut map = map.lock().unwrap_or_else(PoisonError::into_inner);
+            Kind::Memory { values, .. } => {
+                let mut map = values.lock().unwrap_or_else(PoisonError::into_inner);
                 match value {
                     Some(value) => map.insert(key.to_owned(), value),
                     None => map.remove(key),
