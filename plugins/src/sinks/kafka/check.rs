@@ -21,18 +21,18 @@ pub(super) async fn brokers(destinations: &Destinations) -> Vec<Finding> {
         }
         Err(error) => vec![Finding::problem(format!(
             "{}: {error}",
-            destinations.connection().brokers
+            destinations.network().connection.brokers
         ))],
     }
 }
 
 async fn ask(destinations: &Destinations) -> Result<Vec<Finding>> {
-    let connection = destinations.connection();
-    let producer = Producer::new(connection.asking()?).await?;
+    let network = destinations.network();
+    let producer = Producer::asking(network).await?;
     let metadata = metadata(&producer, None).await?;
     let mut findings = vec![Finding::ok(format!(
         "{} answers, {} in the cluster",
-        connection.brokers,
+        network.connection.brokers,
         plural(metadata.brokers().len(), "broker")
     ))];
     for topic in fixed_topics(destinations) {

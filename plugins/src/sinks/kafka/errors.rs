@@ -93,9 +93,6 @@ pub(super) fn failed(code: RDKafkaErrorCode, trouble: Option<&Trouble>) -> Error
 
 /// The error for trouble that no wait mends.
 pub(super) fn refused(trouble: &Trouble) -> Error {
-    Error::auth(format!(
-        "the brokers refuse the credentials: {}",
-        trouble.reason
-    ))
-    .with_code(format!("{:?}", trouble.code))
+    Error::auth(format!("authentication failed: {}", trouble.reason))
+        .with_code(format!("{:?}", trouble.code))
 }

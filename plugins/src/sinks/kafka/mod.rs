@@ -14,6 +14,7 @@
 mod check;
 mod config;
 mod errors;
+mod oauth;
 mod plain;
 mod positions;
 mod producer;
@@ -55,8 +56,13 @@ enum Mode {
 
 /// Builds a `kafka` sink.
 pub(crate) fn build(context: Context) -> Result<Box<dyn Sink>> {
-    let destinations = Destinations::new(context.options, &context.tenants)?;
-    let mode = match &destinations.connection().positions {
+    let destinations = Destinations::new(
+        context.options,
+        &context.tenants,
+        context.http,
+        context.clock.clone(),
+    )?;
+    let mode = match &destinations.network().connection.positions {
         None => Mode::Plain(Plain::default()),
         Some(topic) => {
             let (journal, replay) = (context.store.journal(), context.replay.as_deref());
@@ -76,9 +82,7 @@ impl Sink for Kafka {
         let State { destinations, mode } = &mut *self.state.lock().await;
         match mode {
             Mode::Plain(_) => Ok(Vec::new()),
-            Mode::Transactions(transactions) => {
-                transactions.recover(destinations.connection()).await
-            }
+            Mode::Transactions(transactions) => transactions.recover(destinations.network()).await,
         }
     }
 

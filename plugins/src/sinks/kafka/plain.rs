@@ -24,17 +24,17 @@ impl Plain {
         batch: &Batch,
         now: DateTime<Utc>,
     ) -> Result<Delivered> {
-        let connection = destinations.connection().clone();
+        let network = destinations.network().clone();
         let producer = match self.producer.take() {
             Some(producer) => producer,
-            None => Producer::new(connection.producer(Sending::Together)?).await?,
+            None => Producer::new(&network, Sending::Together).await?,
         };
         let mut encoder = Encoder::new(destinations, now);
         let all = 0..batch.events.len();
         let together = producer.send(&mut encoder, &batch.events, all).await?;
         let mut rejected: Vec<Rejected> = rejections(together.refused_here).collect();
         if !together.refused_there.is_empty() {
-            let alone = Producer::new(connection.producer(Sending::Alone)?).await?;
+            let alone = Producer::new(&network, Sending::Alone).await?;
             let again = together.refused_there.iter().map(|(index, _)| *index);
             let outcome = alone.send(&mut encoder, &batch.events, again).await?;
             rejected.extend(rejections(outcome.refused_here));

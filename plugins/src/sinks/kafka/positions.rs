@@ -9,7 +9,6 @@ use std::time::Instant;
 use audit_exporter_core::journal::Position;
 use audit_exporter_core::{Error, Result};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
-use rdkafka::client::DefaultClientContext;
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
@@ -18,10 +17,9 @@ use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, Message};
 use serde::{Deserialize, Serialize};
 
-use super::config::Connection;
 use super::errors;
 use super::producer::{QUESTION, ask, code_of};
-use super::properties::{PATIENCE, not_made};
+use super::properties::{Network, PATIENCE, not_made};
 use super::reports::Reports;
 
 /// Compaction works on closed segments alone: small ones keep short what is read at each start.
@@ -73,9 +71,9 @@ impl Owner {
 }
 
 /// Makes the topic unless it is there.
-pub(super) async fn ensure(connection: &Connection, topic: &str) -> Result<()> {
-    let config = connection.reader("read_committed")?;
-    let (reports, name) = (Reports::default(), topic.to_owned());
+pub(super) async fn ensure(network: &Network, topic: &str) -> Result<()> {
+    let config = network.reader("read_committed")?;
+    let (reports, name) = (network.reports(), topic.to_owned());
     let context = reports.clone();
     let found = ask(move || partitions(&client(&config, context)?, &name)).await?;
     match found {
@@ -83,8 +81,9 @@ pub(super) async fn ensure(connection: &Connection, topic: &str) -> Result<()> {
         Err(error) if is_unknown(&error) => {}
         Err(error) => return Err(failed(topic, &error, &reports)),
     }
-    let admin: AdminClient<DefaultClientContext> =
-        connection.asking()?.create().map_err(not_made)?;
+    let context = network.reports();
+    let config = network.asking()?;
+    let admin: AdminClient<Reports> = config.create_with_context(context).map_err(not_made)?;
     // As many copies as the brokers give by default.
     let new = NewTopic::new(topic, 1, TopicReplication::Fixed(-1))
         .set("cleanup.policy", "compact")
@@ -108,10 +107,10 @@ pub(super) async fn ensure(connection: &Connection, topic: &str) -> Result<()> {
 }
 
 /// The owner's marks, of all that was committed so far.
-pub(super) async fn read(connection: &Connection, topic: &str, owner: &Owner) -> Result<Vec<Mark>> {
-    let all = connection.reader("read_uncommitted")?;
-    let committed = connection.reader("read_committed")?;
-    let (reports, name, owner) = (Reports::default(), topic.to_owned(), owner.clone());
+pub(super) async fn read(network: &Network, topic: &str, owner: &Owner) -> Result<Vec<Mark>> {
+    let all = network.reader("read_uncommitted")?;
+    let committed = network.reader("read_committed")?;
+    let (reports, name, owner) = (network.reports(), topic.to_owned(), owner.clone());
     let context = reports.clone();
     let read = ask(move || {
         let ends = ends(&client(&all, context.clone())?, &name)?;

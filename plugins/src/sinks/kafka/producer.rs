@@ -12,7 +12,7 @@ use rdkafka::producer::{BaseRecord, Producer as _, PurgeConfig, ThreadedProducer
 use tokio::task::{spawn_blocking, yield_now};
 
 use super::errors::{self, Verdict};
-use super::properties::not_made;
+use super::properties::{Network, Sending, not_made};
 use super::record::Encoder;
 use super::reports::Reports;
 
@@ -24,6 +24,7 @@ pub(super) struct Producer {
     /// None when it is being dropped.
     client: Option<Arc<ThreadedProducer<Reports>>>,
     reports: Reports,
+    in_transactions: bool,
 }
 
 /// The records of a delivery that were not taken, by their index.
@@ -36,8 +37,19 @@ pub(super) struct Outcome {
 }
 
 impl Producer {
-    pub(super) async fn new(config: ClientConfig) -> Result<Self> {
-        let reports = Reports::default();
+    /// A producer for `sending`.
+    pub(super) async fn new(network: &Network, sending: Sending<'_>) -> Result<Self> {
+        let in_transactions = sending.transactional_id().is_some();
+        Self::with(network, network.producer(sending)?, in_transactions).await
+    }
+
+    /// One that sends nothing.
+    pub(super) async fn asking(network: &Network) -> Result<Self> {
+        Self::with(network, network.asking()?, false).await
+    }
+
+    async fn with(network: &Network, config: ClientConfig, in_transactions: bool) -> Result<Self> {
+        let reports = network.reports();
         let context = reports.clone();
         // It reads certificates.
         let made = spawn_blocking(move || config.create_with_context(context)).await;
@@ -45,6 +57,7 @@ impl Producer {
         Ok(Self {
             client: Some(Arc::new(client)),
             reports,
+            in_transactions,
         })
     }
 
@@ -61,21 +74,36 @@ impl Producer {
                 yield_now().await;
             }
             let record = encoder.record(index, &events[index])?;
-            if let Err(code) = self.hand_over(record).await? {
-                outcome.refused_here.push((index, code));
+            match self.hand_over(record).await {
+                Ok(Ok(())) => {}
+                Ok(Err(code)) => outcome.refused_here.push((index, code)),
+                // The transaction takes no more since a record has failed: the reports say why.
+                Err(_) if self.in_transactions && self.reports.some_failed() => break,
+                Err(error) => return Err(error),
             }
         }
-        let failed = self.reports.all().await;
+        // A transaction ends with its first failure: what waits behind it is not sent any more.
+        let failed = if self.in_transactions {
+            self.reports.all_or_failed().await
+        } else {
+            self.reports.all().await
+        };
         if let Some(trouble) = self.reports.trouble().filter(|trouble| trouble.stays())
             && !self.reports.complete()
         {
             return Err(errors::refused(&trouble));
         }
+        let mut failure = None;
         for (index, code) in failed {
             match errors::verdict(code) {
                 Verdict::Refused => outcome.refused_there.push((index, code)),
-                Verdict::Failed => return Err(self.failed(code)),
+                Verdict::Failed => failure = failure.or(Some(code)),
             }
+        }
+        // In a transaction whatever else failed has failed for the refusal's sake.
+        let follows = self.in_transactions && !outcome.refused_there.is_empty();
+        if let Some(code) = failure.filter(|_| !follows) {
+            return Err(self.failed(code));
         }
         self.reports.works();
         Ok(outcome)

@@ -3,14 +3,18 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use audit_exporter_core::clock::Clock;
 use audit_exporter_core::config::Options;
-use audit_exporter_core::{Error, Result, printable};
+use audit_exporter_core::{Error, Result, http, printable};
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
+use tokio::runtime::Handle;
 
 use super::config::Connection;
-use super::security;
+use super::oauth::Tokens;
+use super::reports::Reports;
+use super::security::{self, Sasl};
 
 /// How long librdkafka itself tries to deliver a record, a broker's restart included. What it sends again it sends
 /// under the same sequence number, so brokers drop the copy; what the engine sends again later they cannot tell.
@@ -35,17 +39,6 @@ const OURS: &[(&str, &str)] = &[
     ("sasl.username", "`sasl.username` says it"),
     ("sasl.password", "`sasl.password` says it"),
     ("sasl.oauthbearer.method", "`sasl.mechanism` says it"),
-    (
-        "sasl.oauthbearer.token.endpoint.url",
-        "`sasl.token_url` says it",
-    ),
-    ("sasl.oauthbearer.client.id", "`sasl.client_id` says it"),
-    (
-        "sasl.oauthbearer.client.secret",
-        "`sasl.client_secret` says it",
-    ),
-    ("sasl.oauthbearer.scope", "`sasl.scope` says it"),
-    ("sasl.oauthbearer.extensions", "`sasl.extensions` says it"),
     ("compression.type", "`compression` says it"),
     ("compression.codec", "`compression` says it"),
     ("message.max.bytes", "`max_message_size` says it"),
@@ -128,7 +121,7 @@ impl<'a> Sending<'a> {
         matches!(self, Self::Alone | Self::TransactionsAlone(_))
     }
 
-    fn transactional_id(self) -> Option<&'a str> {
+    pub(super) fn transactional_id(self) -> Option<&'a str> {
         match self {
             Self::Together | Self::Alone => None,
             Self::Transactions(id) | Self::TransactionsAlone(id) => Some(id),
@@ -136,7 +129,28 @@ impl<'a> Sending<'a> {
     }
 }
 
-impl Connection {
+/// What clients are made of.
+#[derive(Clone)]
+pub(super) struct Network {
+    pub(super) connection: Connection,
+    pub(super) http: http::Client,
+    pub(super) clock: Clock,
+}
+
+impl Network {
+    /// A client's context. To be called on the runtime, which later gets the client's tokens.
+    pub(super) fn reports(&self) -> Reports {
+        let Some(Sasl::Token(provider)) = &self.connection.sasl else {
+            return Reports::default();
+        };
+        Reports::with_tokens(Tokens {
+            provider: provider.clone(),
+            http: self.http.clone(),
+            clock: self.clock.clone(),
+            runtime: Handle::current(),
+        })
+    }
+
     /// What every client has in common.
     fn client(&self) -> Result<ClientConfig> {
         let mut config = ClientConfig::new();
@@ -146,25 +160,32 @@ impl Connection {
             .set("socket.keepalive.enable", "true")
             // As Java clients do: one key, one partition, whoever writes.
             .set("partitioner", "murmur2_random");
-        for (name, value) in &self.properties {
+        for (name, value) in &self.connection.properties {
             config.set(name, value);
         }
-        config.set("bootstrap.servers", &self.brokers);
-        security::apply(self.tls.as_ref(), self.sasl.as_ref(), &mut config)?;
+        config.set("bootstrap.servers", &self.connection.brokers);
+        security::apply(
+            self.connection.tls.as_ref(),
+            self.connection.sasl.as_ref(),
+            &mut config,
+        )?;
         config.set_log_level(RDKafkaLogLevel::Notice);
         Ok(config)
     }
 
     /// A producer's configuration.
     pub(super) fn producer(&self, sending: Sending<'_>) -> Result<ClientConfig> {
-        let queue = QUEUE_BYTES.max(2 * self.max_message_bytes);
+        let queue = QUEUE_BYTES.max(2 * self.connection.max_message_bytes);
         let mut config = self.client()?;
         config
             .set("acks", "all")
             .set("enable.idempotence", "true")
             .set("message.timeout.ms", PATIENCE.as_millis().to_string())
-            .set("compression.type", self.compression)
-            .set("message.max.bytes", self.max_message_bytes.to_string())
+            .set("compression.type", self.connection.compression)
+            .set(
+                "message.max.bytes",
+                self.connection.max_message_bytes.to_string(),
+            )
             .set(
                 "queue.buffering.max.kbytes",
                 queue.div_ceil(1024).to_string(),

@@ -3,14 +3,16 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use audit_exporter_core::Result;
+use audit_exporter_core::clock::Clock;
 use audit_exporter_core::config::{Options, Tenant};
 use audit_exporter_core::event::{AuditEvent, Origin, normalized};
+use audit_exporter_core::{Result, http};
 use chrono::{DateTime, Utc};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::BaseRecord;
 
-use super::config::{self, Connection, Destination, Key};
+use super::config::{self, Destination, Key};
+use super::properties::Network;
 use crate::sinks::line::Format;
 use crate::sinks::template::TimeKey;
 use crate::sinks::value::push_topic_value;
@@ -18,18 +20,27 @@ use crate::sinks::value::push_topic_value;
 /// Each tenant's destination.
 pub(super) struct Destinations {
     options: Options,
-    connection: Connection,
+    network: Network,
     tenants: HashMap<Arc<str>, Arc<Destination>>,
 }
 
 impl Destinations {
     /// Reads every tenant's options, so that an error shows at start.
-    pub(super) fn new(options: Options, tenants: &[Tenant]) -> Result<Self> {
+    pub(super) fn new(
+        options: Options,
+        tenants: &[Tenant],
+        http: http::Client,
+        clock: Clock,
+    ) -> Result<Self> {
         let first = tenants.first().map(|tenant| &*tenant.name);
         let (connection, _) = config::read(&options, first)?;
         let mut destinations = Self {
             options,
-            connection,
+            network: Network {
+                connection,
+                http,
+                clock,
+            },
             tenants: HashMap::new(),
         };
         for tenant in tenants {
@@ -39,8 +50,8 @@ impl Destinations {
     }
 
     /// What all of them share.
-    pub(super) fn connection(&self) -> &Connection {
-        &self.connection
+    pub(super) fn network(&self) -> &Network {
+        &self.network
     }
 
     /// Those that are known.
@@ -54,7 +65,7 @@ impl Destinations {
             return Ok(Arc::clone(known));
         }
         let (connection, destination) = config::read(&self.options, Some(tenant))?;
-        if connection != self.connection {
+        if connection != self.network.connection {
             let problem = "only topic, key and format can differ from tenant to tenant; \
                            other brokers are another sink";
             let key = format!("per_tenant.{tenant}");

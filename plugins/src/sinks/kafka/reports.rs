@@ -4,12 +4,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use audit_exporter_core::printable;
 use rdkafka::ClientContext;
+use rdkafka::client::OAuthToken;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::ProducerContext;
 use tokio::sync::Notify;
+
+use super::oauth::Tokens;
 
 /// Whoever waits for room in the queue is woken after so many reports.
 const WAKE_EVERY: usize = 64;
@@ -22,6 +25,7 @@ pub(super) struct Reports(Arc<Shared>);
 struct Shared {
     state: Mutex<State>,
     changed: Notify,
+    tokens: Option<Tokens>,
 }
 
 #[derive(Default)]
@@ -41,6 +45,14 @@ pub(super) struct Trouble {
 }
 
 impl Reports {
+    /// Those of a client that shows tokens to the brokers.
+    pub(super) fn with_tokens(tokens: Tokens) -> Self {
+        Self(Arc::new(Shared {
+            tokens: Some(tokens),
+            ..Shared::default()
+        }))
+    }
+
     /// One more record is under way.
     pub(super) fn sent(&self) {
         self.state().open += 1;
@@ -74,6 +86,18 @@ impl Reports {
         std::mem::take(&mut self.state().failed)
     }
 
+    /// The same, but waits no longer once one was not delivered.
+    pub(super) async fn all_or_failed(&self) -> Vec<(usize, RDKafkaErrorCode)> {
+        self.until(|state| state.open == 0 || !state.failed.is_empty())
+            .await;
+        std::mem::take(&mut self.state().failed)
+    }
+
+    /// Whether there is a record that was not delivered.
+    pub(super) fn some_failed(&self) -> bool {
+        !self.state().failed.is_empty()
+    }
+
     /// Whether every record has its report.
     pub(super) fn complete(&self) -> bool {
         self.state().open == 0
@@ -97,7 +121,7 @@ impl Reports {
         let mut state = self.state();
         state.open = state.open.saturating_sub(1);
         state.failed.extend(failed.map(|code| (index, code)));
-        if state.open.is_multiple_of(WAKE_EVERY) {
+        if failed.is_some() || state.open.is_multiple_of(WAKE_EVERY) {
             drop(state);
             self.0.changed.notify_waiters();
         }
@@ -119,6 +143,18 @@ impl Trouble {
 }
 
 impl ClientContext for Reports {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(
+        &self,
+        _config: Option<&str>,
+    ) -> std::result::Result<OAuthToken, Box<dyn std::error::Error>> {
+        match &self.0.tokens {
+            Some(tokens) => Ok(tokens.get()?),
+            None => Err("no token was asked for in the configuration".into()),
+        }
+    }
+
     /// The engine tells what matters, once. The rest is for those who look for it.
     fn log(&self, _level: RDKafkaLogLevel, facility: &str, message: &str) {
         tracing::debug!(target: "librdkafka", facility, "{}", printable(message));

@@ -6,8 +6,11 @@ use audit_exporter_core::Result;
 use audit_exporter_core::config::{Options, Secret};
 use audit_exporter_core::error::ResultExt;
 use rdkafka::ClientConfig;
+use reqwest::Url;
 use secrecy::ExposeSecret;
 use serde::Deserialize;
+
+use super::oauth::Provider;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -73,7 +76,6 @@ pub(super) struct SaslOptions {
     client_id: Option<String>,
     client_secret: Option<Secret>,
     scope: Option<String>,
-    extensions: Option<String>,
 }
 
 /// How we say who we are.
@@ -86,13 +88,7 @@ pub(super) enum Sasl {
         password: Secret,
     },
     /// A token of an OpenID provider's, by client credentials.
-    Token {
-        url: String,
-        client_id: String,
-        client_secret: Secret,
-        scope: Option<String>,
-        extensions: Option<String>,
-    },
+    Token(Provider),
 }
 
 impl Sasl {
@@ -108,7 +104,6 @@ impl Sasl {
             ("client_id", given.client_id.is_some()),
             ("client_secret", given.client_secret.is_some()),
             ("scope", given.scope.is_some()),
-            ("extensions", given.extensions.is_some()),
         ] {
             unused(options, key, given, "oauthbearer")?;
         }
@@ -123,13 +118,24 @@ impl Sasl {
         let passwords = "plain and the SCRAM mechanisms";
         unused(options, "username", given.username.is_some(), passwords)?;
         unused(options, "password", given.password.is_some(), passwords)?;
-        Ok(Self::Token {
-            url: needed(options, "token_url", given.token_url)?,
+        let url: String = needed(options, "token_url", given.token_url)?;
+        let url = Url::parse(&url)
+            .ok()
+            .filter(|url| url.has_host() && matches!(url.scheme(), "https" | "http"))
+            .ok_or_else(|| {
+                let found = format!("{url:?}");
+                options.invalid(
+                    "sasl.token_url",
+                    "an address that begins with https://",
+                    &found,
+                )
+            })?;
+        Ok(Self::Token(Provider {
+            url,
             client_id: needed(options, "client_id", given.client_id)?,
             client_secret: needed(options, "client_secret", given.client_secret)?,
             scope: given.scope,
-            extensions: given.extensions,
-        })
+        }))
     }
 
     fn apply(&self, config: &mut ClientConfig) -> Result<()> {
@@ -143,25 +149,9 @@ impl Sasl {
                 config.set("sasl.username", username);
                 secret(config, "sasl.password", "sasl.password", Some(password))
             }
-            Self::Token {
-                url,
-                client_id,
-                client_secret,
-                scope,
-                extensions,
-            } => {
+            Self::Token(_) => {
                 config.set("sasl.mechanism", "OAUTHBEARER");
-                config.set("sasl.oauthbearer.method", "oidc");
-                config.set("sasl.oauthbearer.token.endpoint.url", url);
-                config.set("sasl.oauthbearer.client.id", client_id);
-                if let Some(scope) = scope {
-                    config.set("sasl.oauthbearer.scope", scope);
-                }
-                if let Some(extensions) = extensions {
-                    config.set("sasl.oauthbearer.extensions", extensions);
-                }
-                let key = "sasl.oauthbearer.client.secret";
-                secret(config, key, "sasl.client_secret", Some(client_secret))
+                Ok(())
             }
         }
     }

@@ -11,11 +11,10 @@ use chrono::{DateTime, Utc};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, Producer as _};
 
-use super::config::Connection;
 use super::errors;
 use super::positions::{self, Mark, Owner};
 use super::producer::{Outcome, Producer, QUESTION};
-use super::properties::{PATIENCE, Sending};
+use super::properties::{Network, PATIENCE, Sending};
 use super::record::{Destinations, Encoder};
 
 /// One sink's transactions.
@@ -74,10 +73,10 @@ impl Transactions {
     }
 
     /// Takes over from whoever wrote before, and says what was committed.
-    pub(super) async fn recover(&mut self, connection: &Connection) -> Result<Vec<Position>> {
+    pub(super) async fn recover(&mut self, network: &Network) -> Result<Vec<Position>> {
         self.producer = None;
-        self.producer = Some(self.open(connection, false).await?);
-        let marks = positions::read(connection, &self.topic, &self.owner).await?;
+        self.producer = Some(self.open(network, false).await?);
+        let marks = positions::read(network, &self.topic, &self.owner).await?;
         Ok(marks.into_iter().filter_map(|mark| mark.position).collect())
     }
 
@@ -91,12 +90,12 @@ impl Transactions {
         if self.fenced {
             return Err(fenced(&self.owner));
         }
-        let connection = destinations.connection().clone();
+        let network = destinations.network().clone();
         let mut producer = match self.producer.take() {
             Some(producer) => producer,
-            None => self.open(&connection, false).await?,
+            None => self.open(&network, false).await?,
         };
-        if let Some(rejected) = self.settle(&connection, batch).await? {
+        if let Some(rejected) = self.settle(&network, batch).await? {
             self.producer = Some(producer);
             return Ok(Delivered {
                 receipt: None,
@@ -117,7 +116,7 @@ impl Transactions {
                     }
                     alone = true;
                     drop(producer);
-                    producer = self.open(&connection, alone).await?;
+                    producer = self.open(&network, alone).await?;
                 }
                 Err(error) => {
                     self.abort(&producer).await?;
@@ -135,9 +134,9 @@ impl Transactions {
     }
 
     /// A producer that is alone in writing under our id; what its predecessor left open is aborted.
-    async fn open(&mut self, connection: &Connection, alone: bool) -> Result<Producer> {
+    async fn open(&mut self, network: &Network, alone: bool) -> Result<Producer> {
         if !self.ensured {
-            positions::ensure(connection, &self.topic).await?;
+            positions::ensure(network, &self.topic).await?;
             self.ensured = true;
         }
         let id = self.owner.transactional_id();
@@ -146,7 +145,7 @@ impl Transactions {
         } else {
             Sending::Transactions(id)
         };
-        let producer = Producer::new(connection.producer(sending)?).await?;
+        let producer = Producer::new(network, sending).await?;
         let begun = producer.blocking(|client| client.init_transactions(PATIENCE));
         match begun.await? {
             Ok(()) => Ok(producer),
@@ -157,15 +156,11 @@ impl Transactions {
     }
 
     /// If a commit was not answered: whether it happened, and was `batch`. What was refused in it then.
-    async fn settle(
-        &mut self,
-        connection: &Connection,
-        batch: &Batch,
-    ) -> Result<Option<Vec<Rejected>>> {
+    async fn settle(&mut self, network: &Network, batch: &Batch) -> Result<Option<Vec<Rejected>>> {
         let Some(doubt) = &self.doubt else {
             return Ok(None);
         };
-        let marks = positions::read(connection, &self.topic, &self.owner).await?;
+        let marks = positions::read(network, &self.topic, &self.owner).await?;
         let happened = marks.iter().any(|mark| mark.delivery == doubt.delivery);
         let doubt = self.doubt.take();
         Ok(doubt

@@ -56,7 +56,7 @@ async fn what_a_record_lacks_has_no_key_and_no_header() {
     assert_eq!(names, ["schema", "tenant"]);
     assert_eq!(found[0].headers["schema"], "normalized");
     let value: serde_json::Value = serde_json::from_str(&found[0].value).unwrap();
-    assert_eq!(value["raw"], "no JSON at all");
+    assert_eq!(value["raw_text"], "no JSON at all");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,7 @@
 //! The sink against librdkafka's own cluster, in this process.
 
 mod delivery;
+mod oauth;
 mod options;
 mod transactions;
 

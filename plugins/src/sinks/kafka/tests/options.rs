@@ -5,7 +5,7 @@ use std::sync::Arc;
 use audit_exporter_core::plugin::Context;
 use audit_exporter_core::{Kind, Result};
 
-use super::super::properties::Sending;
+use super::super::properties::{Network, Sending, not_made};
 use super::super::{build, config};
 use crate::testing::{context, tenant};
 
@@ -21,9 +21,18 @@ fn refused(options: &str) -> String {
     error.to_string()
 }
 
+fn network(options: &str) -> Result<Network> {
+    let context = context("sinks.kafka", options);
+    let (connection, _) = config::read(&context.options, None)?;
+    Ok(Network {
+        connection,
+        http: context.http,
+        clock: context.clock,
+    })
+}
+
 fn property(options: &str, sending: Sending<'_>, name: &str) -> Result<Option<String>> {
-    let (connection, _) = config::read(&context("sinks.kafka", options).options, None)?;
-    let config = connection.producer(sending)?;
+    let config = network(options)?.producer(sending)?;
     Ok(config.get(name).map(str::to_owned))
 }
 
@@ -121,9 +130,10 @@ fn every_mechanism_is_built_in() {
     ] {
         for compression in ["none", "gzip", "snappy", "lz4", "zstd"] {
             let options = format!("{PLAIN}compression = \"{compression}\"\n[tls]\n[sasl]\n{sasl}");
-            let (connection, _) =
-                config::read(&context("sinks.kafka", &options).options, None).unwrap();
-            let config = connection.producer(Sending::Together).unwrap();
+            let config = network(&options)
+                .unwrap()
+                .producer(Sending::Together)
+                .unwrap();
             let made: Result<rdkafka::producer::BaseProducer, _> = config.create();
             assert!(made.is_ok(), "{sasl} {compression}: {:?}", made.err());
         }
@@ -135,14 +145,14 @@ fn no_secret_is_shown() {
     let options = format!(
         "{PLAIN}[sasl]\nmechanism = \"plain\"\nusername = \"u\"\npassword = \"hunter2\"\n[tls]\nkey = \"hunter2\""
     );
-    let (connection, _) = config::read(&context("sinks.kafka", &options).options, None).unwrap();
-    assert!(!format!("{connection:?}").contains("hunter2"));
+    let network = network(&options).unwrap();
+    assert!(!format!("{:?}", network.connection).contains("hunter2"));
     // A key that is none: librdkafka says so when the producer is made.
-    let config = connection.producer(Sending::Together).unwrap();
+    let config = network.producer(Sending::Together).unwrap();
     let error = config
         .create::<rdkafka::producer::BaseProducer>()
         .err()
         .unwrap();
-    let error = super::super::properties::not_made(error);
+    let error = not_made(error);
     assert!(!error.to_string().contains("hunter2"), "{error}");
 }
