@@ -4,8 +4,8 @@
     deliver.py [EVENTS]
 
 `idempotent` comes by TLS and SCRAM, `exact` without and in transactions. The exporter ends itself with SIGKILL between
-a transaction's records and its commit, and between commit and cursor, and is killed from outside; the broker is killed
-in mid-delivery and started again. Then two consumers that are not ours read everything: librdkafka's by
+a transaction's records and its commit, and between commit and cursor, and is killed from outside; another process takes
+over on a copy of the journal; the broker is killed in mid-delivery and started again. Then two consumers that are not ours read everything: librdkafka's by
 confluent-kafka, and Kafka's own in Java. Compared with the simulator's ledger, nothing may be missing or foreign, and
 in `exact`, read as committed, nothing twice; keys and headers must be the record's own.
 """
@@ -16,6 +16,7 @@ import os
 import pathlib
 import random
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -150,48 +151,85 @@ def java_consumer(broker, sink, isolation):
     return [line.encode() for line in text.split("\n") if line]
 
 
-def deliver(work, events):
-    binary = pathlib.Path(shutil.copy2(build("--features", "failpoints"), work))
-    (work / "broker").mkdir()
-    broker = Broker(work / "broker")
-    simulator = run = None
-    try:
-        broker.start()
-        simulator = Simulator(binary, work, SIMULATOR.format(events=events))
-        config = work / "config.toml"
-        config.write_text(CONFIG.format(
-            tenant=TENANT, url=simulator.url, plain=broker.plain, tls=broker.tls, user=USER,
+class Campaign:
+    """A broker, a tenant, and the exporter that is killed between them."""
+
+    def __init__(self, work, events):
+        self.work, self.chance, self.runs, self.simulator = work, random.Random(7), [], None
+        self.binary = pathlib.Path(shutil.copy2(build("--features", "failpoints"), work))
+        (work / "broker").mkdir()
+        self.broker = Broker(work / "broker")
+        self.broker.start()
+        self.simulator = Simulator(self.binary, work, SIMULATOR.format(events=events))
+        self.config = work / "first" / "config.toml"
+        self.config.parent.mkdir()
+        self.config.write_text(CONFIG.format(
+            tenant=TENANT, url=self.simulator.url, plain=self.broker.plain, tls=self.broker.tls, user=USER,
             ca=work / "broker" / "ca.pem"))
-        environment = {**os.environ, "KAFKA_PASSWORD": PASSWORD}
-        chance = random.Random(7)
+
+    def start(self, **variables):
+        environment = {**os.environ, "KAFKA_PASSWORD": PASSWORD, **variables}
+        self.runs.append(Run(self.binary, self.config, self.config.parent / "log", environment))
+        return self.run
+
+    @property
+    def run(self):
+        return self.runs[-1]
+
+    def kill_at_points(self):
         for point in POINTS:
-            run = Run(binary, config, work / "run.log", {**environment, "KILL_AT": point})
-            await_(f"the exporter passes {point}", run.ended)
-            if run.process.returncode != -9:
-                raise Failed(f"the exporter ended with {run.process.returncode}, see {work}/run.log")
-        for _ in range(3):
-            run = Run(binary, config, work / "run.log", environment)
-            time.sleep(chance.uniform(0.5, 2))
-            run.process.kill()
-            run.process.wait()
-        run = Run(binary, config, work / "run.log", environment)
-        for _ in range(2):
-            before = delivered(run)
-            await_("deliveries are under way", lambda: delivered(run) > before)
-            broker.kill()
-            print(f"broker killed after {delivered(run):.0f} of this run's deliveries", flush=True)
-            time.sleep(chance.uniform(1, 3))
-            broker.start()
-        await_("everything is delivered", run.is_idle)
-        run.stop()
-        judge(broker, expected(simulator.ledger()))
-    finally:
-        for process in (run and run.process, broker.process):
-            if process:
-                process.kill()
-                process.wait()
-        if simulator:
-            simulator.stop()
+            self.start(KILL_AT=point)
+            await_(f"the exporter passes {point}", self.run.ended)
+            if self.run.process.returncode != -signal.SIGKILL:
+                raise Failed(f"the exporter ended with {self.run.process.returncode}, see {self.run.log}")
+
+    def take_over(self):
+        """A process on a copy of the journal; the first has slept meanwhile, and stops its sink when it wakes."""
+        first = self.start()
+        self.await_deliveries()
+        first.process.send_signal(signal.SIGSTOP)
+        shutil.copytree(self.config.parent, self.work / "second")
+        self.config = self.work / "second" / "config.toml"
+        self.start()
+        self.await_deliveries()
+        first.process.send_signal(signal.SIGCONT)
+        await_("the first process stops its sink", lambda: "has taken over" in first.log.read_text())
+        first.process.kill()
+        first.process.wait()
+        self.kill()
+        print("taken over by a process on a copy of the journal; the first has stopped its sink", flush=True)
+
+    def kill(self):
+        self.run.process.kill()
+        self.run.process.wait()
+
+    def kill_from_outside(self, times):
+        for _ in range(times):
+            self.start()
+            time.sleep(self.chance.uniform(0.2, 1))
+            self.kill()
+
+    def kill_broker(self, times):
+        self.start()
+        for _ in range(times):
+            self.await_deliveries()
+            self.broker.kill()
+            print(f"broker killed after {delivered(self.run):.0f} events of this run", flush=True)
+            time.sleep(self.chance.uniform(1, 3))
+            self.broker.start()
+        await_("everything is delivered", self.run.is_idle)
+        self.run.stop()
+
+    def await_deliveries(self):
+        before = delivered(self.run)
+        await_("deliveries are under way", lambda: delivered(self.run) > before)
+
+    def end(self):
+        for process in [*(run.process for run in self.runs), self.broker.process]:
+            process.kill()
+            process.wait()
+        if self.simulator:
+            self.simulator.stop()
 
 
 def delivered(run):
@@ -215,7 +253,15 @@ def main():
     events = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
     work = pathlib.Path(tempfile.mkdtemp(prefix="audit-exporter-kafka-"))
     try:
-        deliver(work, events)
+        campaign = Campaign(work, events)
+        try:
+            campaign.kill_at_points()
+            campaign.take_over()
+            campaign.kill_from_outside(3)
+            campaign.kill_broker(2)
+            judge(campaign.broker, expected(campaign.simulator.ledger()))
+        finally:
+            campaign.end()
     except Failed as failed:
         sys.exit(f"{failed}\nwhat is left: {work}")
     shutil.rmtree(work)
