@@ -13,6 +13,7 @@
 #![allow(clippy::print_stdout)] // The table is the point.
 
 use std::error::Error;
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -95,7 +96,7 @@ async fn main() -> Outcome<()> {
                         args.batch,
                         name == "transactions",
                     )
-                    .await?
+                    .await?;
                 }
             }
             let figures = Figures::now()?.since(&began);
@@ -123,9 +124,11 @@ fn events(count: usize) -> Vec<AuditEvent> {
         unit: "blob".into(),
     });
     let record = |n: usize| {
-        let noise: String = (0..20)
-            .map(|part| format!("{:016x}", hash(n * 20 + part)))
-            .collect();
+        let mut noise = String::new();
+        for part in 0..20 {
+            // To write to a string cannot fail.
+            drop(write!(noise, "{:016x}", hash(n * 20 + part)));
+        }
         let head = format!(
             r#"{{"CreationTime":"2026-03-01T07:59:59","Id":"{n:036}","Operation":"CreateFlow","RecordType":30,"UserId":"lee@contoso.com","Workload":"MicrosoftFlow","Noise":"{noise}","Same":""#
         );
@@ -240,8 +243,8 @@ impl Figures {
 
     fn since(self, began: &Self) -> Self {
         Self {
-            wall: self.wall - began.wall,
-            cpu: self.cpu - began.cpu,
+            wall: self.wall.saturating_sub(began.wall),
+            cpu: self.cpu.saturating_sub(began.cpu),
         }
     }
 

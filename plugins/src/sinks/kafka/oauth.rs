@@ -1,4 +1,4 @@
-//! Tokens for SASL OAUTHBEARER, by OpenID Connect's client credentials.
+//! Tokens for SASL OAUTHBEARER, by `OpenID` Connect's client credentials.
 //!
 //! librdkafka can ask for tokens itself, but only with libcurl built in. The client that all plugins share does as well,
 //! knows the machine's proxies, and reads a secret's file anew for each token.

@@ -12,6 +12,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::config::FromClientConfigAndContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::metadata::MetadataPartition;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, Message};
@@ -149,7 +150,11 @@ fn partitions(consumer: &Client, topic: &str) -> KafkaResult<Vec<i32>> {
         None => Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR__UNKNOWN_TOPIC),
     };
     match (topic, error) {
-        (Some(topic), None) => Ok(topic.partitions().iter().map(|found| found.id()).collect()),
+        (Some(topic), None) => Ok(topic
+            .partitions()
+            .iter()
+            .map(MetadataPartition::id)
+            .collect()),
         (_, error) => Err(KafkaError::MetadataFetch(
             error.map_or(RDKafkaErrorCode::UnknownTopic, Into::into),
         )),

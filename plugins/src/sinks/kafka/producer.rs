@@ -14,7 +14,7 @@ use tokio::task::{spawn_blocking, yield_now};
 use super::errors::{self, Verdict};
 use super::properties::{Network, Sending, not_made};
 use super::record::Encoder;
-use super::reports::Reports;
+use super::reports::{Reports, Trouble};
 
 /// Records that are handed over before other tasks get their turn.
 const AT_A_TIME: usize = 256;
@@ -88,7 +88,7 @@ impl Producer {
         } else {
             self.reports.all().await
         };
-        if let Some(trouble) = self.reports.trouble().filter(|trouble| trouble.stays())
+        if let Some(trouble) = self.reports.trouble().filter(Trouble::stays)
             && !self.reports.complete()
         {
             return Err(errors::refused(&trouble));
@@ -139,7 +139,7 @@ impl Producer {
             }
             record = back;
             self.reports.some().await;
-            if let Some(trouble) = self.reports.trouble().filter(|trouble| trouble.stays()) {
+            if let Some(trouble) = self.reports.trouble().filter(Trouble::stays) {
                 return Err(errors::refused(&trouble));
             }
         }

@@ -18,7 +18,7 @@ use super::security::{self, Sasl};
 
 /// How long librdkafka itself tries to deliver a record, a broker's restart included. What it sends again it sends
 /// under the same sequence number, so brokers drop the copy; what the engine sends again later they cannot tell.
-pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_mins(1);
 /// When the brokers take a transaction for abandoned. Not less than [`PATIENCE`], as librdkafka wants it.
 const TRANSACTION: Duration = Duration::from_secs(90);
 /// Records that librdkafka holds, in all: more than a delivery of the default size.

@@ -87,7 +87,7 @@ pub(super) enum Sasl {
         username: String,
         password: Secret,
     },
-    /// A token of an OpenID provider's, by client credentials.
+    /// A token of an `OpenID` provider's, by client credentials.
     Token(Provider),
 }
 

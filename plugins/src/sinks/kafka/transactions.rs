@@ -9,7 +9,7 @@ use audit_exporter_core::plugin::{Batch, Delivered, Rejected};
 use audit_exporter_core::{Error, Result};
 use chrono::{DateTime, Utc};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseRecord, Producer as _};
+use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer};
 
 use super::errors;
 use super::positions::{self, Mark, Owner};
@@ -177,7 +177,7 @@ impl Transactions {
         rejected: &mut Vec<Rejected>,
         now: DateTime<Utc>,
     ) -> Result<Outcome> {
-        let begun = producer.blocking(|client| client.begin_transaction());
+        let begun = producer.blocking(ThreadedProducer::begin_transaction);
         begun.await?.map_err(|error| producer.error(&error))?;
         let mut wanted = vec![true; batch.events.len()];
         for refused in rejected.iter() {

@@ -158,13 +158,12 @@ async fn a_batch_that_the_brokers_refuse_is_sent_again_record_by_record() {
 async fn an_error_that_passes_is_not_noticed() {
     let bench = Bench::new(&["audit"]);
     let sink = bench.sink("topic = \"audit\"");
-    use RDKafkaRespErr as Answer;
     bench.cluster.request_errors(
         RDKafkaApiKey::Produce,
         &[
-            Answer::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
-            Answer::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS,
-            Answer::RD_KAFKA_RESP_ERR__TRANSPORT,
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS,
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__TRANSPORT,
         ],
     );
     let all = events(0, 20);

@@ -16,6 +16,7 @@ use audit_exporter_core::plugin::{Batch, Context, Delivered, Sink};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::Headers;
+use rdkafka::metadata::MetadataPartition;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
@@ -84,7 +85,7 @@ impl Bench {
         let ids: Vec<i32> = ids.topics()[0]
             .partitions()
             .iter()
-            .map(|p| p.id())
+            .map(MetadataPartition::id)
             .collect();
         let mut all = TopicPartitionList::new();
         for id in &ids {
