@@ -13,7 +13,6 @@
 #![allow(clippy::print_stdout)] // The table is the point.
 
 use std::error::Error;
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -126,8 +125,7 @@ fn events(count: usize) -> Vec<AuditEvent> {
     let record = |n: usize| {
         let mut noise = String::new();
         for part in 0..20 {
-            // To write to a string cannot fail.
-            drop(write!(noise, "{:016x}", hash(n * 20 + part)));
+            noise.extend(format!("{:016x}", hash(n * 20 + part)).chars());
         }
         let head = format!(
             r#"{{"CreationTime":"2026-03-01T07:59:59","Id":"{n:036}","Operation":"CreateFlow","RecordType":30,"UserId":"lee@contoso.com","Workload":"MicrosoftFlow","Noise":"{noise}","Same":""#
