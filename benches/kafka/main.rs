@@ -65,6 +65,8 @@ async fn main() -> Outcome<()> {
     let args = Args::parse();
     let events = events(args.events);
     let cluster = MockCluster::new(1)?;
+    // This cluster has no means to be asked for topics.
+    cluster.create_topic("audit-exporter-positions", 1, 1)?;
     let brokers = args
         .brokers
         .clone()

@@ -38,6 +38,14 @@ async fn ask(destinations: &Destinations) -> Result<Vec<Finding>> {
     for topic in fixed_topics(destinations) {
         findings.push(self::topic(&producer, &topic).await?);
     }
+    if let Some(positions) = &network.connection.positions {
+        let known = self::metadata(&producer, Some(positions.clone())).await?;
+        let there = known.topics().iter().any(|topic| topic.error().is_none());
+        let state = if there { "is there" } else { "will be made" };
+        findings.push(Finding::ok(format!(
+            "topic {positions} for positions {state}"
+        )));
+    }
     Ok(findings)
 }
 

@@ -76,7 +76,9 @@ impl Reports {
     /// Waits until some report has come, or trouble that does not pass by itself.
     pub(super) async fn some(&self) {
         let before = self.state().open;
-        self.until(|state| state.open < before).await;
+        // All of them may have come before it was asked.
+        self.until(|state| state.open < before || state.open == 0)
+            .await;
     }
 
     /// Waits until every record has its report, or for trouble that does not pass by itself. Gives those that were not

@@ -255,6 +255,12 @@ async fn check_tells_of_brokers_and_topics() {
     );
     let found = bench.sink("topic = \"{tenant}.x\"").check().await;
     assert_eq!(found.len(), 1, "{found:?}");
+    let options = "topic = \"{tenant}.x\"\ntransactional = true";
+    let found = bench.sink(options).check().await;
+    assert_eq!(
+        found[1].message,
+        "topic audit-exporter-positions for positions is there"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
