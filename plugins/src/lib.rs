@@ -15,10 +15,13 @@ use audit_exporter_core::plugin::Registry;
 /// Every plugin that ships with `audit-exporter`. Add yours to it in a `main` of your own.
 #[must_use]
 pub fn registry() -> Registry {
-    Registry::default()
+    let registry = Registry::default()
         .source("management_activity", sources::management_activity::build)
         .filter("field", filters::field::build)
         .filter("operation", filters::operation::build)
         .sink("file", sinks::file::build)
-        .sink("stdout", sinks::stdout::build)
+        .sink("stdout", sinks::stdout::build);
+    #[cfg(feature = "kafka")]
+    let registry = registry.sink("kafka", sinks::kafka::build);
+    registry
 }

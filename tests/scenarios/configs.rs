@@ -278,6 +278,40 @@ async fn gcc_high_asks_for_tokens_of_its_own_cloud() {
     assert_same(&archived, &everything);
 }
 
+#[cfg(feature = "kafka")]
+#[tokio::test(flavor = "multi_thread")]
+async fn kafka_has_every_record_in_the_topic_of_its_content_type() {
+    let brokers = crate::kafka::Brokers::new(&["audit-exporter-positions"]);
+    let microsoft = contoso().await;
+    let setup = Setup::of("kafka.toml")
+        .at("contoso", &microsoft)
+        .with(
+            "SINKS__EVENTS__BROKERS",
+            &format!("[{:?}]", brokers.address()),
+        )
+        .variable("M365_CLIENT_SECRET", SECRET);
+    let (code, said) = setup.check();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("1 broker in the cluster"), "{said}");
+    setup.run(blobs(&microsoft, |_, _| true)).await;
+    let everything = collected(&setup, &microsoft, "contoso", CONTOSO, &[]);
+    let types = [
+        "Audit.AzureActiveDirectory",
+        "Audit.Exchange",
+        "Audit.SharePoint",
+        GENERAL,
+        "DLP.All",
+    ];
+    let mut delivered = Vec::new();
+    for content_type in types {
+        let found = brokers.values(&format!("m365.contoso.{content_type}"));
+        let wanted = expected(&microsoft, |_, of| of == content_type);
+        assert!(hashes(&found) == wanted, "{content_type}");
+        delivered.extend(found);
+    }
+    assert_same(&delivered, &everything);
+}
+
 #[test]
 fn no_configuration_is_left_untested() {
     let tested = include_str!("configs.rs");

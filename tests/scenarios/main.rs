@@ -7,4 +7,6 @@ mod command_line;
 mod configs;
 mod custom_sink;
 mod docs;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod program;

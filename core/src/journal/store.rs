@@ -49,11 +49,15 @@ enum Kind {
         journal: Journal,
         instance: Arc<str>,
     },
-    Memory(Arc<Mutex<BTreeMap<String, String>>>),
+    Memory {
+        values: Arc<Mutex<BTreeMap<String, String>>>,
+        id: Arc<str>,
+    },
     /// The store of somebody else's process.
     ReadOnly {
         database: Arc<Mutex<Connection>>,
         instance: Arc<str>,
+        id: Arc<str>,
     },
 }
 
@@ -61,23 +65,44 @@ impl Store {
     /// A store that lives as long as its clones: for tests of plugins, and for `check`, which must not leave traces.
     #[must_use]
     pub fn in_memory() -> Self {
-        Self(Kind::Memory(Arc::default()))
+        Self(Kind::Memory {
+            values: Arc::default(),
+            id: uuid::Uuid::new_v4().to_string().into(),
+        })
+    }
+
+    /// The id of the journal that it is part of, which no other journal has. In memory, an id of its own.
+    #[must_use]
+    pub fn journal(&self) -> &Arc<str> {
+        match &self.0 {
+            Kind::Memory { id, .. } | Kind::ReadOnly { id, .. } => id,
+            Kind::Journal { journal, .. } => journal.id(),
+        }
     }
 
     /// What an instance, as `sink/archive`, has in the journal in `dir`, without disturbing the process that may hold it.
     /// Nothing can be changed in it.
     pub fn read_only(dir: &Path, instance: &str) -> Result<Self> {
+        let database = status::look_into(dir)?;
+        let id: String = sql(database.query_row(
+            "SELECT value FROM meta WHERE key = 'id'",
+            [],
+            |row| row.get(0),
+        ))?;
         Ok(Self(Kind::ReadOnly {
-            database: Arc::new(Mutex::new(status::look_into(dir)?)),
+            database: Arc::new(Mutex::new(database)),
             instance: instance.into(),
+            id: id.into(),
         }))
     }
 
     /// The value at `key`.
     pub async fn get(&self, key: &str) -> Result<Option<String>> {
         match &self.0 {
-            Kind::Memory(map) => Ok(locked(map).get(key).cloned()),
-            Kind::ReadOnly { database, instance } => value(&locked(database), instance, key),
+            Kind::Memory { values, .. } => Ok(locked(values).get(key).cloned()),
+            Kind::ReadOnly {
+                database, instance, ..
+            } => value(&locked(database), instance, key),
             Kind::Journal { journal, instance } => {
                 let (instance, key) = (Arc::clone(instance), key.to_owned());
                 journal.ask(move |conn| value(conn, &instance, &key)).await
@@ -95,8 +120,8 @@ impl Store {
     ) -> Result<Vec<(String, String)>> {
         let (prefix, after) = (prefix.to_owned(), after.unwrap_or_default().to_owned());
         match &self.0 {
-            Kind::Memory(map) => {
-                let (map, first) = (locked(map), prefix.clone().max(after.clone()));
+            Kind::Memory { values, .. } => {
+                let (map, first) = (locked(values), prefix.clone().max(after.clone()));
                 Ok(map
                     .range::<String, _>((Bound::Included(first), Bound::Unbounded))
                     .take_while(|(key, _)| key.starts_with(&prefix))
@@ -105,7 +130,9 @@ impl Store {
                     .map(|(key, value)| (key.clone(), value.clone()))
                     .collect())
             }
-            Kind::ReadOnly { database, instance } => {
+            Kind::ReadOnly {
+                database, instance, ..
+            } => {
                 rows(&locked(database), instance, &prefix, &after, limit)
             }
             Kind::Journal { journal, instance } => {
@@ -128,8 +155,8 @@ impl Store {
             return Ok(());
         }
         match &self.0 {
-            Kind::Memory(map) => {
-                let mut map = locked(map);
+            Kind::Memory { values, .. } => {
+                let mut map = locked(values);
                 for (key, value) in changes.0 {
                     match value {
                         Some(value) => map.insert(key, value),

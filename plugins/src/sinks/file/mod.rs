@@ -26,7 +26,6 @@ mod route;
 mod template;
 #[cfg(test)]
 mod tests;
-mod value;
 
 use std::sync::Arc;
 
