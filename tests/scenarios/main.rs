@@ -7,4 +7,5 @@ mod command_line;
 mod configs;
 mod custom_sink;
 mod docs;
+mod intake;
 mod program;

@@ -1,5 +1,10 @@
 //! Sinks: where events go.
 
 pub(crate) mod file;
+pub(crate) mod http;
 mod line;
+mod per_tenant;
+mod post;
+pub(crate) mod splunk_hec;
 pub(crate) mod stdout;
+mod template;
