@@ -24,4 +24,5 @@ pub fn registry() -> Registry {
         .sink("http", sinks::http::build)
         .sink("splunk_hec", sinks::splunk_hec::build)
         .sink("stdout", sinks::stdout::build)
+        .sink("syslog", sinks::syslog::build)
 }

@@ -7,4 +7,5 @@ mod per_tenant;
 mod post;
 pub(crate) mod splunk_hec;
 pub(crate) mod stdout;
+pub(crate) mod syslog;
 mod template;
