@@ -4,6 +4,7 @@ use std::process::{Command, Stdio};
 
 use audit_exporter_simulator::{Config, HecConfig, HecToken, Simulator};
 
+use crate::intake::Post;
 use crate::program::{
     SECRET, Setup, blobs, expected, files, hashes, lines, microsoft, raw_of, tenant, with,
 };
@@ -354,7 +355,7 @@ async fn the_intake_of_a_siem_gets_what_its_configuration_selects() {
             .iter()
             .all(|post| post.path == "/intake/contoso" && post.key == "the key")
     );
-    let taken: Vec<String> = posted.iter().flat_map(|post| post.events()).collect();
+    let taken: Vec<String> = posted.iter().flat_map(Post::events).collect();
     let whole: Vec<String> = taken
         .into_iter()
         .filter(|line| line.contains("\"raw\":"))

@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use serde::Deserialize;
@@ -97,11 +97,11 @@ impl Hec {
                 Answer::empty().with(header::ALLOW, "POST,OPTIONS")
             }
             ("health", &Method::OPTIONS) => Answer::empty().with(header::ALLOW, "GET,HEAD,OPTIONS"),
-            ("ack", &Method::POST) => self.tell(config, asked).unwrap_or_else(|refused| refused),
+            ("ack", &Method::POST) => self.tell(config, asked).unwrap_or_else(Refusal::answer),
             ("" | "event", &Method::POST) => {
                 let failure = self.draw(faults, seed);
                 self.take(config, asked, failure)
-                    .unwrap_or_else(|refused| refused)
+                    .unwrap_or_else(Refusal::answer)
             }
             ("" | "event" | "ack" | "health", _) => missing(StatusCode::METHOD_NOT_ALLOWED),
             _ => missing(StatusCode::NOT_FOUND),
@@ -130,13 +130,13 @@ impl Hec {
         config: &HecConfig,
         asked: &Asked,
         failure: Option<HecFailure>,
-    ) -> Result<Answer, Answer> {
+    ) -> Result<Answer, Refusal> {
         if asked.body.len() > config.max_content_length {
-            return Err(page(413));
+            return Err(Refusal::Page(413));
         }
         let token = token(config, asked)?;
         let channel = match channel(asked)? {
-            None if token.acknowledgement => return Err(code(400, 10, &[])),
+            None if token.acknowledgement => return Err(Refusal::Code(400, 10, None)),
             found => found.filter(|_| token.acknowledgement),
         };
         let body = inflated(asked)?;
@@ -154,8 +154,7 @@ impl Hec {
             lock(&self.indexed).append(&mut events);
         }
         if let Err(Stop::Refused(number, place)) = ended {
-            let place = place.map(|place| ("invalid-event-number", json!(place)));
-            return Err(code(400, number, place.as_slice()));
+            return Err(Refusal::Code(400, number, place));
         }
         let after = Duration::from_millis(config.acknowledged_after_millis);
         let after = (failure != Some(HecFailure::LostAcknowledgement)).then_some(after);
@@ -170,18 +169,18 @@ impl Hec {
     }
 
     /// Tells acknowledgements.
-    fn tell(&self, config: &HecConfig, asked: &Asked) -> Result<Answer, Answer> {
+    fn tell(&self, config: &HecConfig, asked: &Asked) -> Result<Answer, Refusal> {
         #[derive(Deserialize)]
         struct Question {
             acks: Vec<u64>,
         }
         let token = token(config, asked)?;
         if !token.acknowledgement {
-            return Err(code(400, 14, &[]));
+            return Err(Refusal::Code(400, 14, None));
         }
-        let channel = channel(asked)?.ok_or_else(|| code(400, 10, &[]))?;
+        let channel = channel(asked)?.ok_or(Refusal::Code(400, 10, None))?;
         let question: Question =
-            serde_json::from_slice(&asked.body).map_err(|_| code(400, 6, &[]))?;
+            serde_json::from_slice(&asked.body).map_err(|_| Refusal::Code(400, 6, None))?;
         let told = lock(&self.acks).tell(&token.token, &channel, &question.acks);
         Ok(Answer::json(
             StatusCode::OK,
@@ -191,15 +190,15 @@ impl Hec {
 }
 
 /// The token of a request, if it may be used.
-fn token<'c>(config: &'c HecConfig, asked: &Asked) -> Result<&'c HecToken, Answer> {
+fn token<'c>(config: &'c HecConfig, asked: &Asked) -> Result<&'c HecToken, Refusal> {
     let header = asked.headers.get(header::AUTHORIZATION);
     let Some(header) = header.and_then(|value| value.to_str().ok()) else {
         let in_query =
             url::form_urlencoded::parse(asked.query.as_bytes()).any(|(key, _)| key == "token");
         return Err(if in_query {
-            code(400, 16, &[])
+            Refusal::Code(400, 16, None)
         } else {
-            code(401, 2, &[])
+            Refusal::Code(401, 2, None)
         });
     };
     let given = match header.split_once(' ') {
@@ -211,17 +210,17 @@ fn token<'c>(config: &'c HecConfig, asked: &Asked) -> Result<&'c HecToken, Answe
             .and_then(|pair| Some(pair.split_once(':')?.1.to_owned())),
         _ => None,
     };
-    let given = given.ok_or_else(|| code(401, 3, &[]))?;
+    let given = given.ok_or(Refusal::Code(401, 3, None))?;
     let known = config.tokens.iter().find(|token| token.token == given);
     match known {
-        None => Err(code(403, 4, &[])),
-        Some(token) if token.disabled => Err(code(403, 1, &[])),
+        None => Err(Refusal::Code(403, 4, None)),
+        Some(token) if token.disabled => Err(Refusal::Code(403, 1, None)),
         Some(token) => Ok(token),
     }
 }
 
 /// The channel of a request, in its header or its address.
-fn channel(asked: &Asked) -> Result<Option<String>, Answer> {
+fn channel(asked: &Asked) -> Result<Option<String>, Refusal> {
     let header = asked.headers.get("x-splunk-request-channel");
     let header = header
         .and_then(|value| value.to_str().ok())
@@ -231,43 +230,66 @@ fn channel(asked: &Asked) -> Result<Option<String>, Answer> {
         pairs.find_map(|(key, value)| (key == "channel").then(|| value.into_owned()))
     };
     match header.or_else(query) {
-        Some(channel) if uuid::Uuid::parse_str(&channel).is_err() => Err(code(400, 11, &[])),
+        Some(channel) if uuid::Uuid::parse_str(&channel).is_err() => {
+            Err(Refusal::Code(400, 11, None))
+        }
         channel => Ok(channel),
     }
 }
 
-fn inflated(asked: &Asked) -> Result<Bytes, Answer> {
+fn inflated(asked: &Asked) -> Result<Bytes, Refusal> {
     match asked
         .headers
         .get(header::CONTENT_ENCODING)
-        .map(|value| value.as_bytes())
+        .map(HeaderValue::as_bytes)
     {
         None | Some(b"identity") => Ok(asked.body.clone()),
         Some(b"gzip") => {
             let mut plain = Vec::new();
             let mut decoder = flate2::read::MultiGzDecoder::new(&asked.body[..]).take(INFLATED_CAP);
             let read = decoder.read_to_end(&mut plain);
-            read.map_err(|_| code(400, 6, &[])).map(|_| plain.into())
+            read.map_err(|_| Refusal::Code(400, 6, None))
+                .map(|_| plain.into())
         }
-        Some(_) => Err(page(415)),
+        Some(_) => Err(Refusal::Page(415)),
     }
 }
 
 /// The answer of a failure that takes nothing.
-fn instead(failure: HecFailure) -> Option<Answer> {
+fn instead(failure: HecFailure) -> Option<Refusal> {
     Some(match failure {
-        HecFailure::InternalError => code(500, 8, &[]),
-        HecFailure::Busy => code(503, 9, &[]),
-        HecFailure::ShuttingDown => code(503, 23, &[]),
-        HecFailure::Full => code(429, 26, &[]),
-        HecFailure::AckChannelFull => code(429, 27, &[]),
-        HecFailure::BadGateway => page(502),
-        HecFailure::Welcome => page(200),
-        HecFailure::TooLarge => page(413),
+        HecFailure::InternalError => Refusal::Code(500, 8, None),
+        HecFailure::Busy => Refusal::Code(503, 9, None),
+        HecFailure::ShuttingDown => Refusal::Code(503, 23, None),
+        HecFailure::Full => Refusal::Code(429, 26, None),
+        HecFailure::AckChannelFull => Refusal::Code(429, 27, None),
+        HecFailure::BadGateway => Refusal::Page(502),
+        HecFailure::Welcome => Refusal::Page(200),
+        HecFailure::TooLarge => Refusal::Page(413),
         HecFailure::NearlyFull | HecFailure::LostAnswer | HecFailure::LostAcknowledgement => {
             return None;
         }
     })
+}
+
+/// Why a request is refused.
+enum Refusal {
+    /// A status, a code, and perhaps the number of the event.
+    Code(u16, u16, Option<usize>),
+    /// A status, with a page in nobody's words.
+    Page(u16),
+}
+
+impl Refusal {
+    fn answer(self) -> Answer {
+        match self {
+            Self::Code(status, number, place) => {
+                let place = place.map(|place| ("invalid-event-number", json!(place)));
+                code(status, number, place.as_slice())
+            }
+            Self::Page(status) => page(status),
+        }
+    }
 }
 
 /// An answer in the collector's words.

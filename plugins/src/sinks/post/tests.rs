@@ -5,10 +5,13 @@ use audit_exporter_core::{Error, Kind};
 use super::*;
 use crate::testing::{batch, event};
 
+/// The answer to a body.
+type Answer = Box<dyn Fn(&str) -> Result<Outcome> + Send + Sync>;
+
 /// A far side that answers as a test wants it to.
 struct Far {
     limits: Limits,
-    answer: Box<dyn Fn(&str) -> Result<Outcome> + Send + Sync>,
+    answer: Answer,
     bodies: StdMutex<Vec<String>>,
 }
 

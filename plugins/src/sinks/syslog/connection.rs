@@ -15,7 +15,7 @@ use tokio_rustls::TlsConnector;
 /// Longest time to connect, TLS included.
 const CONNECT: Duration = Duration::from_secs(15);
 /// Longest time that the peer may stand still, and that it may take to read the rest and close.
-const SILENCE: Duration = Duration::from_secs(60);
+const SILENCE: Duration = Duration::from_mins(1);
 
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
