@@ -18,7 +18,7 @@ use url::Url;
 use super::ack::{Acks, Channel, Channels};
 use super::answer::{self, Said};
 use super::config::Settings;
-use crate::http::body::read_capped;
+use crate::http::body::read_start;
 use crate::http::headers::retry_after;
 use crate::sinks::post::status::ANSWER_CAP;
 use crate::sinks::post::{
@@ -102,7 +102,8 @@ impl Collector {
         Ok(Answer {
             status: response.status(),
             retry_after: retry_after(response.headers(), self.clock.now()),
-            body: read_capped(response, ANSWER_CAP).await?,
+            // The status alone is worth knowing if the rest breaks off.
+            body: read_start(response, ANSWER_CAP).await,
         })
     }
 
