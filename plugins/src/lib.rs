@@ -4,6 +4,7 @@
 //! that names them: a plugin of your own stands beside them in the same way, `registry().sink("mine", mine::build)`.
 
 mod filters;
+mod http;
 mod microsoft;
 mod sinks;
 mod sources;
@@ -20,7 +21,10 @@ pub fn registry() -> Registry {
         .filter("field", filters::field::build)
         .filter("operation", filters::operation::build)
         .sink("file", sinks::file::build)
-        .sink("stdout", sinks::stdout::build);
+        .sink("http", sinks::http::build)
+        .sink("splunk_hec", sinks::splunk_hec::build)
+        .sink("stdout", sinks::stdout::build)
+        .sink("syslog", sinks::syslog::build);
     #[cfg(feature = "kafka")]
     let registry = registry.sink("kafka", sinks::kafka::build);
     registry

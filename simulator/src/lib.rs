@@ -3,8 +3,9 @@
 //!
 //! One HTTP server plays Microsoft Entra's token endpoint (`/{tenant}/oauth2/token`,
 //! `/{tenant}/oauth2/v2.0/token`) and the Management Activity API
-//! (`/api/v1.0/{tenant}/activity/feed/…`), to the letter of the protocol references, with whatever
-//! faults the [`Config`] asks for. It knows the protocols and nothing of this product, so that the
+//! (`/api/v1.0/{tenant}/activity/feed/…`), and a Splunk HTTP Event Collector to deliver to
+//! (`/services/collector/…`), to the letter of the protocol references, with whatever faults the
+//! [`Config`] asks for. It knows the protocols and nothing of this product, so that the
 //! two can be wrong independently.
 //!
 //! ```no_run
@@ -43,6 +44,9 @@
 //! | `POST /control/audit` | `{tenant, on}` |
 //! | `POST /control/disable` | `{tenant, content_type, by_service}`: disables the subscriptions |
 //! | `POST /control/clock` | `{advance_seconds}` |
+//! | `GET /hec/events` | what the collector has indexed, as NDJSON, one [`HecEvent`] a line |
+//! | `POST /control/hec` | `{failures: [HecFailure]}`: how its next requests fail |
+//! | `POST /control/hec_restart` | `{}`: it forgets its channels, as a restart does |
 
 mod answer;
 mod api;
@@ -58,6 +62,7 @@ mod control;
 mod faults;
 mod folder;
 mod generate;
+mod hec;
 mod jwt;
 mod ledger;
 mod listing;
@@ -82,6 +87,7 @@ pub use crate::{
     content_type::ContentType,
     control::Control,
     faults::{AnswerFaults, Failure, Faults, PageFaults, RecordFaults, Script, TokenFaults},
+    hec::{HecConfig, HecEvent, HecFailure, HecFaults, HecToken},
     ledger::{Entry, Ledger, Position},
     stats::Stats,
 };
@@ -189,6 +195,12 @@ impl Simulator {
     #[must_use]
     pub fn stats(&self) -> Stats {
         stats::take(&self.state)
+    }
+
+    /// What the HTTP Event Collector has indexed so far.
+    #[must_use]
+    pub fn hec_events(&self) -> Vec<HecEvent> {
+        self.state.hec.events()
     }
 
     /// A handle for changing things.

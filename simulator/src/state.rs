@@ -23,6 +23,7 @@ use crate::{
     faults::Faults,
     folder,
     generate::directory::Directory,
+    hec::Hec,
     jwt::Signer,
     recipe::{Recipe, content_id},
     stats::Counts,
@@ -45,6 +46,7 @@ pub(crate) struct State {
     pub(crate) attempts: Attempts,
     pub(crate) counts: Counts,
     pub(crate) cache: Cache,
+    pub(crate) hec: Hec,
     pub(crate) tenants: Vec<Tenant>,
     faults: RwLock<Arc<Faults>>,
 }
@@ -78,6 +80,7 @@ impl State {
             attempts: Attempts::default(),
             counts: Counts::default(),
             cache: Cache::new(config.cache_bytes),
+            hec: Hec::default(),
             faults: RwLock::new(Arc::new(config.faults.clone())),
             tenants,
             clock,
