@@ -44,8 +44,8 @@ impl Plain {
         self.producer = Some(producer);
         rejected.sort_by_key(|rejected| rejected.index);
         Ok(Delivered {
-            receipt: None,
             rejected,
+            ..Delivered::default()
         })
     }
 }

@@ -98,8 +98,8 @@ impl Transactions {
         if let Some(rejected) = self.settle(&network, batch).await? {
             self.producer = Some(producer);
             return Ok(Delivered {
-                receipt: None,
                 rejected,
+                ..Delivered::default()
             });
         }
         let (mut rejected, mut alone): (Vec<Rejected>, bool) = (Vec::new(), false);
@@ -128,8 +128,8 @@ impl Transactions {
         self.producer = (!alone).then_some(producer);
         rejected.sort_by_key(|rejected| rejected.index);
         Ok(Delivered {
-            receipt: None,
             rejected,
+            ..Delivered::default()
         })
     }
 

@@ -159,8 +159,8 @@ impl Post {
         match failed {
             Some(error) => Err(error),
             None => Ok(Delivered {
-                receipt: None,
                 rejected: progress.end(),
+                ..Delivered::default()
             }),
         }
     }
