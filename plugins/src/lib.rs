@@ -19,6 +19,7 @@ pub fn registry() -> Registry {
         .source("management_activity", sources::management_activity::build)
         .filter("field", filters::field::build)
         .filter("operation", filters::operation::build)
+        .sink("email_digest", sinks::email_digest::build)
         .sink("file", sinks::file::build)
         .sink("stdout", sinks::stdout::build)
 }

@@ -23,6 +23,7 @@ use crate::{
     faults::Faults,
     folder,
     generate::directory::Directory,
+    graph_mail::SentMail,
     jwt::Signer,
     recipe::{Recipe, content_id},
     stats::Counts,
@@ -46,6 +47,7 @@ pub(crate) struct State {
     pub(crate) counts: Counts,
     pub(crate) cache: Cache,
     pub(crate) tenants: Vec<Tenant>,
+    pub(crate) mails: Mutex<Vec<SentMail>>,
     faults: RwLock<Arc<Faults>>,
 }
 
@@ -80,6 +82,7 @@ impl State {
             cache: Cache::new(config.cache_bytes),
             faults: RwLock::new(Arc::new(config.faults.clone())),
             tenants,
+            mails: Mutex::default(),
             clock,
             url,
             foreign_url,

@@ -1,0 +1,162 @@
+//! `digest`: the mails of an `email_digest` sink, sent and to come, and sending one by hand.
+//!
+//! What can be asked is the sink's own affair: it gets the request as JSON, and answers. To look, a sink is built here
+//! that reads the journal and nothing else; to send, the running process is asked, if there is one.
+
+use std::path::PathBuf;
+
+use audit_exporter_core::config::Config;
+use audit_exporter_core::plugin::Registry;
+use audit_exporter_core::{Error, Result};
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::terminal::{say, table};
+use crate::{ConfigArgs, Outcome, exit};
+
+/// The type of sink that these commands are about.
+const KIND: &str = "email_digest";
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Write a mail as HTML, from what is stored, without sending it
+    Preview {
+        #[command(flatten)]
+        which: Which,
+        /// A day, or days as 2026-11-16..2026-11-22, in the sink's time zone; the next mail, as it is now, if absent
+        #[arg(long, value_name = "DAY")]
+        period: Option<String>,
+        /// Where to write it; standard output if absent
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        /// All rows as CSV instead
+        #[arg(long)]
+        csv: bool,
+    },
+    /// Send the mail of a period now, whatever was sent before. The mails of the schedule go on as they would
+    Send {
+        #[command(flatten)]
+        which: Which,
+        /// A day, or days as 2026-11-16..2026-11-22, in the sink's time zone
+        #[arg(long, value_name = "DAY")]
+        period: String,
+    },
+    /// Show which mails were sent, and what waits for the next
+    List {
+        #[command(flatten)]
+        which: Which,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct Which {
+    /// The sink; the only one of this type if absent
+    #[arg(long, value_name = "NAME")]
+    sink: Option<String>,
+    /// Of this tenant: its name in the configuration, or its id
+    #[arg(long, value_name = "TENANT")]
+    tenant: Option<String>,
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+impl Which {
+    fn sink(&self, config: &Config) -> Result<String> {
+        let digests: Vec<&str> = config
+            .sinks
+            .iter()
+            .filter(|sink| sink.kind == KIND)
+            .map(|sink| &*sink.name)
+            .collect();
+        match (&self.sink, digests.as_slice()) {
+            (Some(name), known) if known.contains(&name.as_str()) => Ok(name.clone()),
+            (Some(name), known) => Err(Error::config(format!(
+                "the configuration has no email digest {name}; it has {}",
+                list(known)
+            ))),
+            (None, [only]) => Ok((*only).to_owned()),
+            (None, known) => Err(Error::config(format!(
+                "say which email digest, by --sink: the configuration has {}",
+                list(known)
+            ))),
+        }
+    }
+}
+
+fn list(names: &[&str]) -> String {
+    if names.is_empty() {
+        "none".to_owned()
+    } else {
+        names.join(", ")
+    }
+}
+
+/// One tenant's mails, as the sink lists them.
+#[derive(Deserialize)]
+struct Listed {
+    tenant: String,
+    next: Option<[DateTime<Utc>; 3]>,
+    sending: bool,
+    rows: u64,
+    late: u64,
+    sent: Vec<Past>,
+}
+
+#[derive(Deserialize)]
+struct Past {
+    start: DateTime<Utc>,
+    end: DateTime<Utc>,
+    at: DateTime<Utc>,
+    rows: u64,
+    late: u64,
+    message_id: Option<String>,
+}
+
+pub(crate) async fn run(args: Args, registry: &Registry) -> Outcome {
+    match args.command {
+        Command::Preview {
+            which,
+            period,
+            out,
+            csv,
+        } => {
+            let what = if csv { "csv" } else { "preview" };
+            let request = json!({"do": what, "tenant": which.tenant, "period": period});
+            let text = ask_here(&which, registry, &request).await?;
+            match out {
+                Some(path) => std::fs::write(&path, text).map_err(|error| {
+                    Error::unavailable(format!("{} cannot be written", path.display()))
+                        .with_cause(error)
+                })?,
+                None => say(text),
+            }
+            Ok(exit::OK)
+        }
+        Command::Send { which, period } => {
+            let config = which.config.load()?;
+            let sink = which.sink(&config)?;
+            let request = json!({"do": "send", "tenant": which.tenant, "period": period});
+            say(crate::sinks::command(&config, registry, &sink, &request.to_string()).await?);
+            Ok(exit::OK)
+        }
+        Command::List { which, json } => {
+            let text = ask_here(&which, registry, &json!({"do": "list"})).await?;
+            if json {
+                say(text);
+            } else {
+                print(&text, which.tenant.as_deref())?;
+            }
+            Ok(exit::OK)
+        }
+    }
+}
