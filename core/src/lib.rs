@@ -6,6 +6,7 @@
 
 pub mod admin;
 pub mod archive;
+mod buffer;
 pub mod clock;
 pub mod config;
 pub mod coverage;

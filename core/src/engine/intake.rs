@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 
 use super::gunzip::Gunzip;
 use super::memory::{Held, Memory};
+use crate::buffer::Buffer;
 use crate::config::Tenant;
 use crate::coverage::pass_name;
 use crate::error::{Error, Result};
@@ -290,7 +291,7 @@ impl Intake {
             broken: false,
             body: false,
             gzip_state: Inflation::None,
-            gzip: Some(Vec::new()),
+            gzip: Some(Buffer::new()),
             records: Vec::new(),
             record_bytes: 0,
             held: Held::default(),
@@ -312,7 +313,7 @@ pub struct UnitWriter {
     body: bool,
     gzip_state: Inflation,
     /// The body as it came, as long as it is compressed, whole, and no larger than a batch.
-    gzip: Option<Vec<u8>>,
+    gzip: Option<Buffer>,
     /// Records handed to the journal so far: the index of the next one.
     index: u64,
     /// Oversized records so far, and whether the last of them goes on.
@@ -345,6 +346,7 @@ impl UnitWriter {
         let kept = self.gzip.take();
         self.gzip = kept.filter(|gzip| gzip.len() + body.len() <= batch_bytes);
         if let Some(gzip) = &mut self.gzip {
+            gzip.make_room(body.len());
             gzip.extend_from_slice(body);
         }
         // Until this call ends: it may fail, or be dropped half-way.
@@ -390,7 +392,9 @@ impl UnitWriter {
     }
 
     fn pending_bytes(&self) -> usize {
-        self.cutter.pending_bytes() + self.record_bytes + self.gzip.as_ref().map_or(0, Vec::len)
+        self.cutter.pending_bytes()
+            + self.record_bytes
+            + self.gzip.as_ref().map_or(0, |gzip| gzip.len())
     }
 
     /// Says that the array is complete; fails, so that the unit is fetched again, if it broke off before its end.
@@ -497,7 +501,7 @@ impl UnitWriter {
             first_index,
             oversize: Arc::new(oversize),
             wire: gzip.map(|gzip| Wire {
-                gzip: gzip.into(),
+                gzip: gzip.into_bytes(),
                 inflated: self.written as usize,
                 starts,
             }),

@@ -22,6 +22,7 @@ use bytes::Bytes;
 
 use super::Header;
 use super::lex::{Nesting, is_space, skip_spaces};
+use crate::buffer::Buffer;
 use crate::error::Error;
 
 const BYTE_ORDER_MARK: [u8; 3] = [0xEF, 0xBB, 0xBF];
@@ -123,7 +124,7 @@ struct Cut {
 #[derive(Debug)]
 pub struct Cutter {
     limits: Limits,
-    buffer: Vec<u8>,
+    buffer: Buffer,
     /// Bytes of the body before the buffer.
     before: u64,
     cuts: Vec<Cut>,
@@ -149,7 +150,7 @@ impl Cutter {
             limits: Limits {
                 record_bytes: limits.record_bytes.max(1),
             },
-            buffer: Vec::new(),
+            buffer: Buffer::new(),
             before: 0,
             cuts: Vec::new(),
             phase: Phase::Before { mark: 0 },
@@ -188,7 +189,7 @@ impl Cutter {
 
     /// Prepares for a body of about `bytes` more, so that the buffer need not grow in steps.
     pub fn expect(&mut self, bytes: usize) {
-        self.buffer.reserve(bytes);
+        self.buffer.make_room(bytes);
     }
 
     fn make_room(&mut self, bytes: usize) {
@@ -198,7 +199,7 @@ impl Cutter {
             self.buffer.clear();
             self.scanned = 0;
         }
-        self.buffer.reserve(bytes);
+        self.buffer.make_room(bytes);
     }
 
     fn scan(&mut self) {
@@ -240,11 +241,11 @@ impl Cutter {
             // The next buffer will be taken at about the same size.
             _ => self.buffer.len(),
         };
-        let mut next = Vec::with_capacity(capacity);
+        let mut next = Buffer::with_capacity(capacity);
         next.extend_from_slice(tail);
         let mut full = std::mem::replace(&mut self.buffer, next);
         full.truncate(kept);
-        let full = Bytes::from(full);
+        let full = full.into_bytes();
 
         let before = self.before;
         self.before += kept as u64;

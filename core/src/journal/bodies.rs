@@ -17,6 +17,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::sql;
 use super::writer::Tx;
+use crate::buffer::Buffer;
 use crate::error::{Error, Kind, Result};
 use crate::sizes::size;
 
@@ -61,14 +62,16 @@ impl Place {
     }
 
     /// The body, as it was written. Nothing if its file is gone: it was freed or moved meanwhile.
-    pub(super) fn read(&self, dir: &Path) -> Result<Option<Vec<u8>>> {
+    pub(super) fn read(&self, dir: &Path) -> Result<Option<Buffer>> {
         let path = path(dir, self.file);
         let file = match File::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(unreadable(&path).with_cause(error)),
         };
-        let mut body = vec![0; usize::try_from(self.bytes).unwrap_or(0)];
+        let length = usize::try_from(self.bytes).unwrap_or(0);
+        let mut body = Buffer::with_capacity(length);
+        body.resize(length, 0);
         match file.read_exact_at(&mut body, self.offset) {
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => Err(damaged(&path)),
             Err(error) => Err(unreadable(&path).with_cause(error)),

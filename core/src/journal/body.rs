@@ -9,6 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use flate2::bufread::MultiGzDecoder;
 
+use crate::buffer::Buffer;
 use crate::error::{Error, Result};
 use crate::event::{AuditEvent, Origin};
 
@@ -71,7 +72,7 @@ fn pack(
     let fresh = || fresh.iter().map(|index| &events[*index]);
     let count = fresh().count();
     let mut start = 4 + 4 * count;
-    let mut plain = Vec::with_capacity(start + raw);
+    let mut plain = Buffer::with_capacity(start + raw);
     plain.extend_from_slice(&(count as u32).to_le_bytes());
     for event in fresh() {
         plain.extend_from_slice(&(event.raw().len() as u32).to_le_bytes());
@@ -80,7 +81,7 @@ fn pack(
         plain.extend_from_slice(event.raw());
     }
     let body = compressor.compress(&plain)?.into();
-    let plain = Bytes::from(plain);
+    let plain = plain.into_bytes();
     let moved = fresh().map(|event| {
         let end = start + event.raw().len();
         let moved = event.moved_to(plain.slice(start..end));
@@ -162,15 +163,15 @@ fn inflate(
     origin: &Arc<Origin>,
 ) -> Result<Vec<AuditEvent>> {
     let length = get(&mut cuts)?;
-    let mut plain = Vec::with_capacity(length);
-    MultiGzDecoder::new(body)
-        .take(length as u64 + 1)
-        .read_to_end(&mut plain)
-        .map_err(|error| damaged().with_cause(error))?;
-    if plain.len() != length {
+    let mut plain = Buffer::with_capacity(length);
+    plain.resize(length, 0);
+    let mut inflate = MultiGzDecoder::new(body);
+    let whole = inflate.read_exact(&mut plain);
+    let end = whole.and_then(|()| inflate.read(&mut [0]));
+    if end.map_err(|error| damaged().with_cause(error))? != 0 {
         return Err(damaged());
     }
-    let plain = Bytes::from(plain);
+    let plain = plain.into_bytes();
     let mut end = 0;
     let mut out = Vec::with_capacity(shape.events);
     for _ in 0..shape.events {
@@ -186,9 +187,12 @@ fn inflate(
 
 fn unpack(body: &[u8], shape: &Shape<'_>, origin: &Arc<Origin>) -> Result<Vec<AuditEvent>> {
     let events = shape.events;
-    let plain = zstd::bulk::decompress(body, 4 + 4 * events + shape.raw_bytes)
+    let mut plain = Buffer::with_capacity(4 + 4 * events + shape.raw_bytes);
+    plain.resize(4 + 4 * events + shape.raw_bytes, 0);
+    let length = zstd::bulk::decompress_to_buffer(body, &mut plain[..])
         .map_err(|error| damaged().with_cause(error))?;
-    let plain = Bytes::from(plain);
+    plain.truncate(length);
+    let plain = plain.into_bytes();
     let number = |at: usize| -> Result<usize> {
         let bytes = plain.get(at..at + 4).and_then(|b| b.first_chunk::<4>());
         bytes
