@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 
 use audit_exporter_core::config::Config;
+use audit_exporter_core::engine;
 use audit_exporter_core::plugin::Registry;
 use audit_exporter_core::{Error, Result};
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -159,4 +160,63 @@ pub(crate) async fn run(args: Args, registry: &Registry) -> Outcome {
             Ok(exit::OK)
         }
     }
+}
+
+/// Asks a sink that is built here and only reads.
+async fn ask_here(
+    which: &Which,
+    registry: &Registry,
+    request: &serde_json::Value,
+) -> Result<String> {
+    let config = which.config.load()?;
+    let sink = which.sink(&config)?;
+    let answer = engine::look(&config, registry, &sink, &request.to_string()).await?;
+    Ok(answer.text)
+}
+
+/// The list as a table: for each tenant what was sent, the oldest first, and what is to come.
+fn print(list: &str, tenant: Option<&str>) -> Result<()> {
+    let listed: Vec<Listed> = serde_json::from_str(list)
+        .map_err(|error| Error::bug("the sink's list cannot be read").with_cause(error))?;
+    let heads = ["TENANT", "FROM", "TO", "ROWS", "LATE", "SENT", "MESSAGE-ID"];
+    let mut rows = vec![heads.map(str::to_owned)];
+    let wanted = |listed: &&Listed| tenant.is_none_or(|tenant| tenant == listed.tenant);
+    for listed in listed.iter().filter(wanted) {
+        for past in &listed.sent {
+            rows.push([
+                listed.tenant.clone(),
+                time(past.start),
+                time(past.end),
+                past.rows.to_string(),
+                past.late.to_string(),
+                time(past.at),
+                past.message_id
+                    .clone()
+                    .unwrap_or_else(|| "(nothing to say)".to_owned()),
+            ]);
+        }
+        let [from, to, sent] = match listed.next {
+            Some([start, end, _]) if listed.sending => {
+                [time(start), time(end), "being sent".to_owned()]
+            }
+            Some([start, end, due]) => [time(start), time(end), format!("due {}", time(due))],
+            None => [(); 3].map(|()| "-".to_owned()),
+        };
+        let (waiting, late) = (listed.rows.to_string(), listed.late.to_string());
+        rows.push([
+            listed.tenant.clone(),
+            from,
+            to,
+            waiting,
+            late,
+            sent,
+            String::new(),
+        ]);
+    }
+    table(&rows, 3..5);
+    Ok(())
+}
+
+fn time(at: DateTime<Utc>) -> String {
+    at.to_rfc3339_opts(SecondsFormat::Secs, true)
 }

@@ -30,12 +30,7 @@ pub struct SentMail {
 }
 
 /// Answers `POST /v1.0/users/{sender}/sendMail`.
-pub(crate) fn send(
-    state: &Arc<State>,
-    sender: String,
-    headers: &HeaderMap,
-    body: &[u8],
-) -> Answer {
+pub(crate) fn send(state: &Arc<State>, sender: String, headers: &HeaderMap, body: &[u8]) -> Answer {
     let answer = accept(state, sender, headers, body).unwrap_or_else(|refusal| refusal);
     state.counts.request("send_mail", &answer.outcome);
     answer
@@ -56,11 +51,7 @@ fn accept(
     })?;
     if !claims.roles.iter().any(|role| role == PERMISSION) {
         let text = "Access is denied. Check credentials and try again.";
-        return Err(refusal(
-            StatusCode::FORBIDDEN,
-            "ErrorAccessDenied",
-            text,
-        ));
+        return Err(refusal(StatusCode::FORBIDDEN, "ErrorAccessDenied", text));
     }
     let tenant = state.tenant_named(&claims.tid);
     let mailboxes = tenant.map_or(&[][..], |tenant| &tenant.config.mailboxes);
@@ -87,7 +78,11 @@ fn accept(
         .and_then(|bytes| String::from_utf8(bytes).ok())
         .ok_or_else(|| {
             let text = "Invalid base64 string for MIME content.";
-            refusal(StatusCode::BAD_REQUEST, "ErrorMimeContentInvalidBase64String", text)
+            refusal(
+                StatusCode::BAD_REQUEST,
+                "ErrorMimeContentInvalidBase64String",
+                text,
+            )
         })?;
     let tenant = claims.tid;
     lock(&state.mails).push(SentMail {

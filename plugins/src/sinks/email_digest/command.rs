@@ -77,7 +77,10 @@ pub(super) async fn answer(
         }
         Request::Send(which) => send(mailings, rows, &which, now).await?,
     };
-    Ok(Answer { text, ..Answer::default() })
+    Ok(Answer {
+        text,
+        ..Answer::default()
+    })
 }
 
 async fn list(mailings: &[Mailing], rows: &Rows, now: DateTime<Utc>) -> Result<String> {
@@ -88,14 +91,18 @@ async fn list(mailings: &[Mailing], rows: &Rows, now: DateTime<Utc>) -> Result<S
             let next = match &state {
                 Some(state) => {
                     let period = mailing.settings.calendar.next(state.next)?;
-                    let end = state.sending.as_ref().map_or(period.end, |sending| sending.end);
+                    let end = state
+                        .sending
+                        .as_ref()
+                        .map_or(period.end, |sending| sending.end);
                     Some([state.next, end, period.due])
                 }
                 None => None,
             };
             let mut waiting = 0;
             if let Some([start, end, _]) = next {
-                rows.between(&tenant.id, start, end, |_| waiting += 1).await?;
+                rows.between(&tenant.id, start, end, |_, _| waiting += 1)
+                    .await?;
             }
             let sent = rows.sent(&tenant.id).await?;
             listed.push(Listed {
@@ -104,7 +111,10 @@ async fn list(mailings: &[Mailing], rows: &Rows, now: DateTime<Utc>) -> Result<S
                 sending: state.is_some_and(|state| state.sending.is_some()),
                 rows: waiting,
                 late: rows.late(&tenant.id, now).await?.len() as u64,
-                sent: sent.into_iter().map(|(start, sent)| Past { start, sent }).collect(),
+                sent: sent
+                    .into_iter()
+                    .map(|(start, sent)| Past { start, sent })
+                    .collect(),
             });
         }
     }
@@ -113,17 +123,31 @@ async fn list(mailings: &[Mailing], rows: &Rows, now: DateTime<Utc>) -> Result<S
         let has_mails = |mailing: &Mailing| mailing.tenants.iter().any(|known| known.id == tenant);
         if !mailings.iter().any(has_mails) {
             let late = rows.late(&tenant, now).await?.len() as u64;
-            listed.push(Listed { tenant, next: None, sending: false, rows: 0, late, sent: Vec::new() });
+            listed.push(Listed {
+                tenant,
+                next: None,
+                sending: false,
+                rows: 0,
+                late,
+                sent: Vec::new(),
+            });
         }
     }
     serde_json::to_string(&listed)
         .map_err(|error| Error::bug("the list cannot be written as JSON").with_cause(error))
 }
 
-async fn send(mailings: &[Mailing], rows: &Rows, which: &Which, now: DateTime<Utc>) -> Result<String> {
+async fn send(
+    mailings: &[Mailing],
+    rows: &Rows,
+    which: &Which,
+    now: DateTime<Utc>,
+) -> Result<String> {
     let period = which.period.as_deref();
     if period.is_none() {
-        return Err(Error::config("say which period to send, such as 2026-11-20"));
+        return Err(Error::config(
+            "say which period to send, such as 2026-11-20",
+        ));
     }
     let chosen = match &which.tenant {
         Some(_) => vec![one(mailings, which.tenant.as_deref())?],
@@ -134,8 +158,18 @@ async fn send(mailings: &[Mailing], rows: &Rows, which: &Which, now: DateTime<Ut
         let shares = shares(mailing, rows, period, now).await?;
         let composed = mailing.compose(rows, &shares).await?;
         let message_id = mailing.hand_over(&composed, &shares, now).await?;
-        let to: Vec<String> = mailing.settings.addresses.to.iter().map(ToString::to_string).collect();
-        told.push(format!("{}: sent to {}, {message_id}", mailing.name(), to.join(", ")));
+        let to: Vec<String> = mailing
+            .settings
+            .addresses
+            .to
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        told.push(format!(
+            "{}: sent to {}, {message_id}",
+            mailing.name(),
+            to.join(", ")
+        ));
     }
     Ok(told.join("\n"))
 }
@@ -152,10 +186,14 @@ fn one<'a>(mailings: &'a [Mailing], tenant: Option<&str>) -> Result<&'a Mailing>
         (Some(wanted), _) => {
             let known = |mailing: &&Mailing| {
                 let mut tenants = mailing.tenants.iter();
-                tenants.any(|tenant| tenant.name == wanted || tenant.id.eq_ignore_ascii_case(wanted))
+                tenants
+                    .any(|tenant| tenant.name == wanted || tenant.id.eq_ignore_ascii_case(wanted))
             };
             mailings.iter().find(known).ok_or_else(|| {
-                Error::config(format!("this digest has no tenant {wanted}; it has {}", names()))
+                Error::config(format!(
+                    "this digest has no tenant {wanted}; it has {}",
+                    names()
+                ))
             })
         }
     }
@@ -185,7 +223,13 @@ async fn shares(
             },
         };
         let tenant = tenant.clone();
-        shares.push(Share { tenant, start, end, late_until, note: None });
+        shares.push(Share {
+            tenant,
+            start,
+            end,
+            late_until,
+            note: None,
+        });
     }
     Ok(shares)
 }

@@ -154,15 +154,23 @@ impl Settings {
             (Some(smtp), None) => Way::Smtp(smtp),
             (None, Some(graph)) => Way::Graph(graph),
             (None, None) => {
-                return Err(options.problem("smtp", "is missing: say how mails go out, by a table smtp or graph"));
+                return Err(options.problem(
+                    "smtp",
+                    "is missing: say how mails go out, by a table smtp or graph",
+                ));
             }
             (Some(_), Some(_)) => {
-                return Err(options.problem("graph", "mails go out one way: by smtp or by graph, not both"));
+                return Err(options.problem(
+                    "graph",
+                    "mails go out one way: by smtp or by graph, not both",
+                ));
             }
         };
         Ok(Self {
             report: config.report,
-            title: config.title.unwrap_or_else(|| config.report.title().to_owned()),
+            title: config
+                .title
+                .unwrap_or_else(|| config.report.title().to_owned()),
             addresses,
             calendar,
             longest_wait: delta(options, "longest_wait", config.longest_wait)?,
@@ -191,11 +199,18 @@ fn addresses(options: &Options, config: &Config, tenant: Option<&str>) -> Result
         })
     };
     let list = |key: &str, texts: &[String]| {
-        texts.iter().map(|text| mailbox(key, text)).collect::<Result<Vec<_>>>()
+        texts
+            .iter()
+            .map(|text| mailbox(key, text))
+            .collect::<Result<Vec<_>>>()
     };
     Ok(Addresses {
         from: mailbox("from", &config.from)?,
-        reply_to: config.reply_to.as_ref().map(|text| mailbox("reply_to", text)).transpose()?,
+        reply_to: config
+            .reply_to
+            .as_ref()
+            .map(|text| mailbox("reply_to", text))
+            .transpose()?,
         to: list("to", &config.to)?,
         cc: list("cc", &config.cc)?,
     })
@@ -204,17 +219,31 @@ fn addresses(options: &Options, config: &Config, tenant: Option<&str>) -> Result
 fn calendar(options: &Options, config: &Config) -> Result<Calendar> {
     let zone = Tz::from_str(config.time_zone.trim()).map_err(|_| {
         let known = chrono_tz::TZ_VARIANTS.iter().map(|zone| zone.name());
-        options.unknown_value("time_zone", "an IANA zone such as \"Europe/Berlin\"", &config.time_zone, known)
+        options.unknown_value(
+            "time_zone",
+            "an IANA zone such as \"Europe/Berlin\"",
+            &config.time_zone,
+            known,
+        )
     })?;
     let parser = CronParser::builder().seconds(Seconds::Disallowed).build();
     let wrong = |error: &dyn std::fmt::Display| {
-        let expected = "minute, hour, day, month and weekday as in cron, such as \"0 7 * * MON-FRI\"";
-        options.invalid("schedule", expected, &format!("{:?} ({error})", config.schedule))
+        let expected =
+            "minute, hour, day, month and weekday as in cron, such as \"0 7 * * MON-FRI\"";
+        options.invalid(
+            "schedule",
+            expected,
+            &format!("{:?} ({error})", config.schedule),
+        )
     };
-    let schedule = parser.parse(&config.schedule).map_err(|error| wrong(&error))?;
+    let schedule = parser
+        .parse(&config.schedule)
+        .map_err(|error| wrong(&error))?;
     // One that never comes, as the 30th of February.
     let now = Utc::now().with_timezone(&zone);
-    schedule.find_next_occurrence(&now, false).map_err(|error| wrong(&error))?;
+    schedule
+        .find_next_occurrence(&now, false)
+        .map_err(|error| wrong(&error))?;
     Ok(Calendar {
         zone,
         schedule,

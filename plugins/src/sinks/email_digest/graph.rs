@@ -18,10 +18,10 @@ use url::Url;
 
 use super::message::Mail;
 use crate::microsoft::cloud::Access;
+use crate::microsoft::headers;
 use crate::microsoft::http::read_capped;
 use crate::microsoft::text::first_sentence;
 use crate::microsoft::token::{Token, Tokens};
-use crate::microsoft::headers;
 
 /// How long Graph may take for a mail of its largest size.
 const EXCHANGE: Duration = Duration::from_mins(2);
@@ -74,7 +74,13 @@ impl Graph {
         url.path_segments_mut()
             .map_err(|()| Error::bug("the Graph address has no path"))?
             .extend(["v1.0", "users", &sender, "sendMail"]);
-        Ok(Self { http, clock, url, sender, tokens })
+        Ok(Self {
+            http,
+            clock,
+            url,
+            sender,
+            tokens,
+        })
     }
 
     /// Hands a mail over. `Ok` only when Graph has accepted it.
@@ -82,7 +88,9 @@ impl Graph {
         let done = tokio::time::timeout(EXCHANGE, self.exchange(mail)).await;
         done.unwrap_or_else(|_| {
             let seconds = EXCHANGE.as_secs();
-            Err(Error::unavailable(format!("did not answer within {seconds} s")))
+            Err(Error::unavailable(format!(
+                "did not answer within {seconds} s"
+            )))
         })
         .map_err(|error| error.context(self.host()))
     }
@@ -90,10 +98,17 @@ impl Graph {
     /// Whether there is a token that may send.
     pub(super) async fn check(&self) -> Result<String> {
         let token = self.tokens.get().await?;
-        if token.claims().is_some_and(|claims| !claims.has_role(PERMISSION)) {
+        if token
+            .claims()
+            .is_some_and(|claims| !claims.has_role(PERMISSION))
+        {
             return Err(missing_permission(""));
         }
-        Ok(format!("{} gives tokens that may send as {}", self.host(), self.sender))
+        Ok(format!(
+            "{} gives tokens that may send as {}",
+            self.host(),
+            self.sender
+        ))
     }
 
     fn host(&self) -> &str {
@@ -160,12 +175,22 @@ fn refusal(status: StatusCode, body: &[u8], sender: &str) -> Error {
     };
     let error = match number {
         429 => Error::throttled(format!("asks to slow down{said}")),
-        401 => Error::auth(format!("does not accept the token{said}; check the tenant's cloud")),
+        401 => Error::auth(format!(
+            "does not accept the token{said}; check the tenant's cloud"
+        )),
         403 => missing_permission(&said),
-        404 => Error::config(format!("knows no mailbox {sender}{said}; check graph.sender and its tenant")),
-        413 => Error::config(format!("the mail is too large{said}; lower attachment_size or max_rows")),
+        404 => Error::config(format!(
+            "knows no mailbox {sender}{said}; check graph.sender and its tenant"
+        )),
+        413 => Error::config(format!(
+            "the mail is too large{said}; lower attachment_size or max_rows"
+        )),
         400..=499 if number != 408 => Error::config(format!("does not take the mail{said}")),
         _ => Error::unavailable(format!("failed{said}")),
     };
-    if code.is_empty() { error.with_code(format!("HTTP {number}")) } else { error.with_code(code) }
+    if code.is_empty() {
+        error.with_code(format!("HTTP {number}"))
+    } else {
+        error.with_code(code)
+    }
 }

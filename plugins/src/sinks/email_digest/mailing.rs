@@ -1,5 +1,7 @@
 //! The mails of one tenant, or of all tenants in one: what is due, what is in it, and sending it.
 
+use std::collections::BTreeSet;
+
 use audit_exporter_core::journal::Changes;
 use audit_exporter_core::plugin::Standing;
 use audit_exporter_core::{Error, Result};
@@ -66,14 +68,20 @@ pub(super) struct Composed {
 impl Composed {
     /// Whether it says that there was nothing.
     pub(super) fn is_empty(&self) -> bool {
-        self.counts.iter().all(|(rows, marks)| *rows == 0 && marks.is_empty())
+        self.counts
+            .iter()
+            .all(|(rows, marks)| *rows == 0 && marks.is_empty())
     }
 }
 
 impl Mailing {
     /// How messages name it.
     pub(super) fn name(&self) -> String {
-        let names: Vec<&str> = self.tenants.iter().map(|tenant| tenant.name.as_str()).collect();
+        let names: Vec<&str> = self
+            .tenants
+            .iter()
+            .map(|tenant| tenant.name.as_str())
+            .collect();
         names.join(", ")
     }
 
@@ -93,7 +101,10 @@ impl Mailing {
                 Some(state) => state,
                 None => {
                     begin = true;
-                    let state = State { next: calendar.floor(now), sending: None };
+                    let state = State {
+                        next: calendar.floor(now),
+                        sending: None,
+                    };
                     Rows::set_state(changes, &tenant.id, &state)?;
                     state
                 }
@@ -104,18 +115,34 @@ impl Mailing {
             return Ok(Plan::Send(begun));
         }
         let start = states.iter().map(|state| state.next).min().unwrap_or(now);
-        let Some(period) = calendar.due(start, now, self.settings.catch_up)?.first().copied() else {
-            return Ok(if begin { Plan::Begin } else { Plan::Wait(calendar.next(start)?.due) });
+        let Some(period) = calendar
+            .due(start, now, self.settings.catch_up)?
+            .first()
+            .copied()
+        else {
+            return Ok(if begin {
+                Plan::Begin
+            } else {
+                Plan::Wait(calendar.next(start)?.due)
+            });
         };
         let note = self.behind(standing, period.end + calendar.settle);
         let longest = period.due + self.settings.longest_wait;
         if note.is_some() && now < longest {
-            return Ok(if begin { Plan::Begin } else { Plan::Wait(longest.min(now + RECHECK)) });
+            return Ok(if begin {
+                Plan::Begin
+            } else {
+                Plan::Wait(longest.min(now + RECHECK))
+            });
         }
         // Written down before it is sent: whatever happens, the same mail goes out, and what comes from now on is late.
         for (tenant, state) in self.tenants.iter().zip(&mut states) {
             if state.next < period.end {
-                state.sending = Some(Sending { end: period.end, at: now, note: note.clone() });
+                state.sending = Some(Sending {
+                    end: period.end,
+                    at: now,
+                    note: note.clone(),
+                });
                 Rows::set_state(changes, &tenant.id, state)?;
             }
         }
@@ -124,16 +151,20 @@ impl Mailing {
 
     /// What the mail that was begun holds of each tenant.
     pub(super) fn shares(&self, states: &[State]) -> Vec<Share> {
-        let begun = self.tenants.iter().zip(states).filter_map(|(tenant, state)| {
-            let sending = state.sending.clone()?;
-            Some(Share {
-                tenant: tenant.clone(),
-                start: state.next,
-                end: sending.end,
-                late_until: Some(sending.at),
-                note: sending.note,
-            })
-        });
+        let begun = self
+            .tenants
+            .iter()
+            .zip(states)
+            .filter_map(|(tenant, state)| {
+                let sending = state.sending.clone()?;
+                Some(Share {
+                    tenant: tenant.clone(),
+                    start: state.next,
+                    end: sending.end,
+                    late_until: Some(sending.at),
+                    note: sending.note,
+                })
+            });
         begun.collect()
     }
 
@@ -147,7 +178,12 @@ impl Mailing {
         let (tenant, to) = behind.next()?;
         let known = to.map_or_else(
             || "it is not known how far it is".to_owned(),
-            |to| format!("it is complete up to {}", to.with_timezone(&zone).format("%a %-d %b %Y, %H:%M %Z")),
+            |to| {
+                format!(
+                    "it is complete up to {}",
+                    to.with_timezone(&zone).format("%a %-d %b %Y, %H:%M %Z")
+                )
+            },
         );
         Some(format!(
             "Collection of {} was behind when this was sent: {known}. What is missing here comes in a later mail, as late.",
@@ -158,7 +194,11 @@ impl Mailing {
     /// Sends a mail that was begun, and says what is committed with that.
     pub(super) async fn send(&self, rows: &Rows, shares: &[Share]) -> Result<Changes> {
         let composed = self.compose(rows, shares).await?;
-        let at = shares.iter().filter_map(|share| share.late_until).max().unwrap_or_default();
+        let at = shares
+            .iter()
+            .filter_map(|share| share.late_until)
+            .max()
+            .unwrap_or_default();
         let message_id = if composed.is_empty() && !self.settings.send_empty {
             None
         } else {
@@ -169,7 +209,14 @@ impl Mailing {
         let mut changes = Changes::default();
         for (share, (count, marks)) in shares.iter().zip(&composed.counts) {
             let id = &share.tenant.id;
-            Rows::set_state(&mut changes, id, &State { next: share.end, sending: None })?;
+            Rows::set_state(
+                &mut changes,
+                id,
+                &State {
+                    next: share.end,
+                    sending: None,
+                },
+            )?;
             let sent = Sent {
                 end: share.end,
                 at,
@@ -192,7 +239,11 @@ impl Mailing {
     ) -> Result<String> {
         let mut parts = vec![self.sink.clone(), stamp(at)];
         for share in shares {
-            parts.extend([share.tenant.id.clone(), stamp(share.start), stamp(share.end)]);
+            parts.extend([
+                share.tenant.id.clone(),
+                stamp(share.start),
+                stamp(share.end),
+            ]);
         }
         let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
         let message_id = message::message_id(&parts, &self.settings.addresses);
@@ -203,8 +254,17 @@ impl Mailing {
     }
 
     fn mail(&self, composed: &Composed, message_id: &str, at: DateTime<Utc>) -> Result<Mail> {
-        let attachment = composed.csv.as_ref().map(|(name, csv)| (name.as_str(), csv.clone()));
-        message::build(&self.settings.addresses, message_id, at, composed.texts.clone(), attachment)
+        let attachment = composed
+            .csv
+            .as_ref()
+            .map(|(name, csv)| (name.as_str(), csv.clone()));
+        message::build(
+            &self.settings.addresses,
+            message_id,
+            at,
+            composed.texts.clone(),
+            attachment,
+        )
     }
 
     /// Reads what a mail is to hold and writes its texts.
@@ -250,12 +310,21 @@ impl Mailing {
             left_out: if is_cut { left_out + not_held } else { 0 },
             sink: self.sink.clone(),
         };
-        Ok(Composed { texts: settings.templates.render(&view)?, csv, counts })
+        Ok(Composed {
+            texts: settings.templates.render(&view)?,
+            csv,
+            counts,
+        })
     }
 
-    async fn gather(&self, rows: &Rows, share: &Share) -> Result<(Gathered, Gathered, Vec<String>)> {
+    async fn gather(
+        &self,
+        rows: &Rows,
+        share: &Share,
+    ) -> Result<(Gathered, Gathered, Vec<String>)> {
         let report = self.settings.report;
-        self.gather_into(rows, share, Gathered::new(report), Gathered::new(report)).await
+        self.gather_into(rows, share, Gathered::new(report), Gathered::new(report))
+            .await
     }
 
     async fn gather_into(
@@ -266,7 +335,17 @@ impl Mailing {
         mut late: Gathered,
     ) -> Result<(Gathered, Gathered, Vec<String>)> {
         let id = &share.tenant.id;
-        rows.between(id, share.start, share.end, |row| gathered.add(row)).await?;
+        // What came after the mail was made is for the next one, whatever its time.
+        let later = match share.late_until {
+            Some(until) => rows.later(id, until).await?,
+            None => BTreeSet::new(),
+        };
+        let add = |key: &str, row| {
+            if !later.contains(key) {
+                gathered.add(row);
+            }
+        };
+        rows.between(id, share.start, share.end, add).await?;
         let mut marks = Vec::new();
         if let Some(until) = share.late_until {
             for (mark, row) in rows.late(id, until).await? {
@@ -294,9 +373,17 @@ impl Mailing {
     }
 
     fn file_name(&self, start: DateTime<Utc>) -> String {
-        let safe = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
+        let safe = |c: char| {
+            if c.is_ascii_alphanumeric() || c == '-' {
+                c
+            } else {
+                '_'
+            }
+        };
         let sink: String = self.sink.chars().map(safe).collect();
-        let day = start.with_timezone(&self.settings.calendar.zone).format("%Y-%m-%d");
+        let day = start
+            .with_timezone(&self.settings.calendar.zone)
+            .format("%Y-%m-%d");
         format!("{sink}-{day}.csv")
     }
 }

@@ -32,7 +32,10 @@ pub(super) struct Mail {
 /// The `Message-ID` of what `parts` name: the same whenever that is sent.
 pub(super) fn message_id(parts: &[&str], addresses: &Addresses) -> String {
     let hash = xxh3_128(parts.join("\0").as_bytes());
-    format!("<{hash:032x}.audit-exporter@{}>", addresses.from.email.domain())
+    format!(
+        "<{hash:032x}.audit-exporter@{}>",
+        addresses.from.email.domain()
+    )
 }
 
 /// Builds a mail. The same arguments give the same bytes.
@@ -58,12 +61,19 @@ pub(super) fn build(
         message = message.reply_to(mailbox.clone());
     }
     // No holiday notes in answer.
-    for (name, value) in [("Auto-Submitted", "auto-generated"), ("X-Auto-Response-Suppress", "All")] {
+    for (name, value) in [
+        ("Auto-Submitted", "auto-generated"),
+        ("X-Auto-Response-Suppress", "All"),
+    ] {
         let name = HeaderName::new_from_ascii_str(name);
         message = message.raw_header(HeaderValue::new(name, value.to_owned()));
     }
     let boundary = format!("{:032x}", xxh3_128(message_id.as_bytes()));
-    let part = |kind, name: &str| MultiPart::builder().kind(kind).boundary(format!("{name}-{boundary}"));
+    let part = |kind, name: &str| {
+        MultiPart::builder()
+            .kind(kind)
+            .boundary(format!("{name}-{boundary}"))
+    };
     let both = part(MultiPartKind::Alternative, "alternative")
         .singlepart(SinglePart::plain(texts.text))
         .singlepart(SinglePart::html(texts.html));

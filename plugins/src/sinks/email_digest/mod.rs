@@ -68,7 +68,9 @@ pub(crate) fn build(context: Context) -> Result<Box<dyn Sink>> {
     let mailings = if config::combines(&context.options)? {
         if let Some(name) = context.options.overridden_tenants()?.first() {
             let key = format!("per_tenant.{name}");
-            return Err(context.options.problem(&key, "has no effect where combine_tenants is true"));
+            return Err(context
+                .options
+                .problem(&key, "has no effect where combine_tenants is true"));
         }
         vec![mailing(&context, None, &context.tenants)?]
     } else if context.tenants.is_empty() {
@@ -90,10 +92,14 @@ pub(crate) fn build(context: Context) -> Result<Box<dyn Sink>> {
 
 fn mailing(context: &Context, tenant: Option<&Tenant>, tenants: &[Tenant]) -> Result<Mailing> {
     let settings = Settings::read(&context.options, tenant.map(|tenant| &*tenant.name))?;
-    let transport = Transport::new(context, settings.way.clone(), tenant.or(match tenants {
-        [only] => Some(only),
-        _ => None,
-    }))?;
+    let transport = Transport::new(
+        context,
+        settings.way.clone(),
+        tenant.or(match tenants {
+            [only] => Some(only),
+            _ => None,
+        }),
+    )?;
     let name = |tenant: &Tenant| Name {
         id: tenant.id.to_string(),
         name: tenant.name.to_string(),
@@ -123,10 +129,15 @@ impl Sink for EmailDigest {
             }
             let row = Row::of(event, now);
             if let Some(state) = known.get(tenant) {
-                self.rows.add(&mut changes, (tenant, state), event.raw(), &row, now).await?;
+                self.rows
+                    .add(&mut changes, (tenant, state), event.raw(), &row, now)
+                    .await?;
             }
         }
-        Ok(Delivered { changes, ..Delivered::default() })
+        Ok(Delivered {
+            changes,
+            ..Delivered::default()
+        })
     }
 
     async fn tick(&self, standing: &Standing) -> Result<Tick> {
@@ -134,8 +145,13 @@ impl Sink for EmailDigest {
         let mut changes = Changes::default();
         let (mut ready, mut wake) = (Vec::new(), None);
         for (index, mailing) in self.mailings.iter().enumerate() {
-            match mailing.plan(&self.rows, standing, now, &mut changes).await? {
-                Plan::Wait(until) => wake = Some(wake.map_or(until, |wake: DateTime<Utc>| wake.min(until))),
+            match mailing
+                .plan(&self.rows, standing, now, &mut changes)
+                .await?
+            {
+                Plan::Wait(until) => {
+                    wake = Some(wake.map_or(until, |wake: DateTime<Utc>| wake.min(until)))
+                }
                 Plan::Begin => {}
                 Plan::Send(shares) => ready.push((index, shares)),
             }
@@ -163,7 +179,9 @@ impl Sink for EmailDigest {
                 let keep = mailing.settings.keep;
                 for tenant in &mailing.tenants {
                     if let Some(state) = self.rows.state(&tenant.id).await? {
-                        self.rows.prune(&mut changes, &tenant.id, state.next - keep).await?;
+                        self.rows
+                            .prune(&mut changes, &tenant.id, state.next - keep)
+                            .await?;
                     }
                 }
             }
@@ -190,13 +208,18 @@ impl Sink for EmailDigest {
                 findings.push(finding);
             }
             for to in &mailing.settings.addresses.to {
-                recipients.entry(to.email.to_string()).or_default().insert(mailing.name());
+                recipients
+                    .entry(to.email.to_string())
+                    .or_default()
+                    .insert(mailing.name());
             }
         }
         let shared = recipients.iter().filter(|(_, tenants)| tenants.len() > 1);
         findings.extend(shared.map(|(to, tenants)| {
             let count = tenants.len();
-            Finding::warning(format!("{to} gets the mails of {count} tenants, one each; per_tenant tells them apart"))
+            Finding::warning(format!(
+                "{to} gets the mails of {count} tenants, one each; per_tenant tells them apart"
+            ))
         }));
         findings
     }
@@ -204,11 +227,19 @@ impl Sink for EmailDigest {
 
 impl EmailDigest {
     /// The state of a tenant whose first event this is, or who left the configuration before its events did.
-    fn first_state(&self, tenant: &str, now: DateTime<Utc>, changes: &mut Changes) -> Result<State> {
+    fn first_state(
+        &self,
+        tenant: &str,
+        now: DateTime<Utc>,
+        changes: &mut Changes,
+    ) -> Result<State> {
         let of = |mailing: &&Mailing| mailing.tenants.iter().any(|known| known.id == tenant);
         let mailing = self.mailings.iter().find(of).or(self.mailings.first());
         let next = mailing.map_or(now, |mailing| mailing.settings.calendar.floor(now));
-        let state = State { next, sending: None };
+        let state = State {
+            next,
+            sending: None,
+        };
         Rows::set_state(changes, tenant, &state)?;
         Ok(state)
     }
@@ -225,7 +256,8 @@ impl EmailDigest {
 
     /// The first refusal of this round; the others are logged.
     fn end_of_round(&self) -> Option<Error> {
-        let refused = std::mem::take(&mut *self.refused.lock().unwrap_or_else(PoisonError::into_inner));
+        let refused =
+            std::mem::take(&mut *self.refused.lock().unwrap_or_else(PoisonError::into_inner));
         let mut errors = refused.into_values();
         let first = errors.next();
         for error in errors {

@@ -103,9 +103,7 @@ impl Calendar {
         let sent = self
             .schedule
             .find_next_occurrence(&earliest, true)
-            .map_err(|error| {
-                Error::config("the schedule never comes again").with_cause(error)
-            })?
+            .map_err(|error| Error::config("the schedule never comes again").with_cause(error))?
             .to_utc();
         let end = self.floor(sent);
         let due = sent.max(end + self.settle);
@@ -145,7 +143,11 @@ impl Calendar {
             } else {
                 "%a %-d %b %Y, %H:%M"
             };
-            return format!("{} – {}", from.format("%a %-d %b %Y, %H:%M"), to.format(end_format));
+            return format!(
+                "{} – {}",
+                from.format("%a %-d %b %Y, %H:%M"),
+                to.format(end_format)
+            );
         }
         let last = (end - TimeDelta::seconds(1)).with_timezone(&self.zone);
         if last.date_naive() == from.date_naive() {
@@ -171,7 +173,9 @@ impl Calendar {
         };
         let (first, last) = (day(first)?, day(last)?);
         if last < first {
-            return Err(Error::config(format!("the period {text} ends before it begins")));
+            return Err(Error::config(format!(
+                "the period {text} ends before it begins"
+            )));
         }
         let after = last.succ_opt().unwrap_or(last);
         Ok((self.midnight(first), self.midnight(after)))

@@ -7,6 +7,8 @@ use std::path::Path;
 
 use audit_exporter_core::config::Options;
 use audit_exporter_core::{Error, Result};
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior};
 use serde::Serialize;
 
@@ -59,24 +61,55 @@ impl Templates {
         text: Option<&Path>,
     ) -> Result<Self> {
         let mut templates = Environment::new();
-        templates.set_trim_blocks(true);
-        templates.set_lstrip_blocks(true);
+        let syntax = SyntaxConfig::builder()
+            .trim_blocks(true)
+            .lstrip_blocks(true)
+            .build();
+        templates.set_syntax(
+            syntax.map_err(|error| Error::bug("the templates' syntax").with_cause(error))?,
+        );
         templates.set_undefined_behavior(UndefinedBehavior::Strict);
         templates.set_auto_escape_callback(|name| {
-            if name == HTML { AutoEscape::Html } else { AutoEscape::None }
+            if name == HTML {
+                AutoEscape::Html
+            } else {
+                AutoEscape::None
+            }
         });
         templates.add_filter("thousands", super::report::thousands);
         let built_in = include_str!("templates/subject.txt").trim_end();
         for (name, key, source) in [
             (SUBJECT, "subject", subject.unwrap_or(built_in).to_owned()),
-            (HTML, "html_template", read(options, "html_template", html, include_str!("templates/digest.html"))?),
-            (TEXT, "text_template", read(options, "text_template", text, include_str!("templates/digest.txt"))?),
+            (
+                HTML,
+                "html_template",
+                read(
+                    options,
+                    "html_template",
+                    html,
+                    include_str!("templates/digest.html"),
+                )?,
+            ),
+            (
+                TEXT,
+                "text_template",
+                read(
+                    options,
+                    "text_template",
+                    text,
+                    include_str!("templates/digest.txt"),
+                )?,
+            ),
         ] {
             let added = templates.add_template_owned(name, source);
             added.map_err(|error| options.problem(key, &error.to_string()))?;
         }
         let templates = Self(templates);
-        for (name, key) in [(SUBJECT, "subject"), (HTML, "html_template"), (TEXT, "text_template")] {
+        for (name, key) in [
+            (SUBJECT, "subject"),
+            (HTML, "html_template"),
+            (TEXT, "text_template"),
+        ] {
             for view in [View::sample(true), View::sample(false)] {
                 let tried = templates.one(name, &view);
                 tried.map_err(|error| options.problem(key, &error.to_string()))?;
@@ -89,19 +122,23 @@ impl Templates {
     pub(super) fn render(&self, view: &View) -> Result<Rendered> {
         let one = |name| {
             self.one(name, view).map_err(|error| {
-                Error::config("the digest's template does not fit what it is to show").with_cause(error)
+                Error::config("the digest's template does not fit what it is to show")
+                    .with_cause(error)
             })
         };
         Ok(Rendered {
             // One line, whatever a template or a name has in it: a header cannot begin another.
-            subject: super::row::one_line(&one(SUBJECT)?.replace(['\r', '\n'], " "), MOST_SUBJECT_CHARS),
+            subject: super::row::one_line(
+                &one(SUBJECT)?.replace(['\r', '\n'], " "),
+                MOST_SUBJECT_CHARS,
+            ),
             html: one(HTML)?,
             text: one(TEXT)?,
         })
     }
 
     fn one(&self, name: &str, view: &View) -> std::result::Result<String, minijinja::Error> {
-        self.0.get_template(name)?.render(view)
+        self.0.get_template(name)?.render(Serde(view))
     }
 }
 
@@ -152,7 +189,11 @@ impl View {
             count: u64::from(full),
             late: u64::from(full),
             note: full.then(|| "note".to_owned()),
-            sections: if full { vec![section(false), section(true)] } else { Vec::new() },
+            sections: if full {
+                vec![section(false), section(true)]
+            } else {
+                Vec::new()
+            },
             attachment: full.then(|| "digest.csv".to_owned()),
             left_out: u64::from(full),
             sink: "digest".to_owned(),

@@ -88,8 +88,16 @@ impl From<String> for Cell {
 
 /// The rows of one section, as they are read.
 pub(super) enum Gathered {
-    Rows { report: Report, held: Vec<Row>, most: usize, count: u64 },
-    Apps { apps: BTreeMap<AppKey, Usage>, count: u64 },
+    Rows {
+        report: Report,
+        held: Vec<Row>,
+        most: usize,
+        count: u64,
+    },
+    Apps {
+        apps: BTreeMap<AppKey, Usage>,
+        count: u64,
+    },
 }
 
 /// An environment and an app's id.
@@ -117,7 +125,10 @@ pub(super) struct Cut {
 impl Cut {
     fn time(&self, at: DateTime<Utc>) -> Cell {
         let format = if self.days { "%-d %b, %H:%M" } else { "%H:%M" };
-        at.with_timezone(&self.zone).format(format).to_string().into()
+        at.with_timezone(&self.zone)
+            .format(format)
+            .to_string()
+            .into()
     }
 }
 
@@ -130,14 +141,24 @@ impl Gathered {
     /// What holds so many rows.
     pub(super) fn holding(report: Report, most: usize) -> Self {
         match report {
-            Report::AppLaunches => Self::Apps { apps: BTreeMap::new(), count: 0 },
-            Report::Flows | Report::Events => Self::Rows { report, held: Vec::new(), most, count: 0 },
+            Report::AppLaunches => Self::Apps {
+                apps: BTreeMap::new(),
+                count: 0,
+            },
+            Report::Flows | Report::Events => Self::Rows {
+                report,
+                held: Vec::new(),
+                most,
+                count: 0,
+            },
         }
     }
 
     pub(super) fn add(&mut self, row: Row) {
         match self {
-            Self::Rows { held, most, count, .. } => {
+            Self::Rows {
+                held, most, count, ..
+            } => {
                 *count += 1;
                 if held.len() < *most {
                     held.push(row);
@@ -173,8 +194,15 @@ impl Gathered {
     /// The section's tables.
     pub(super) fn section(&self, tenant: Option<&str>, late: bool, cut: Cut) -> Section {
         let (columns, groups, shown, all, summary) = match self {
-            Self::Rows { report, held, count, .. } => {
-                let several = held.windows(2).any(|pair| pair[0].operation != pair[1].operation);
+            Self::Rows {
+                report,
+                held,
+                count,
+                ..
+            } => {
+                let several = held
+                    .windows(2)
+                    .any(|pair| pair[0].operation != pair[1].operation);
                 let columns = row_columns(*report, held, several);
                 let shown = held.len().min(cut.most);
                 let groups = row_groups(*report, &held[..shown], several, cut);
@@ -183,7 +211,11 @@ impl Gathered {
             Self::Apps { apps, .. } => {
                 let groups = app_groups(apps, cut);
                 let users: BTreeSet<&String> = apps.values().flat_map(|app| &app.users).collect();
-                let summary = format!("{} in {}", some(users.len(), "user"), some(apps.len(), "app"));
+                let summary = format!(
+                    "{} in {}",
+                    some(users.len(), "user"),
+                    some(apps.len(), "app")
+                );
                 let columns = vec!["App", "Launches", "Users", "Last launch"];
                 let shown = apps.len().min(cut.most) as u64;
                 (columns, groups, shown, apps.len() as u64, Some(summary))
@@ -245,11 +277,29 @@ impl Gathered {
 pub(super) fn csv_heads(report: Report) -> &'static [&'static str] {
     match report {
         Report::AppLaunches => &[
-            "tenant", "environment", "app", "name", "launches", "users", "last_launch", "late",
+            "tenant",
+            "environment",
+            "app",
+            "name",
+            "launches",
+            "users",
+            "last_launch",
+            "late",
         ],
         Report::Flows | Report::Events => &[
-            "time", "tenant", "operation", "user", "status", "environment", "item", "name", "connectors",
-            "sharing", "recipient", "link", "late",
+            "time",
+            "tenant",
+            "operation",
+            "user",
+            "status",
+            "environment",
+            "item",
+            "name",
+            "connectors",
+            "sharing",
+            "recipient",
+            "link",
+            "late",
         ],
     }
 }
@@ -294,12 +344,26 @@ fn row_columns(report: Report, rows: &[Row], several: bool) -> Vec<&'static str>
 fn row_groups(report: Report, rows: &[Row], several: bool, cut: Cut) -> Vec<Group> {
     let mut groups: BTreeMap<&str, BTreeMap<&str, Vec<&Row>>> = BTreeMap::new();
     for row in rows {
-        let group = if report == Report::Flows { &row.environment } else { &row.operation };
+        let group = if report == Report::Flows {
+            &row.environment
+        } else {
+            &row.operation
+        };
         let users = groups.entry(group).or_default();
         users.entry(&row.user).or_default().push(row);
     }
-    let known = |name: &str| if name.is_empty() { UNKNOWN.to_owned() } else { name.to_owned() };
-    let label = if report == Report::Flows { "Environment" } else { "Operation" };
+    let known = |name: &str| {
+        if name.is_empty() {
+            UNKNOWN.to_owned()
+        } else {
+            name.to_owned()
+        }
+    };
+    let label = if report == Report::Flows {
+        "Environment"
+    } else {
+        "Operation"
+    };
     let group = |(name, users): (&str, BTreeMap<&str, Vec<&Row>>)| Group {
         label,
         name: known(name),
@@ -311,7 +375,10 @@ fn row_groups(report: Report, rows: &[Row], several: bool, cut: Cut) -> Vec<Grou
                 Part {
                     user: Some(known(user)),
                     count: rows.len() as u64,
-                    rows: rows.into_iter().map(|row| cells(report, row, several, cut)).collect(),
+                    rows: rows
+                        .into_iter()
+                        .map(|row| cells(report, row, several, cut))
+                        .collect(),
                 }
             })
             .collect(),
@@ -321,12 +388,21 @@ fn row_groups(report: Report, rows: &[Row], several: bool, cut: Cut) -> Vec<Grou
 
 fn cells(report: Report, row: &Row, several: bool, cut: Cut) -> Vec<Cell> {
     let item = Cell {
-        text: if row.called().is_empty() { UNKNOWN.to_owned() } else { row.called().to_owned() },
+        text: if row.called().is_empty() {
+            UNKNOWN.to_owned()
+        } else {
+            row.called().to_owned()
+        },
         link: (!row.link.is_empty()).then(|| row.link.clone()),
     };
     let time = cut.time(row.at);
     if report != Report::Flows {
-        return vec![time, item, row.recipient.clone().into(), row.status.clone().into()];
+        return vec![
+            time,
+            item,
+            row.recipient.clone().into(),
+            row.status.clone().into(),
+        ];
     }
     let mut cells = vec![
         time,
@@ -350,14 +426,24 @@ fn app_groups(apps: &BTreeMap<AppKey, Usage>, cut: Cut) -> Vec<Group> {
     for ((environment, app), usage) in most_used {
         let group = groups.entry(environment).or_insert_with(|| Group {
             label: "Environment",
-            name: if environment.is_empty() { UNKNOWN.to_owned() } else { environment.clone() },
+            name: if environment.is_empty() {
+                UNKNOWN.to_owned()
+            } else {
+                environment.clone()
+            },
             count: 0,
-            parts: vec![Part { user: None, count: 0, rows: Vec::new() }],
+            parts: vec![Part {
+                user: None,
+                count: 0,
+                rows: Vec::new(),
+            }],
         });
         group.count += usage.launches;
         let called = [&usage.name, app].into_iter().find(|name| !name.is_empty());
         let cells = vec![
-            called.map_or_else(|| UNKNOWN.to_owned(), Clone::clone).into(),
+            called
+                .map_or_else(|| UNKNOWN.to_owned(), Clone::clone)
+                .into(),
             thousands(usage.launches).into(),
             thousands(usage.users.len() as u64).into(),
             cut.time(usage.last),

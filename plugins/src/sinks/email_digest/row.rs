@@ -75,7 +75,10 @@ impl Row {
             ]),
             name: first([
                 text("FlowDisplayName"),
-                property(&record, "powerplatform.analytics.resource.power_app.display_name"),
+                property(
+                    &record,
+                    "powerplatform.analytics.resource.power_app.display_name",
+                ),
                 text("AppDisplayName"),
             ]),
             connectors: connectors(&line(record.get("FlowConnectorNames"), MOST_LIST_CHARS)),
@@ -87,7 +90,11 @@ impl Row {
 
     /// What the item is called: its name, or else its id.
     pub(super) fn called(&self) -> &str {
-        if self.name.is_empty() { &self.item } else { &self.name }
+        if self.name.is_empty() {
+            &self.item
+        } else {
+            &self.name
+        }
     }
 }
 
@@ -138,9 +145,10 @@ fn after(link: &str, name: &str) -> String {
 /// The value of an entry of `PropertyCollection`, as records of type 256 have them.
 fn property(record: &Value, name: &str) -> String {
     let entries = record.get("PropertyCollection").and_then(Value::as_array);
-    let found = entries.into_iter().flatten().find(|entry| {
-        entry.get("Name").and_then(Value::as_str) == Some(name)
-    });
+    let found = entries
+        .into_iter()
+        .flatten()
+        .find(|entry| entry.get("Name").and_then(Value::as_str) == Some(name));
     line(found.and_then(|entry| entry.get("Value")), MOST_CHARS)
 }
 
@@ -157,7 +165,10 @@ fn in_additional_info(record: &Value, key: &str) -> String {
 }
 
 fn connectors(list: &str) -> String {
-    let names = list.split(',').map(str::trim).filter(|name| !name.is_empty());
+    let names = list
+        .split(',')
+        .map(str::trim)
+        .filter(|name| !name.is_empty());
     names.collect::<Vec<_>>().join(", ")
 }
 

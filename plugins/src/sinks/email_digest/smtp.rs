@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use audit_exporter_core::config::{Options, Secret};
 use audit_exporter_core::{Error, Result, printable};
+use lettre::transport::smtp::Error as SmtpError;
 use lettre::transport::smtp::authentication::{Credentials, Mechanism};
 use lettre::transport::smtp::client::{AsyncSmtpConnection, Certificate, TlsParameters};
 use lettre::transport::smtp::commands::{Data, Mail as From, Rcpt};
-use lettre::transport::smtp::error::Error as SmtpError;
 use lettre::transport::smtp::extension::{ClientId, Extension, MailBodyParameter, MailParameter};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -92,7 +92,11 @@ impl SmtpOptions {
 
 impl Smtp {
     /// Checks the options. `tokens` are for [`SmtpOptions::needs_token`].
-    pub(super) fn new(options: &Options, given: SmtpOptions, tokens: Option<Tokens>) -> Result<Self> {
+    pub(super) fn new(
+        options: &Options,
+        given: SmtpOptions,
+        tokens: Option<Tokens>,
+    ) -> Result<Self> {
         if given.tls == Tls::None && !given.allow_plaintext && !is_loopback(&given.host) {
             return Err(options.problem(
                 "smtp.tls",
@@ -167,7 +171,9 @@ impl Smtp {
         let done = tokio::time::timeout(EXCHANGE, exchange).await;
         done.unwrap_or_else(|_| {
             let seconds = EXCHANGE.as_secs();
-            Err(Error::unavailable(format!("the exchange took longer than {seconds} s")))
+            Err(Error::unavailable(format!(
+                "the exchange took longer than {seconds} s"
+            )))
         })
         .map_err(|error| error.context(format!("mail server {}:{}", self.host, self.port)))
     }
@@ -193,15 +199,21 @@ impl Smtp {
         let (credentials, mechanisms) = match &self.login {
             Login::Nobody => return Ok(connection),
             Login::Password(user, password, mechanisms) => {
-                let password: SecretString = password.read().map_err(|error| error.context("smtp.password"))?;
-                let credentials = Credentials::new(user.clone(), password.expose_secret().to_owned());
+                let password: SecretString = password
+                    .read()
+                    .map_err(|error| error.context("smtp.password"))?;
+                let credentials =
+                    Credentials::new(user.clone(), password.expose_secret().to_owned());
                 (credentials, mechanisms.clone())
             }
             Login::Token(user, tokens) => {
                 let token = tokens.get().await?;
                 let bearer = token.bearer().to_str().unwrap_or_default();
                 let token = bearer.trim_start_matches("Bearer ").to_owned();
-                (Credentials::new(user.clone(), token), vec![Mechanism::Xoauth2])
+                (
+                    Credentials::new(user.clone(), token),
+                    vec![Mechanism::Xoauth2],
+                )
             }
         };
         let login = connection.auth(&mechanisms, &credentials).await;
@@ -223,7 +235,8 @@ async fn transfer(connection: &mut AsyncSmtpConnection, mail: &Mail) -> Result<(
     if server.supports_feature(Extension::EightBitMime) {
         parameters.push(MailParameter::Body(MailBodyParameter::EightBitMime));
     }
-    if mail.envelope.has_non_ascii_addresses() {
+    let addresses = mail.envelope.from().into_iter().chain(mail.envelope.to());
+    if !addresses.map(AsRef::<str>::as_ref).all(str::is_ascii) {
         if !server.supports_feature(Extension::SmtpUtfEight) {
             return Err(Error::config(
                 "does not take addresses with letters beyond ASCII (SMTPUTF8); use others",
@@ -235,12 +248,23 @@ async fn transfer(connection: &mut AsyncSmtpConnection, mail: &Mail) -> Result<(
     let sender = from.as_ref().map_or_else(String::new, ToString::to_string);
     let step = |what: String| move |error: SmtpError| refusal(&what, Some(Step::Mail), &error);
     let refused = step(format!("does not take mails from {sender}"));
-    connection.command(From::new(from, parameters)).await.map_err(refused)?;
+    connection
+        .command(From::new(from, parameters))
+        .await
+        .map_err(refused)?;
     for to in mail.envelope.to() {
         let refused = step(format!("does not take mails to {to}, so nobody got it"));
-        connection.command(Rcpt::new(to.clone(), Vec::new())).await.map_err(refused)?;
+        connection
+            .command(Rcpt::new(to.clone(), Vec::new()))
+            .await
+            .map_err(refused)?;
     }
-    let refused = || step(format!("does not take the mail, of {} bytes", mail.bytes.len()));
+    let refused = || {
+        step(format!(
+            "does not take the mail, of {} bytes",
+            mail.bytes.len()
+        ))
+    };
     connection.command(Data).await.map_err(refused())?;
     connection.message(&mail.bytes).await.map_err(refused())?;
     Ok(())
@@ -248,18 +272,25 @@ async fn transfer(connection: &mut AsyncSmtpConnection, mail: &Mail) -> Result<(
 
 /// What a failed step means: the server's own code and words, and what the engine does next.
 fn refusal(what: &str, step: Option<Step>, error: &SmtpError) -> Error {
-    let said = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
+    let said =
+        std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
     let said = printable(said.trim()).replace('\n', " ");
     let Some(code) = error.status() else {
         let message = format!("{what}: {said}");
-        return if error.is_client() { Error::config(message) } else { Error::unavailable(message) };
+        return if error.is_client() {
+            Error::config(message)
+        } else {
+            Error::unavailable(message)
+        };
     };
     let code = code.to_string();
     let message = format!("{what}: {code} {said}");
     let slower = ["too many", "throttl", "rate limit", "quota", "concurrent"];
     let lower = said.to_ascii_lowercase();
     let kind = match code.as_str() {
-        _ if error.is_transient() && slower.iter().any(|word| lower.contains(word)) => Error::throttled,
+        _ if error.is_transient() && slower.iter().any(|word| lower.contains(word)) => {
+            Error::throttled
+        }
         _ if error.is_transient() => Error::unavailable,
         "530" | "534" | "535" | "538" => Error::auth,
         _ if step == Some(Step::Login) => Error::auth,
@@ -274,16 +305,23 @@ fn parameters(options: &Options, host: &str, ca_file: Option<PathBuf>) -> Result
     if let Some(path) = ca_file {
         let path = options.resolve_path(&path);
         let unreadable = |error: &dyn std::fmt::Display| {
-            options.problem("smtp.ca_file", &format!("{} cannot be used: {error}", path.display()))
+            options.problem(
+                "smtp.ca_file",
+                &format!("{} cannot be used: {error}", path.display()),
+            )
         };
         let text = std::fs::read_to_string(&path).map_err(|error| unreadable(&error))?;
         let end = "-----END CERTIFICATE-----";
-        let certificates: Vec<&str> = text.split_inclusive(end).filter(|part| part.contains(end)).collect();
+        let certificates: Vec<&str> = text
+            .split_inclusive(end)
+            .filter(|part| part.contains(end))
+            .collect();
         if certificates.is_empty() {
             return Err(unreadable(&"it holds no certificate in PEM"));
         }
         for certificate in certificates {
-            let certificate = Certificate::from_pem(certificate.as_bytes()).map_err(|error| unreadable(&error))?;
+            let certificate = Certificate::from_pem(certificate.as_bytes())
+                .map_err(|error| unreadable(&error))?;
             builder = builder.add_root_certificate(certificate);
         }
     }
@@ -294,5 +332,8 @@ fn parameters(options: &Options, host: &str, ca_file: Option<PathBuf>) -> Result
 
 fn is_loopback(host: &str) -> bool {
     let host = host.trim_matches(['[', ']']);
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    host == "localhost"
+        || host
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
 }

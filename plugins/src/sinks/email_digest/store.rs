@@ -11,6 +11,8 @@
 //! is sent ([`Sending`]): if the process ends in between, the next one sends the same again, under the same Message-ID,
 //! and what arrived meanwhile is late.
 
+use std::collections::BTreeSet;
+
 use audit_exporter_core::journal::{Changes, Store};
 use audit_exporter_core::{Error, Result};
 use chrono::{DateTime, Utc};
@@ -61,7 +63,9 @@ pub(super) struct Sent {
 impl State {
     /// Rows before this are late.
     pub(super) fn edge(&self) -> DateTime<Utc> {
-        self.sending.as_ref().map_or(self.next, |sending| sending.end)
+        self.sending
+            .as_ref()
+            .map_or(self.next, |sending| sending.end)
     }
 }
 
@@ -92,7 +96,10 @@ impl Rows {
         let key = format!("row/{tenant}/{tail}");
         // A record that is there already comes again, as from an archive: a mail has had it, or will.
         if row.at < state.edge() && self.0.get(&key).await?.is_none() {
-            changes.put(format!("late/{tenant}/{}/{tail}", stamp(now)), String::new());
+            changes.put(
+                format!("late/{tenant}/{}/{tail}", stamp(now)),
+                String::new(),
+            );
         }
         changes.put(key, json(row)?);
         Ok(())
@@ -118,13 +125,13 @@ impl Rows {
         Ok(())
     }
 
-    /// Calls `each` with the rows of a time, in its order.
+    /// Calls `each` with the rows of a time, in its order, each with what its key and its mark end with.
     pub(super) async fn between(
         &self,
         tenant: &str,
         from: DateTime<Utc>,
         to: DateTime<Utc>,
-        mut each: impl FnMut(Row) + Send,
+        mut each: impl FnMut(&str, Row) + Send,
     ) -> Result<()> {
         let prefix = format!("row/{tenant}/");
         let end = format!("{prefix}{}", stamp(to));
@@ -136,7 +143,7 @@ impl Rows {
                 if key >= end {
                     return Ok(());
                 }
-                each(read(&value)?);
+                each(&key[prefix.len()..], read(&value)?);
                 after = key;
             }
             if !full {
@@ -175,6 +182,28 @@ impl Rows {
         }
     }
 
+    /// What the keys end with of late rows that came after `since`.
+    pub(super) async fn later(
+        &self,
+        tenant: &str,
+        since: DateTime<Utc>,
+    ) -> Result<BTreeSet<String>> {
+        let prefix = format!("late/{tenant}/");
+        let mut found = BTreeSet::new();
+        let mut after = format!("{prefix}{}0", stamp(since));
+        loop {
+            let page = self.0.scan(&prefix, Some(&after), PAGE).await?;
+            let full = page.len() == PAGE;
+            for (mark, _) in page {
+                found.insert(mark.rsplit('/').next().unwrap_or_default().to_owned());
+                after = mark;
+            }
+            if !full {
+                return Ok(found);
+            }
+        }
+    }
+
     /// The mails that were sent, the oldest first.
     pub(super) async fn sent(&self, tenant: &str) -> Result<Vec<(DateTime<Utc>, Sent)>> {
         let prefix = format!("sent/{tenant}/");
@@ -201,7 +230,12 @@ impl Rows {
         tenant: &str,
         before: DateTime<Utc>,
     ) -> Result<()> {
-        if !self.0.scan(&format!("late/{tenant}/"), None, 1).await?.is_empty() {
+        if !self
+            .0
+            .scan(&format!("late/{tenant}/"), None, 1)
+            .await?
+            .is_empty()
+        {
             return Ok(());
         }
         for kind in ["row", "sent"] {
@@ -217,7 +251,10 @@ impl Rows {
     /// The ids of all tenants that something is stored for.
     pub(super) async fn tenants(&self) -> Result<Vec<String>> {
         let states = self.0.scan("state/", None, usize::from(u16::MAX)).await?;
-        Ok(states.into_iter().map(|(key, _)| key["state/".len()..].to_owned()).collect())
+        Ok(states
+            .into_iter()
+            .map(|(key, _)| key["state/".len()..].to_owned())
+            .collect())
     }
 }
 
@@ -227,10 +264,11 @@ fn json(value: &impl Serialize) -> Result<String> {
 }
 
 fn read<T: DeserializeOwned>(text: &str) -> Result<T> {
-    serde_json::from_str(text)
-        .map_err(|error| unreadable("a row").with_cause(error))
+    serde_json::from_str(text).map_err(|error| unreadable("a row").with_cause(error))
 }
 
 fn unreadable(what: &str) -> Error {
-    Error::bug(format!("{what} in the digest's store cannot be read: another kind of sink wrote it"))
+    Error::bug(format!(
+        "{what} in the digest's store cannot be read: another kind of sink wrote it"
+    ))
 }

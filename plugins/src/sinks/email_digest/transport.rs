@@ -30,13 +30,24 @@ impl Transport {
             let tenant = tenant.ok_or_else(|| {
                 let known = context.tenants.iter().map(|tenant| &*tenant.name);
                 let found = named.unwrap_or_default();
-                context.options.unknown_value(key, "a tenant of this sink, whose app sends", found, known)
+                context.options.unknown_value(
+                    key,
+                    "a tenant of this sink, whose app sends",
+                    found,
+                    known,
+                )
             })?;
             Access::of(tenant).map(Arc::new)
         };
         let tokens = |access: &Arc<Access>, audience: &str| {
             let (http, access) = (context.http.clone(), Arc::clone(access));
-            Tokens::new(http, access, audience.to_owned(), context.meter.clone(), context.clock.clone())
+            Tokens::new(
+                http,
+                access,
+                audience.to_owned(),
+                context.meter.clone(),
+                context.clock.clone(),
+            )
         };
         match way {
             Way::Smtp(given) => {

@@ -12,14 +12,21 @@ use crate::microsoft::testing::{Peer, Reply};
 async fn due(peer: &Peer) -> (Box<dyn Sink>, Standing) {
     let bench = Bench::flows().await;
     bench.tick("2026-11-20T00:10:00Z").await.unwrap();
-    bench.deliver("2026-11-20T12:00:00Z", [flow(0, "2026-11-20T11:00:00", 1)]).await;
+    bench
+        .deliver("2026-11-20T12:00:00Z", [flow(0, "2026-11-20T11:00:00", 1)])
+        .await;
     let mut context = bench.context("2026-11-21T07:00:01Z");
     context.options = Options::from_toml(
         "sinks.digest",
-        &format!("{}graph = {{ sender = \"audit/x@example.com\" }}\n", bench.options),
+        &format!(
+            "{}graph = {{ sender = \"audit/x@example.com\" }}\n",
+            bench.options
+        ),
     );
     let url = &peer.url;
-    let access = format!("client_id = \"app\"\nclient_secret = \"geheim\"\nauthority = \"{url}\"\ngraph_api = \"{url}\"\n");
+    let access = format!(
+        "client_id = \"app\"\nclient_secret = \"geheim\"\nauthority = \"{url}\"\ngraph_api = \"{url}\"\n"
+    );
     let mut tenant = bench.tenants[0].clone();
     tenant.options = Options::from_toml("tenants.contoso", &access);
     context.tenants = Arc::from([tenant]);
@@ -42,25 +49,40 @@ async fn the_message_goes_to_the_mailbox_as_mime() {
     let tick = sink.tick(&standing).await.unwrap();
     assert!(!tick.changes.is_empty());
     let seen = peer.seen();
-    assert!(seen[0].body.contains("scope=https%3A%2F%2Fgraph.microsoft.com%2F.default"), "{}", seen[0].body);
+    assert!(
+        seen[0]
+            .body
+            .contains("scope=https%3A%2F%2Fgraph.microsoft.com%2F.default"),
+        "{}",
+        seen[0].body
+    );
     let sent = &seen[1];
     assert_eq!(sent.method, "POST");
     assert_eq!(sent.target, "/v1.0/users/audit%2Fx@example.com/sendMail");
     assert_eq!(sent.bearer(), Some("Bearer one"));
     assert_eq!(sent.headers["content-type"], "text/plain");
     let mime = String::from_utf8(BASE64_STANDARD.decode(&sent.body).unwrap()).unwrap();
-    let mail = Taken { from: String::new(), to: Vec::new(), text: mime };
-    assert_eq!(subject(&mail), "New flows: 1 · Friday, 20 November 2026 · contoso");
+    let mail = Taken {
+        from: String::new(),
+        to: Vec::new(),
+        text: mime,
+    };
+    assert_eq!(
+        subject(&mail),
+        "New flows: 1 · Friday, 20 November 2026 · contoso"
+    );
     assert!(html(&mail).contains("maker1@contoso.example"));
 }
 
 #[tokio::test]
 async fn a_token_that_is_refused_is_replaced_once() {
-    let peer = Peer::start(|seen, before| match (seen.is_token_request(), seen.bearer()) {
-        (true, _) => Reply::token(if before == 0 { "old" } else { "new" }, "3600"),
-        (false, Some("Bearer new")) => Reply::new(202, ""),
-        _ => Reply::error(401, "InvalidAuthenticationToken"),
-    })
+    let peer = Peer::start(
+        |seen, before| match (seen.is_token_request(), seen.bearer()) {
+            (true, _) => Reply::token(if before == 0 { "old" } else { "new" }, "3600"),
+            (false, Some("Bearer new")) => Reply::new(202, ""),
+            _ => Reply::error(401, "InvalidAuthenticationToken"),
+        },
+    )
     .await;
     let (sink, standing) = due(&peer).await;
     sink.tick(&standing).await.unwrap();
@@ -71,11 +93,36 @@ async fn a_token_that_is_refused_is_replaced_once() {
 async fn graphs_refusals_are_told_with_what_to_do() {
     for (status, code, kind, told) in [
         (403, "ErrorAccessDenied", Kind::Auth, "Mail.Send"),
-        (404, "ErrorInvalidUser", Kind::Config, "knows no mailbox audit/x@example.com"),
-        (413, "RequestEntityTooLarge", Kind::Config, "lower attachment_size or max_rows"),
-        (400, "ErrorInvalidRecipients", Kind::Config, "does not take the mail"),
-        (429, "ApplicationThrottled", Kind::Throttled, "asks to slow down"),
-        (503, "ServiceUnavailable", Kind::Unavailable, "ServiceUnavailable"),
+        (
+            404,
+            "ErrorInvalidUser",
+            Kind::Config,
+            "knows no mailbox audit/x@example.com",
+        ),
+        (
+            413,
+            "RequestEntityTooLarge",
+            Kind::Config,
+            "lower attachment_size or max_rows",
+        ),
+        (
+            400,
+            "ErrorInvalidRecipients",
+            Kind::Config,
+            "does not take the mail",
+        ),
+        (
+            429,
+            "ApplicationThrottled",
+            Kind::Throttled,
+            "asks to slow down",
+        ),
+        (
+            503,
+            "ServiceUnavailable",
+            Kind::Unavailable,
+            "ServiceUnavailable",
+        ),
     ] {
         let peer = Peer::start(move |seen, _| match seen.is_token_request() {
             true => Reply::token("one", "3600"),

@@ -30,7 +30,8 @@ const IDS: [(&str, &str); 3] = [
 ];
 
 /// A digest of flows for one tenant, each morning.
-const FLOWS: &str = "report = \"flows\"\ntitle = \"New flows\"\nfrom = \"Audit <audit@example.com>\"\n";
+const FLOWS: &str =
+    "report = \"flows\"\ntitle = \"New flows\"\nfrom = \"Audit <audit@example.com>\"\n";
 
 fn at(text: &str) -> DateTime<Utc> {
     text.parse().unwrap()
@@ -51,7 +52,10 @@ impl Bench {
             store: Store::in_memory(),
             server: Server::start().await,
             options: options.to_owned(),
-            tenants: IDS[..tenants].iter().map(|(name, id)| tenant(name, id)).collect(),
+            tenants: IDS[..tenants]
+                .iter()
+                .map(|(name, id)| tenant(name, id))
+                .collect(),
         }
     }
 
@@ -62,7 +66,10 @@ impl Bench {
 
     fn context(&self, now: &str) -> Context {
         let port = self.server.port;
-        let options = format!("{}\nsmtp = {{ host = \"127.0.0.1\", port = {port}, tls = \"none\" }}\n", self.top());
+        let options = format!(
+            "{}\nsmtp = {{ host = \"127.0.0.1\", port = {port}, tls = \"none\" }}\n",
+            self.top()
+        );
         let mut context = context("sinks.digest", &(options + self.tables()));
         context.tenants = self.tenants.clone().into();
         context.store = self.store.clone();
@@ -92,7 +99,8 @@ impl Bench {
 
     /// Does what is due at this time, while everything is collected. Gives when the sink wants to be asked again.
     async fn tick(&self, now: &str) -> Result<Option<DateTime<Utc>>> {
-        self.tick_when(now, &self.complete_to(Some(at("2100-01-01T00:00:00Z")))).await
+        self.tick_when(now, &self.complete_to(Some(at("2100-01-01T00:00:00Z"))))
+            .await
     }
 
     async fn tick_when(&self, now: &str, standing: &Standing) -> Result<Option<DateTime<Utc>>> {
@@ -170,7 +178,9 @@ fn decoded_words(text: &str) -> String {
     let mut bytes = Vec::new();
     let mut was_encoded = true;
     for word in text.split(' ') {
-        let inner = word.strip_prefix("=?utf-8?b?").and_then(|word| word.strip_suffix("?="));
+        let inner = word
+            .strip_prefix("=?utf-8?b?")
+            .and_then(|word| word.strip_suffix("?="));
         if !(was_encoded && inner.is_some()) {
             bytes.push(b' ');
         }

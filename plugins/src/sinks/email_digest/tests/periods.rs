@@ -21,7 +21,8 @@ fn at(text: &str) -> DateTime<Utc> {
 }
 
 fn shown(period: &Period) -> [String; 3] {
-    [period.start, period.end, period.due].map(|time| time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true))
+    [period.start, period.end, period.due]
+        .map(|time| time.to_rfc3339_opts(chrono::SecondsFormat::Secs, true))
 }
 
 #[test]
@@ -30,12 +31,20 @@ fn a_day_of_the_zone_is_23_or_25_hours_long_when_clocks_change() {
     let spring = berlin.next(at("2026-03-28T23:00:00Z")).unwrap();
     assert_eq!(
         shown(&spring),
-        ["2026-03-28T23:00:00Z", "2026-03-29T22:00:00Z", "2026-03-30T05:00:00Z"]
+        [
+            "2026-03-28T23:00:00Z",
+            "2026-03-29T22:00:00Z",
+            "2026-03-30T05:00:00Z"
+        ]
     );
     let autumn = berlin.next(at("2026-10-24T22:00:00Z")).unwrap();
     assert_eq!(
         shown(&autumn),
-        ["2026-10-24T22:00:00Z", "2026-10-25T23:00:00Z", "2026-10-26T06:00:00Z"]
+        [
+            "2026-10-24T22:00:00Z",
+            "2026-10-25T23:00:00Z",
+            "2026-10-26T06:00:00Z"
+        ]
     );
 }
 
@@ -64,7 +73,11 @@ fn a_mail_waits_until_its_day_has_settled() {
     let period = utc.next(at("2026-11-19T00:00:00Z")).unwrap();
     assert_eq!(
         shown(&period),
-        ["2026-11-19T00:00:00Z", "2026-11-20T00:00:00Z", "2026-11-20T06:00:00Z"]
+        [
+            "2026-11-19T00:00:00Z",
+            "2026-11-20T00:00:00Z",
+            "2026-11-20T06:00:00Z"
+        ]
     );
 }
 
@@ -94,7 +107,10 @@ fn a_schedule_says_how_much_is_in_a_mail() {
 #[test]
 fn hours_and_minutes_are_of_the_zone_too() {
     let kathmandu = calendar("Asia/Kathmandu", "0 * * * *", Unit::Hour);
-    assert_eq!(kathmandu.floor(at("2026-11-20T10:20:30.5Z")), at("2026-11-20T10:15:00Z"));
+    assert_eq!(
+        kathmandu.floor(at("2026-11-20T10:20:30.5Z")),
+        at("2026-11-20T10:15:00Z")
+    );
     let minutes = calendar("UTC", "* * * * *", Unit::Minute);
     let period = minutes.next(at("2026-11-20T10:20:00Z")).unwrap();
     assert_eq!(period.end, at("2026-11-20T10:21:00Z"));
@@ -106,7 +122,9 @@ fn after_a_downtime_each_mail_comes_and_the_oldest_are_one() {
     let now = at("2026-11-20T08:00:00Z");
     let days = |most| {
         let due = utc.due(at("2026-11-10T00:00:00Z"), now, most).unwrap();
-        let days = due.iter().map(|period| (period.end - period.start).num_days());
+        let days = due
+            .iter()
+            .map(|period| (period.end - period.start).num_days());
         assert_eq!(due.last().unwrap().end, at("2026-11-20T00:00:00Z"));
         days.collect::<Vec<_>>()
     };
@@ -130,7 +148,10 @@ fn periods_are_said_as_people_say_them() {
         assert_eq!(berlin.describe(start, end), said);
     }
     let hour = (at("2026-11-20T10:00:00Z"), at("2026-11-20T11:00:00Z"));
-    assert_eq!(berlin.describe(hour.0, hour.1), "Fri 20 Nov 2026, 11:00 – 12:00");
+    assert_eq!(
+        berlin.describe(hour.0, hour.1),
+        "Fri 20 Nov 2026, 11:00 – 12:00"
+    );
     for wrong in ["yesterday", "2026-11-31", "2026-11-20..2026-11-19", ""] {
         assert!(berlin.parse(wrong).is_err(), "{wrong}");
     }

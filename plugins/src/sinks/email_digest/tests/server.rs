@@ -96,13 +96,22 @@ async fn converse(stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()
             let mut state = state.lock().unwrap();
             state.commands.push(line.clone());
             let upper = line.to_uppercase();
-            let found = state.refusals.iter().find(|(command, _)| upper.starts_with(&command.to_uppercase()));
+            let found = state
+                .refusals
+                .iter()
+                .find(|(command, _)| upper.starts_with(&command.to_uppercase()));
             found.map(|(_, answer)| answer.clone())
         };
-        let verb = line.split([' ', ':']).next().unwrap_or_default().to_uppercase();
+        let verb = line
+            .split([' ', ':'])
+            .next()
+            .unwrap_or_default()
+            .to_uppercase();
         let answer = match (refusal, verb.as_str()) {
             (Some(refusal), _) => refusal,
-            (None, "EHLO") => "250-tests\r\n250-8BITMIME\r\n250 AUTH PLAIN LOGIN XOAUTH2".to_owned(),
+            (None, "EHLO") => {
+                "250-tests\r\n250-8BITMIME\r\n250 AUTH PLAIN LOGIN XOAUTH2".to_owned()
+            }
             (None, "AUTH") => "235 welcome".to_owned(),
             (None, "MAIL") => {
                 from = address(&line);
@@ -121,7 +130,11 @@ async fn converse(stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()
                     let found = state.refusals.iter().find(|(command, _)| command == ".");
                     let refusal = found.map(|(_, answer)| answer.clone());
                     if refusal.is_none() {
-                        state.taken.push(Taken { from: from.clone(), to: to.clone(), text });
+                        state.taken.push(Taken {
+                            from: from.clone(),
+                            to: to.clone(),
+                            text,
+                        });
                     }
                     refusal
                 };
