@@ -170,8 +170,7 @@ async fn ask_here(
 ) -> Result<String> {
     let config = which.config.load()?;
     let sink = which.sink(&config)?;
-    let answer = engine::look(&config, registry, &sink, &request.to_string()).await?;
-    Ok(answer.text)
+    engine::look(&config, registry, &sink, &request.to_string()).await
 }
 
 /// The list as a table: for each tenant what was sent, the oldest first, and what is to come.

@@ -9,11 +9,14 @@ pub mod check;
 mod gunzip;
 pub mod intake;
 pub mod letters;
+mod look;
 pub mod memory;
 pub mod once;
 pub(crate) mod retry;
 mod sink;
 mod source;
+
+pub use look::look;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -267,12 +267,12 @@ host = "localhost"
     days = f"{today - datetime.timedelta(days=1)}..{today}"
     digest(binary, config, "preview", "--period", days, "--out", folder / "digest.html")
     (folder / "both.html").write_text("""<body style="margin:0;background:#8a94a3;display:flex;gap:24px;padding:24px">
-<iframe src="digest.html" style="width:860px;height:1010px;border:0"></iframe>
-<iframe src="digest.html" style="width:390px;height:1010px;border:0"></iframe></body>""")
+<iframe src="digest.html" style="width:780px;height:760px;border:0"></iframe>
+<iframe src="digest.html" style="width:390px;height:760px;border:0"></iframe></body>""")
     subprocess.run(
         ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
          "--disable-background-networking", "--disable-component-update", "--disable-sync", f"--user-data-dir={folder}/chromium",
-         "--window-size=1322,1058", f"--screenshot={picture}", f"file://{folder}/both.html"],
+         "--window-size=1242,808", f"--screenshot={picture}", f"file://{folder}/both.html"],
         check=True, capture_output=True, timeout=120,
     )
     size = picture.stat().st_size

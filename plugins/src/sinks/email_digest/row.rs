@@ -164,12 +164,15 @@ fn in_additional_info(record: &Value, key: &str) -> String {
     }
 }
 
+/// Each connector once, in its order: a flow that calls one ten times names it ten times.
 fn connectors(list: &str) -> String {
-    let names = list
-        .split(',')
-        .map(str::trim)
-        .filter(|name| !name.is_empty());
-    names.collect::<Vec<_>>().join(", ")
+    let mut names: Vec<&str> = Vec::new();
+    for name in list.split(',').map(str::trim) {
+        if !name.is_empty() && !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names.join(", ")
 }
 
 /// `SharingPermission` by name.
