@@ -230,7 +230,7 @@ def mails(binary, simulator, server, folder, tls):
 
 def photograph(binary, folder, picture):
     """A day of a generated tenant, as Chromium shows it: 860 and 390 pixels wide."""
-    simulator = Simulator(binary, folder, '[[tenants]]\n[tenants.records.generated]\nevents = 600\ndays = 1.0\n'
+    simulator = Simulator(binary, folder, '[[tenants]]\n[tenants.records.generated]\nevents = 1200\ndays = 2.0\n'
                           'oddities = 0.0\ncontent_types = ["Audit.General"]\n')
     config = folder / "picture.toml"
     config.write_text(f"""
@@ -264,15 +264,15 @@ host = "localhost"
     expect(done.returncode == 0, f"run --once ended with {done.returncode}: {done.stderr}")
     simulator.stop()
     today = datetime.datetime.now(datetime.timezone.utc).date()
-    days = f"{today - datetime.timedelta(days=1)}..{today}"
-    digest(binary, config, "preview", "--period", days, "--out", folder / "digest.html")
+    yesterday = str(today - datetime.timedelta(days=1))
+    digest(binary, config, "preview", "--period", yesterday, "--out", folder / "digest.html")
     (folder / "both.html").write_text("""<body style="margin:0;background:#8a94a3;display:flex;gap:24px;padding:24px">
-<iframe src="digest.html" style="width:780px;height:760px;border:0"></iframe>
-<iframe src="digest.html" style="width:390px;height:760px;border:0"></iframe></body>""")
+<iframe src="digest.html" style="width:780px;height:640px;border:0"></iframe>
+<iframe src="digest.html" style="width:390px;height:640px;border:0"></iframe></body>""")
     subprocess.run(
         ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars",
          "--disable-background-networking", "--disable-component-update", "--disable-sync", f"--user-data-dir={folder}/chromium",
-         "--window-size=1242,808", f"--screenshot={picture}", f"file://{folder}/both.html"],
+         "--window-size=1242,688", f"--screenshot={picture}", f"file://{folder}/both.html"],
         check=True, capture_output=True, timeout=120,
     )
     size = picture.stat().st_size

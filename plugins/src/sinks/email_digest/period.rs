@@ -14,6 +14,8 @@ use serde::Deserialize;
 const CLOCK_STEP_MINUTES: i64 = 15;
 /// No day begins later than this after its midnight: one was left out once as a whole, at the date line.
 const LATEST_BEGIN_STEPS: i64 = 2 * 24 * 4;
+/// Clocks never go back by more.
+const REPEATED_HOURS: i64 = 3;
 /// More mails than anybody would want to catch up on; those before are folded into one anyway.
 const MOST_DUE: usize = 10_000;
 
@@ -99,15 +101,26 @@ impl Calendar {
 
     /// The period of the mail after the one that ended at `start`.
     pub(super) fn next(&self, start: DateTime<Utc>) -> Result<Period> {
-        let earliest = self.ceil(start).with_timezone(&self.zone);
-        let sent = self
-            .schedule
-            .find_next_occurrence(&earliest, true)
-            .map_err(|error| Error::config("the schedule never comes again").with_cause(error))?
-            .to_utc();
+        let earliest = self.ceil(start);
+        let mut sent = self.occurrence(earliest)?;
+        // In an hour that comes twice, as clocks go back, the time may be found in the first.
+        for hour in 1..=REPEATED_HOURS {
+            if sent < earliest {
+                sent = self.occurrence(earliest + TimeDelta::hours(hour))?;
+            }
+        }
         let end = self.floor(sent);
         let due = sent.max(end + self.settle);
         Ok(Period { start, end, due })
+    }
+
+    /// When the schedule comes next, at `from` or after.
+    fn occurrence(&self, from: DateTime<Utc>) -> Result<DateTime<Utc>> {
+        let from = from.with_timezone(&self.zone);
+        let found = self.schedule.find_next_occurrence(&from, true);
+        found
+            .map(|found| found.to_utc())
+            .map_err(|error| Error::config("the schedule never comes again").with_cause(error))
     }
 
     /// The mails that are due at `now`, in order; when they are more than `most`, the oldest are one.

@@ -198,3 +198,11 @@ async fn a_mail_loads_nothing_and_runs_nothing() {
         Some("auto-generated")
     );
 }
+
+#[tokio::test]
+async fn a_connector_that_a_flow_names_often_is_shown_once() {
+    let record = r#"{"Id":"1","CreationTime":"2026-11-20T11:00:00","Operation":"CreateFlow","FlowConnectorNames":"Http, Request,Http,,Http"}"#;
+    let text = text(&mail_about(FLOWS, [event(0, record)]).await);
+    assert!(text.contains("| Http, Request"), "{text}");
+    assert_eq!(text.matches("Http").count(), 1, "{text}");
+}

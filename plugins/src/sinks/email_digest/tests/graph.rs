@@ -2,6 +2,7 @@
 
 use audit_exporter_core::Kind;
 use audit_exporter_core::metrics::Metrics;
+use audit_exporter_simulator::{Config, Simulator, TenantConfig};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
@@ -149,4 +150,87 @@ async fn the_token_goes_nowhere_else() {
     let (sink, standing) = due(&peer).await;
     assert!(sink.tick(&standing).await.is_err());
     assert_eq!(thief.calls(), Vec::<String>::new());
+}
+
+/// A tenant of the simulator's that sends by Graph, and what it says about the mails of contoso.
+async fn by_simulator(roles: &[&str], mailbox: &str) -> (Simulator, Result<String>, Vec<String>) {
+    let simulator = Simulator::start(Config {
+        tenants: vec![TenantConfig {
+            id: IDS[0].1.to_owned(),
+            roles: roles.iter().map(ToString::to_string).collect(),
+            mailboxes: vec!["audit@contoso.example".to_owned()],
+            ..TenantConfig::default()
+        }],
+        ..Config::default()
+    })
+    .await
+    .unwrap();
+    let bench = Bench::flows().await;
+    bench
+        .deliver("2026-11-20T12:00:00Z", [flow(0, "2026-11-20T11:00:00", 1)])
+        .await;
+    let mut context = bench.context("2026-11-21T07:00:01Z");
+    let options = format!("{}graph = {{ sender = \"{mailbox}\" }}\n", bench.options);
+    context.options = Options::from_toml("sinks.digest", &options);
+    let TenantConfig {
+        client_id,
+        client_secret,
+        ..
+    } = TenantConfig::default();
+    let url = simulator.url();
+    let access = format!(
+        "client_id = \"{client_id}\"\nclient_secret = \"{client_secret}\"\nauthority = \"{url}\"\ngraph_api = \"{url}\"\n"
+    );
+    let mut tenant = bench.tenants[0].clone();
+    tenant.options = Options::from_toml("tenants.contoso", &access);
+    context.tenants = Arc::from([tenant]);
+    let sink = super::super::build(context).unwrap();
+    let found = sink
+        .check()
+        .await
+        .into_iter()
+        .map(|finding| finding.message)
+        .collect();
+    let sent = sink.command(r#"{"do":"send","period":"2026-11-20"}"#).await;
+    (simulator, sent.map(|answer| answer.text), found)
+}
+
+#[tokio::test]
+async fn a_simulated_graph_takes_the_mail_of_an_app_that_may_send() {
+    let (simulator, sent, found) = by_simulator(&["Mail.Send"], "audit@contoso.example").await;
+    assert!(
+        sent.unwrap()
+            .starts_with("contoso: sent to ada@example.com")
+    );
+    assert!(
+        found[0].ends_with("may send as audit@contoso.example"),
+        "{found:?}"
+    );
+    let mails = simulator.mails();
+    assert_eq!(mails.len(), 1);
+    assert_eq!(
+        (mails[0].tenant.as_str(), mails[0].sender.as_str()),
+        (IDS[0].1, "audit@contoso.example")
+    );
+    let mail = Taken {
+        from: String::new(),
+        to: Vec::new(),
+        text: mails[0].mime.clone(),
+    };
+    assert!(html(&mail).contains("maker1@contoso.example"));
+}
+
+#[tokio::test]
+async fn a_simulated_graph_refuses_an_app_without_permission_and_a_mailbox_that_is_not_there() {
+    let (_simulator, sent, found) =
+        by_simulator(&["ActivityFeed.Read"], "audit@contoso.example").await;
+    assert!(sent.unwrap_err().to_string().contains("Mail.Send"));
+    assert!(found[0].contains("Mail.Send"), "{found:?}");
+    let (simulator, sent, _) = by_simulator(&["Mail.Send"], "nobody@contoso.example").await;
+    assert!(
+        sent.unwrap_err()
+            .to_string()
+            .contains("knows no mailbox nobody@contoso.example")
+    );
+    assert_eq!(simulator.mails(), []);
 }

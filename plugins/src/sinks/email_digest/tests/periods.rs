@@ -157,6 +157,16 @@ fn periods_are_said_as_people_say_them() {
     }
 }
 
+#[test]
+fn a_time_that_comes_twice_makes_one_mail() {
+    // Cuba's clocks go from 1:00 back to 0:00.
+    let havana = calendar("America/Havana", "0 0 * * *", Unit::Hour);
+    let first = havana.next(at("2013-11-02T04:00:00Z")).unwrap();
+    assert_eq!(first.end, at("2013-11-03T04:00:00Z"));
+    let second = havana.next(first.end).unwrap();
+    assert_eq!(second.end, at("2013-11-04T05:00:00Z"));
+}
+
 proptest! {
     #[test]
     fn periods_have_no_gaps_and_no_overlaps(
