@@ -17,9 +17,9 @@ pub async fn look(
     request: &str,
 ) -> Result<String> {
     let mut sinks = config.sinks.iter();
-    let sink = sinks.find(|sink| *sink.name == *name).ok_or_else(|| {
-        Error::config(format!("the configuration has no sink {name}"))
-    })?;
+    let sink = sinks
+        .find(|sink| *sink.name == *name)
+        .ok_or_else(|| Error::config(format!("the configuration has no sink {name}")))?;
     let store = Store::read_only(&config.journal.path, &format!("sink/{name}"))?;
     let clock = Clock::system();
     let builder = Builder {
