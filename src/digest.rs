@@ -3,12 +3,16 @@
 //! What can be asked is the sink's own affair: it gets the request as JSON, and answers. To look, a sink is built here
 //! that reads the journal and nothing else; to send, the running process is asked, if there is one.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use audit_exporter_core::config::Config;
 use audit_exporter_core::engine;
+use audit_exporter_core::engine::letters::Desk;
+use audit_exporter_core::journal::{Journal, Status};
 use audit_exporter_core::plugin::Registry;
-use audit_exporter_core::{Error, Result};
+use audit_exporter_core::{Error, Result, admin};
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::Deserialize;
 use serde_json::json;
@@ -18,6 +22,8 @@ use crate::{ConfigArgs, Outcome, exit};
 
 /// The type of sink that these commands are about.
 const KIND: &str = "email_digest";
+/// How long a mail server may take, to each tenant's mail.
+const PATIENCE: Duration = Duration::from_mins(5);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -147,7 +153,7 @@ pub(crate) async fn run(args: Args, registry: &Registry) -> Outcome {
             let config = which.config.load()?;
             let sink = which.sink(&config)?;
             let request = json!({"do": "send", "tenant": which.tenant, "period": period});
-            say(crate::sinks::command(&config, registry, &sink, &request.to_string()).await?);
+            say(ask(&config, registry, sink, request.to_string()).await?);
             Ok(exit::OK)
         }
         Command::List { which, json } => {
@@ -160,6 +166,25 @@ pub(crate) async fn run(args: Args, registry: &Registry) -> Outcome {
             Ok(exit::OK)
         }
     }
+}
+
+/// Asks the running process, or does it here if none runs.
+async fn ask(
+    config: &Config,
+    registry: &Registry,
+    sink: String,
+    request: String,
+) -> Result<String> {
+    let path = &config.journal.path;
+    // A journal that is not there would be made.
+    Status::read(path)?;
+    if Journal::is_held(path)? {
+        return admin::ask_sink(path, &sink, &request, PATIENCE).await;
+    }
+    let desk = Desk::open(config, registry, &BTreeSet::from([sink.clone()])).await?;
+    let answer = desk.ask(&sink, request).await;
+    desk.close().await?;
+    answer
 }
 
 /// Asks a sink that is built here and only reads.
