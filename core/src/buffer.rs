@@ -13,8 +13,10 @@ use bytes::Bytes;
 const SMALLEST: usize = 64 << 10;
 /// Larger ones are rare, and go back to the system.
 const LARGEST: usize = 8 << 20;
+/// Capacities are multiples of this, so that one that was large enough once is so again.
+const STEP: usize = 256 << 10;
 /// What is kept for later in all, at most.
-const MOST: usize = 16 << 20;
+const MOST: usize = 8 << 20;
 
 static FREE: Mutex<Free> = Mutex::new(Free {
     buffers: Vec::new(),
@@ -68,7 +70,7 @@ impl Buffer {
             return Self(Vec::with_capacity(capacity));
         }
         let used = free(|free| free.take(capacity));
-        Self(used.unwrap_or_else(|| Vec::with_capacity(capacity.next_power_of_two())))
+        Self(used.unwrap_or_else(|| Vec::with_capacity(capacity.next_multiple_of(STEP))))
     }
 
     /// Makes room for `more` bytes.
