@@ -149,7 +149,3 @@ async fn forget(config: &Config, name: &str) -> Outcome {
     ));
     Ok(exit::OK)
 }
-
-pub(crate) async fn command(config: &Config, registry: &audit_exporter_core::plugin::Registry, sink: &str, request: &str) -> audit_exporter_core::Result<String> {
-    Ok(audit_exporter_core::engine::look(config, registry, sink, request).await?.text)
-}
