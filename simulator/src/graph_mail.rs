@@ -31,7 +31,7 @@ pub struct SentMail {
 
 /// Answers `POST /v1.0/users/{sender}/sendMail`.
 pub(crate) fn send(state: &Arc<State>, sender: String, headers: &HeaderMap, body: &[u8]) -> Answer {
-    let answer = accept(state, sender, headers, body).unwrap_or_else(|refusal| refusal);
+    let answer = accept(state, sender, headers, body).unwrap_or_else(|refusal| *refusal);
     state.counts.request("send_mail", &answer.outcome);
     answer
 }
@@ -41,7 +41,7 @@ fn accept(
     sender: String,
     headers: &HeaderMap,
     body: &[u8],
-) -> Result<Answer, Answer> {
+) -> Result<Answer, Box<Answer>> {
     let claims = state.authenticate(headers).ok_or_else(|| {
         refusal(
             StatusCode::UNAUTHORIZED,
@@ -93,9 +93,9 @@ fn accept(
     Ok(Answer::new(StatusCode::ACCEPTED, "text/plain", ""))
 }
 
-fn refusal(status: StatusCode, code: &str, message: &str) -> Answer {
+fn refusal(status: StatusCode, code: &str, message: &str) -> Box<Answer> {
     let body = json!({"error": {"code": code, "message": message}});
     let mut answer = Answer::json(status, body.to_string());
     code.clone_into(&mut answer.outcome);
-    answer
+    Box::new(answer)
 }

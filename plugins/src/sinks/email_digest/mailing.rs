@@ -95,22 +95,23 @@ impl Mailing {
     ) -> Result<Plan> {
         let calendar = &self.settings.calendar;
         let mut states = Vec::new();
-        let mut begin = false;
+        let mut is_first = false;
         for tenant in &self.tenants {
-            states.push(match rows.state(&tenant.id).await? {
-                Some(state) => state,
-                None => {
-                    begin = true;
-                    let state = State {
-                        next: calendar.floor(now),
-                        sending: None,
-                    };
-                    Rows::set_state(changes, &tenant.id, &state)?;
-                    state
-                }
-            });
+            let state = if let Some(state) = rows.state(&tenant.id).await? {
+                state
+            } else {
+                is_first = true;
+                let next = calendar.floor(now);
+                let state = State {
+                    next,
+                    sending: None,
+                };
+                Rows::set_state(changes, &tenant.id, &state)?;
+                state
+            };
+            states.push(state);
         }
-        let begun: Vec<Share> = self.shares(&states);
+        let begun = self.shares(&states);
         if !begun.is_empty() {
             return Ok(Plan::Send(begun));
         }
@@ -120,7 +121,7 @@ impl Mailing {
             .first()
             .copied()
         else {
-            return Ok(if begin {
+            return Ok(if is_first {
                 Plan::Begin
             } else {
                 Plan::Wait(calendar.next(start)?.due)
@@ -129,7 +130,7 @@ impl Mailing {
         let note = self.behind(standing, period.end + calendar.settle);
         let longest = period.due + self.settings.longest_wait;
         if note.is_some() && now < longest {
-            return Ok(if begin {
+            return Ok(if is_first {
                 Plan::Begin
             } else {
                 Plan::Wait(longest.min(now + RECHECK))
@@ -225,7 +226,9 @@ impl Mailing {
                 message_id: message_id.clone(),
             };
             Rows::set_sent(&mut changes, id, share.start, &sent)?;
-            marks.iter().for_each(|mark| changes.remove(mark.clone()));
+            for mark in marks {
+                changes.remove(mark.clone());
+            }
         }
         Ok(changes)
     }

@@ -150,7 +150,7 @@ impl Sink for EmailDigest {
                 .await?
             {
                 Plan::Wait(until) => {
-                    wake = Some(wake.map_or(until, |wake: DateTime<Utc>| wake.min(until)))
+                    wake = Some(wake.map_or(until, |wake: DateTime<Utc>| wake.min(until)));
                 }
                 Plan::Begin => {}
                 Plan::Send(shares) => ready.push((index, shares)),

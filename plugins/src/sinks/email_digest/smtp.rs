@@ -49,7 +49,8 @@ enum Tls {
     #[default]
     Starttls,
     /// Encrypted from the start.
-    Tls,
+    #[serde(rename = "tls")]
+    FromTheStart,
     /// Never encrypted.
     None,
 }
@@ -125,12 +126,14 @@ impl Smtp {
         };
         let port = given.port.unwrap_or(match given.tls {
             Tls::Starttls => 587,
-            Tls::Tls => 465,
+            Tls::FromTheStart => 465,
             Tls::None => 25,
         });
         let parameters = match given.tls {
             Tls::None => None,
-            Tls::Starttls | Tls::Tls => Some(parameters(options, &given.host, given.ca_file)?),
+            Tls::Starttls | Tls::FromTheStart => {
+                Some(parameters(options, &given.host, given.ca_file)?)
+            }
         };
         Ok(Self {
             host: given.host,
@@ -182,7 +185,7 @@ impl Smtp {
         let step = |error| refusal("cannot be reached", None, &error);
         let hello = ClientId::default();
         let tls = self.parameters.clone();
-        let at_once = tls.clone().filter(|_| self.tls == Tls::Tls);
+        let at_once = tls.clone().filter(|_| self.tls == Tls::FromTheStart);
         let address = (self.host.as_str(), self.port);
         let mut connection =
             AsyncSmtpConnection::connect_tokio1(address, Some(CONNECT), &hello, at_once, None)
