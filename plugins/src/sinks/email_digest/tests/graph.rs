@@ -41,9 +41,12 @@ async fn due(peer: &Peer) -> (Box<dyn Sink>, Standing) {
 
 #[tokio::test]
 async fn the_message_goes_to_the_mailbox_as_mime() {
-    let peer = Peer::start(|seen, _| match seen.is_token_request() {
-        true => Reply::token("one", "3600"),
-        false => Reply::new(202, ""),
+    let peer = Peer::start(|seen, _| {
+        if seen.is_token_request() {
+            Reply::token("one", "3600")
+        } else {
+            Reply::new(202, "")
+        }
     })
     .await;
     let (sink, standing) = due(&peer).await;
@@ -125,9 +128,12 @@ async fn graphs_refusals_are_told_with_what_to_do() {
             "ServiceUnavailable",
         ),
     ] {
-        let peer = Peer::start(move |seen, _| match seen.is_token_request() {
-            true => Reply::token("one", "3600"),
-            false => Reply::error(status, code).with("Retry-After", "17"),
+        let peer = Peer::start(move |seen, _| {
+            if seen.is_token_request() {
+                Reply::token("one", "3600")
+            } else {
+                Reply::error(status, code).with("Retry-After", "17")
+            }
         })
         .await;
         let (sink, standing) = due(&peer).await;
@@ -142,9 +148,12 @@ async fn graphs_refusals_are_told_with_what_to_do() {
 async fn the_token_goes_nowhere_else() {
     let thief = Peer::start(|_, _| Reply::new(202, "")).await;
     let elsewhere = format!("{}/v1.0/users/x/sendMail", thief.url);
-    let peer = Peer::start(move |seen, _| match seen.is_token_request() {
-        true => Reply::token("one", "3600"),
-        false => Reply::new(307, "").with("Location", elsewhere.clone()),
+    let peer = Peer::start(move |seen, _| {
+        if seen.is_token_request() {
+            Reply::token("one", "3600")
+        } else {
+            Reply::new(307, "").with("Location", elsewhere.clone())
+        }
     })
     .await;
     let (sink, standing) = due(&peer).await;
