@@ -130,6 +130,7 @@ impl Sink for AppUsage {
         Ok(Delivered {
             receipt: Some(receipt),
             rejected,
+            ..Delivered::default()
         })
     }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use audit_exporter_core::{Error, Result};
 use audit_exporter_simulator::{
-    Config, Faults, Folder, Generated, Records, Simulator, TenantConfig,
+    Config, Faults, Folder, Generated, HecToken, Records, Simulator, TenantConfig,
 };
 use figment::Figment;
 use figment::providers::{Format, Toml};
@@ -48,7 +48,7 @@ pub(crate) async fn run(args: Args) -> Outcome {
     let _progress = log(LogFormat::Auto, "warn", false);
     let config = args.configuration()?;
     warn_of_listener("the simulator and its controls", config.listen);
-    let tenants = config.tenants.clone();
+    let (tenants, tokens) = (config.tenants.clone(), config.hec.tokens.clone());
     let simulator = Simulator::start(config)
         .await
         .map_err(|error| Error::config("the simulator cannot be started").with_cause(error))?;
@@ -64,6 +64,13 @@ pub(crate) async fn run(args: Args) -> Outcome {
             tenant.id,
             tenant.client_id,
             tenant.client_secret,
+            url = simulator.url()
+        ));
+    }
+    if let Some(HecToken { token, .. }) = tokens.first() {
+        say(format!(
+            "A simulated Splunk takes events there too, and shows them at {url}/hec/events:\n\n\
+             [sinks.simulated]\ntype = \"splunk_hec\"\nurls = [\"{url}\"]\ntoken = \"{token}\"\n",
             url = simulator.url()
         ));
     }

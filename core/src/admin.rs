@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Path as UrlPath, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -30,8 +30,10 @@ use crate::journal::Journal;
 use crate::metrics::Metrics;
 
 mod letters;
+mod sinks;
 
 pub use letters::{ask_to_drop, ask_to_replay};
+pub use sinks::{ask_sink, ask_to_forget, ask_to_pause};
 
 /// The file in the journal's folder that holds the control token.
 const TOKEN_FILE: &str = "control.token";
@@ -151,7 +153,10 @@ pub(crate) async fn serve(
         .route("/healthz", get(healthy))
         .route("/readyz", get(ready))
         .route("/api/coverage", get(coverage::show))
-        .route("/-/sinks/{name}/forget", post(forget))
+        .route("/-/sinks/{name}/forget", post(sinks::forget))
+        .route("/-/sinks/{name}/pause", post(sinks::pause))
+        .route("/-/sinks/{name}/resume", post(sinks::resume))
+        .route("/-/sinks/{name}/ask", post(sinks::pass_on))
         .route("/-/dead-letters/replay", post(letters::replay))
         .route("/-/dead-letters/drop", post(letters::drop_letters))
         .layer(middleware::from_fn_with_state(
@@ -289,30 +294,6 @@ async fn ready(State(admin): State<Admin>) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
 }
 
-async fn forget(
-    State(admin): State<Admin>,
-    UrlPath(sink): UrlPath<String>,
-    headers: HeaderMap,
-) -> Response {
-    if let Some(refusal) = admin.refuses(&headers) {
-        return refusal;
-    }
-    if admin.journal.is_attached(&sink) {
-        let refusal =
-            format!("sink {sink} is in the running configuration; remove it there first\n");
-        return (StatusCode::CONFLICT, refusal).into_response();
-    }
-    match admin.journal.forget_sink(&sink).await {
-        Ok(true) => format!("sink {sink} is forgotten\n").into_response(),
-        Ok(false) => (
-            StatusCode::NOT_FOUND,
-            format!("the journal knows no sink {sink}\n"),
-        )
-            .into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
-    }
-}
-
 impl Admin {
     /// The answer to a request that would change something and does not show the token.
     fn refuses(&self, headers: &HeaderMap) -> Option<Response> {
@@ -338,26 +319,6 @@ fn authorized(headers: &HeaderMap, token: &str) -> bool {
             .zip(token.bytes())
             .fold(0, |diff, (a, b)| diff | (a ^ b))
             == 0
-}
-
-/// Asks the process that holds the journal in `journal_dir` to forget a sink. `false` if its journal knows none of
-/// this name.
-pub async fn ask_to_forget(journal_dir: &Path, sink: &str) -> Result<bool> {
-    let answer = ask(
-        journal_dir,
-        &["sinks", sink, "forget"],
-        Vec::new(),
-        PATIENCE,
-    )
-    .await?;
-    match answer.status().as_u16() {
-        200 => Ok(true),
-        404 => Ok(false),
-        409 => Err(Error::config(format!(
-            "sink {sink} is in the running configuration; remove it there, and start the program anew"
-        ))),
-        status => Err(unexpected(status)),
-    }
 }
 
 fn unexpected(status: u16) -> Error {

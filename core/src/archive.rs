@@ -229,16 +229,21 @@ impl Archive {
         loop {
             let answer = tokio::time::timeout(self.timeout, self.sink.deliver(batch)).await;
             let error = match answer {
-                Ok(Ok(delivered)) => return Ok(delivered),
+                Ok(Ok(delivered)) if delivered.changes.is_empty() => return Ok(delivered),
+                Ok(Ok(_)) => {
+                    return Err(Error::config(
+                        "this kind of sink keeps what it gets in the journal, so it takes no archives",
+                    ));
+                }
                 Ok(Err(error)) if error.kind() == Kind::Rejected => {
                     return Ok(Delivered {
-                        receipt: None,
                         rejected: (0..batch.events.len())
                             .map(|index| crate::plugin::Rejected {
                                 index,
                                 reason: error.to_string(),
                             })
                             .collect(),
+                        ..Delivered::default()
                     });
                 }
                 Ok(Err(error)) => error,

@@ -18,7 +18,7 @@ use crate::config::{Options, Tenant};
 use crate::error::{Error, Result};
 use crate::event::AuditEvent;
 use crate::http;
-use crate::journal::{Position, Store};
+use crate::journal::{Changes, Position, Store};
 use crate::metrics::Meter;
 
 pub use crate::engine::intake::{Intake, UnitWriter};
@@ -249,6 +249,47 @@ pub struct Delivered {
     pub receipt: Option<Receipt>,
     /// Events that go to the dead letters.
     pub rejected: Vec<Rejected>,
+    /// What changes in the sink's own store, in the transaction that moves its cursor: either all of it happened or
+    /// none.
+    pub changes: Changes,
+}
+
+/// How far the tenants of a sink are, for what it does by the clock.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing(BTreeMap<Arc<str>, DateTime<Utc>>);
+
+impl Standing {
+    /// That of these tenants, by their ids.
+    #[must_use]
+    pub fn of(tenants: impl IntoIterator<Item = (Arc<str>, DateTime<Utc>)>) -> Self {
+        Self(tenants.into_iter().collect())
+    }
+
+    /// All that became available at the tenant's sources before this moment was listed, fetched and delivered to the
+    /// sink; what shows up late is not known of. `None` if that cannot be said: something waits to be delivered, or a
+    /// source has not listed yet.
+    #[must_use]
+    pub fn complete_to(&self, tenant: &str) -> Option<DateTime<Utc>> {
+        self.0.get(tenant).copied()
+    }
+}
+
+/// What a sink has done by the clock.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tick {
+    /// What changes in its store.
+    pub changes: Changes,
+    /// When it wants to be asked again; `None` is never.
+    pub next: Option<DateTime<Utc>>,
+}
+
+/// What a sink answers to an operator.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// As the plugin and its command agree.
+    pub text: String,
+    /// What changes in its store.
+    pub changes: Changes,
 }
 
 /// One destination. One worker calls it, one call at a time.
@@ -265,6 +306,18 @@ pub trait Sink: Send + Sync {
     /// Delivers a batch. `Ok` only when every event that is not rejected is durable at the far side. After an error,
     /// or when dropped in mid-call, the same batch comes again, perhaps with more events behind it.
     async fn deliver(&self, batch: &Batch) -> Result<Delivered>;
+
+    /// Does what is due by the clock rather than by an event, a little at a time: between two calls events are
+    /// delivered. Called at start, and then at the time that it asks for. After an error it comes again, with a growing
+    /// wait, and deliveries go on meanwhile. Default: nothing, ever.
+    async fn tick(&self, _standing: &Standing) -> Result<Tick> {
+        Ok(Tick::default())
+    }
+
+    /// Does what an operator asks of this sink alone. Not tried again after an error. Default: refuses.
+    async fn command(&self, _request: &str) -> Result<Answer> {
+        Err(Error::config("this kind of sink takes no commands"))
+    }
 
     /// For `check`: whether the destination can be reached and written.
     async fn check(&self) -> Vec<Finding> {

@@ -4,6 +4,7 @@
 //! that names them: a plugin of your own stands beside them in the same way, `registry().sink("mine", mine::build)`.
 
 mod filters;
+mod http;
 mod microsoft;
 mod sinks;
 mod sources;
@@ -15,11 +16,17 @@ use audit_exporter_core::plugin::Registry;
 /// Every plugin that ships with `audit-exporter`. Add yours to it in a `main` of your own.
 #[must_use]
 pub fn registry() -> Registry {
-    Registry::default()
+    let registry = Registry::default()
         .source("management_activity", sources::management_activity::build)
         .filter("field", filters::field::build)
         .filter("operation", filters::operation::build)
         .sink("email_digest", sinks::email_digest::build)
         .sink("file", sinks::file::build)
+        .sink("http", sinks::http::build)
+        .sink("splunk_hec", sinks::splunk_hec::build)
         .sink("stdout", sinks::stdout::build)
+        .sink("syslog", sinks::syslog::build);
+    #[cfg(feature = "kafka")]
+    let registry = registry.sink("kafka", sinks::kafka::build);
+    registry
 }

@@ -155,8 +155,7 @@ impl Answer {
     /// Sends it, with the headers that every answer of the service has (reference, "Response
     /// headers seen").
     pub(crate) fn send(self, date: &str) -> Response<Body> {
-        let mut response = Response::new(Body::empty());
-        *response.status_mut() = self.status;
+        let mut response = self.plain();
         let headers = response.headers_mut();
         for (name, value) in [
             (header::CACHE_CONTROL, "no-cache"),
@@ -165,11 +164,21 @@ impl Answer {
             (header::SERVER, "Microsoft-IIS/8.5"),
             (HeaderName::from_static("x-aspnet-version"), "4.0.30319"),
         ] {
-            headers.insert(name, HeaderValue::from_static(value));
+            headers
+                .entry(name)
+                .or_insert(HeaderValue::from_static(value));
         }
         if let Ok(date) = HeaderValue::from_str(date) {
-            headers.insert(header::DATE, date);
+            headers.entry(header::DATE).or_insert(date);
         }
+        response
+    }
+
+    /// Sends it as it is.
+    pub(crate) fn plain(self) -> Response<Body> {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
         headers.extend(self.headers);
         if matches!(self.body, Payload::Gzip(_)) {
             headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));

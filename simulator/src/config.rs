@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     content_type::ContentType,
     faults::{Faults, Script},
+    hec::HecConfig,
 };
 
 /// The simulator's configuration. The default serves one tenant with a thousand events, without
@@ -61,6 +62,8 @@ pub struct Config {
     pub cache_bytes: usize,
     /// Compress all blobs before the first request, for benchmarks.
     pub prepare: bool,
+    /// The HTTP Event Collector.
+    pub hec: HecConfig,
 }
 
 impl Default for Config {
@@ -90,6 +93,7 @@ impl Default for Config {
             webhook_failures: 5,
             cache_bytes: 1 << 30,
             prepare: false,
+            hec: HecConfig::default(),
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::{
     config::{ExplicitBlob, Generated},
     content_type::ContentType,
     faults::{Faults, Script},
+    hec::HecFailure,
     state::{State, Tenant},
 };
 
@@ -101,6 +102,16 @@ impl Control {
             .map_or(0, |blob| blob.served.load(Ordering::Relaxed))
     }
 
+    /// Lets the HTTP Event Collector's next requests with events fail so.
+    pub fn script_hec(&self, failures: impl IntoIterator<Item = HecFailure>) {
+        self.0.hec.script(failures);
+    }
+
+    /// Lets the HTTP Event Collector forget its channels, as a restart does.
+    pub fn restart_hec(&self) {
+        self.0.hec.restart();
+    }
+
     /// Switches unified auditing on or off.
     #[must_use]
     pub fn set_audit(&self, tenant: &str, on: bool) -> bool {
@@ -174,6 +185,13 @@ struct Disable {
     by_service: bool,
 }
 
+/// `POST /control/hec`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ScriptHec {
+    failures: Vec<HecFailure>,
+}
+
 /// `POST /control/clock`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -233,6 +251,14 @@ pub(crate) fn post(control: &Control, action: &str, body: &[u8]) -> Result<Value
             Ok(
                 json!({"disabled": control.disable_subscription(&wanted.tenant, wanted.content_type, wanted.by_service)}),
             )
+        }
+        "hec" => {
+            control.script_hec(read::<ScriptHec>(body)?.failures);
+            Ok(json!({}))
+        }
+        "hec_restart" => {
+            control.restart_hec();
+            Ok(json!({}))
         }
         "clock" => {
             control.advance(TimeDelta::seconds(read::<Advance>(body)?.advance_seconds));

@@ -8,7 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::chance::Chance;
+use crate::{chance::Chance, hec::HecFaults};
 
 /// All faults. The default has none.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -35,6 +35,8 @@ pub struct Faults {
     pub pages: PageFaults,
     /// What the records and blobs themselves may hold; concerns blobs made after it is set.
     pub records: RecordFaults,
+    /// Faults of the HTTP Event Collector.
+    pub hec: HecFaults,
     /// Share of blobs that answer `AF50000` until they expire. Their records are lost.
     pub stuck_blobs: f64,
     /// Share of blobs that expire between being listed and being fetched. Their records are lost.
@@ -138,6 +140,7 @@ impl Default for Faults {
             blobs: AnswerFaults::default(),
             pages: PageFaults::default(),
             records: RecordFaults::default(),
+            hec: HecFaults::default(),
             stuck_blobs: 0.0,
             expired_blobs: 0.0,
         }
@@ -199,6 +202,7 @@ impl Faults {
                 late_blob: 0.05,
                 late_within_seconds: 10,
             },
+            hec: HecFaults::all(),
             ..Self::default()
         }
     }

@@ -3,9 +3,10 @@
 //!
 //! One HTTP server plays Microsoft Entra's token endpoint (`/{tenant}/oauth2/token`,
 //! `/{tenant}/oauth2/v2.0/token`), the Management Activity API
-//! (`/api/v1.0/{tenant}/activity/feed/…`) and Graph's `sendMail`
-//! (`/v1.0/users/{mailbox}/sendMail`), to the letter of the protocol references, with whatever
-//! faults the [`Config`] asks for. It knows the protocols and nothing of this product, so that the
+//! (`/api/v1.0/{tenant}/activity/feed/…`), Graph's `sendMail`
+//! (`/v1.0/users/{mailbox}/sendMail`), and a Splunk HTTP Event Collector to deliver to
+//! (`/services/collector/…`), to the letter of the protocol references, with whatever faults the
+//! [`Config`] asks for. It knows the protocols and nothing of this product, so that the
 //! two can be wrong independently.
 //!
 //! ```no_run
@@ -45,6 +46,9 @@
 //! | `POST /control/audit` | `{tenant, on}` |
 //! | `POST /control/disable` | `{tenant, content_type, by_service}`: disables the subscriptions |
 //! | `POST /control/clock` | `{advance_seconds}` |
+//! | `GET /hec/events` | what the collector has indexed, as NDJSON, one [`HecEvent`] a line |
+//! | `POST /control/hec` | `{failures: [HecFailure]}`: how its next requests fail |
+//! | `POST /control/hec_restart` | `{}`: it forgets its channels, as a restart does |
 
 mod answer;
 mod api;
@@ -61,6 +65,7 @@ mod faults;
 mod folder;
 mod generate;
 mod graph_mail;
+mod hec;
 mod jwt;
 mod ledger;
 mod listing;
@@ -86,6 +91,7 @@ pub use crate::{
     control::Control,
     faults::{AnswerFaults, Failure, Faults, PageFaults, RecordFaults, Script, TokenFaults},
     graph_mail::SentMail,
+    hec::{HecConfig, HecEvent, HecFailure, HecFaults, HecToken},
     ledger::{Entry, Ledger, Position},
     stats::Stats,
 };
@@ -199,6 +205,12 @@ impl Simulator {
     #[must_use]
     pub fn mails(&self) -> Vec<SentMail> {
         state::lock(&self.state.mails).clone()
+    }
+
+    /// What the HTTP Event Collector has indexed so far.
+    #[must_use]
+    pub fn hec_events(&self) -> Vec<HecEvent> {
+        self.state.hec.events()
     }
 
     /// A handle for changing things.

@@ -20,7 +20,7 @@ use crate::{
     api::{self, Incoming},
     connection::Line,
     control::{self, Control},
-    graph_mail,
+    graph_mail, hec,
     ledger::Ledger,
     state::{State, lock},
     stats,
@@ -40,6 +40,9 @@ pub(crate) fn routes(state: Arc<State>) -> Router {
         .route("/api/v1.0/{tenant}/activity/feed/{*path}", any(management))
         .route("/api/v1/{tenant}/activity/feed/{*path}", any(management))
         .route("/v1.0/users/{sender}/sendMail", post(send_mail))
+        .route("/services/collector", any(collector))
+        .route("/services/collector/{*path}", any(collector))
+        .route("/hec/events", get(hec_events))
         .route("/ledger", get(ledger))
         .route("/mails", get(mails))
         .route("/stats", get(statistics))
@@ -126,6 +129,51 @@ async fn send_mail(
 async fn mails(Shared(state): Shared<Arc<State>>) -> Response<Body> {
     let body = json!(*lock(&state.mails)).to_string();
     send(&state, Answer::json(StatusCode::OK, body))
+}
+
+async fn collector(
+    Shared(state): Shared<Arc<State>>,
+    ConnectInfo(line): ConnectInfo<Line>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response<Body> {
+    let path = uri.path().trim_start_matches("/services/collector");
+    let asked = hec::Asked {
+        method,
+        path: path.trim_start_matches('/').to_owned(),
+        query: uri.query().unwrap_or_default().to_owned(),
+        headers,
+        body,
+        line,
+    };
+    let answer = tokio::task::spawn_blocking(move || {
+        let (config, faults) = (&state.config, state.faults());
+        let answer = state
+            .hec
+            .answer(&config.hec, (&faults, config.seed), &asked);
+        state.counts.request("hec", &answer.outcome);
+        answer
+    });
+    match answer.await {
+        Ok(answer) => answer.plain(),
+        Err(error) => {
+            tracing::error!(%error, "the collector broke off");
+            Answer::new(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", "").plain()
+        }
+    }
+}
+
+async fn hec_events(Shared(state): Shared<Arc<State>>) -> Response<Body> {
+    let mut lines = Vec::new();
+    for event in state.hec.events() {
+        if let Err(error) = serde_json::to_writer(&mut lines, &event) {
+            tracing::error!(%error, "could not write an indexed event");
+        }
+        lines.push(b'\n');
+    }
+    Answer::new(StatusCode::OK, "application/x-ndjson", lines).plain()
 }
 
 async fn ledger(Shared(state): Shared<Arc<State>>) -> Response<Body> {

@@ -249,6 +249,7 @@ impl Sink for ModelSink {
                 _ => None,
             },
             rejected: refused.into_iter().map(reject).collect(),
+            ..Delivered::default()
         })
     }
 }

@@ -2,8 +2,9 @@
 
 use std::process::{Command, Stdio};
 
-use audit_exporter_simulator::Simulator;
+use audit_exporter_simulator::{Config, HecConfig, HecToken, Simulator};
 
+use crate::intake::Post;
 use crate::program::{
     SECRET, Setup, blobs, expected, files, hashes, lines, microsoft, raw_of, tenant, with,
 };
@@ -13,6 +14,7 @@ const FABRIKAM: &str = "11111111-2222-4333-8444-555555555502";
 const TAILSPIN: &str = "11111111-2222-4333-8444-555555555503";
 const AGENCY: &str = "11111111-2222-4333-8444-555555555504";
 const APP: &str = "11111111-2222-4333-8444-5555555555a1";
+const FABRIKAM_APP: &str = "11111111-2222-4333-8444-5555555555a2";
 const TAILSPIN_APP: &str = "11111111-2222-4333-8444-5555555555a3";
 const AGENCY_APP: &str = "11111111-2222-4333-8444-5555555555a4";
 const GENERAL: &str = "Audit.General";
@@ -301,6 +303,126 @@ async fn gcc_high_asks_for_tokens_of_its_own_cloud() {
         .flat_map(|name| lines(&folder.join(name)))
         .collect();
     assert_same(&archived, &everything);
+}
+
+#[cfg(feature = "kafka")]
+#[tokio::test(flavor = "multi_thread")]
+async fn kafka_has_every_record_in_the_topic_of_its_content_type() {
+    let brokers = crate::kafka::Brokers::new(&["audit-exporter-positions"]);
+    let microsoft = contoso().await;
+    let setup = Setup::of("kafka.toml")
+        .at("contoso", &microsoft)
+        .with(
+            "SINKS__EVENTS__BROKERS",
+            &format!("[{:?}]", brokers.address()),
+        )
+        .variable("M365_CLIENT_SECRET", SECRET);
+    let (code, said) = setup.check();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("1 broker in the cluster"), "{said}");
+    setup.run(blobs(&microsoft, |_, _| true)).await;
+    let everything = collected(&setup, &microsoft, "contoso", CONTOSO, &[]);
+    let types = [
+        "Audit.AzureActiveDirectory",
+        "Audit.Exchange",
+        "Audit.SharePoint",
+        GENERAL,
+        "DLP.All",
+    ];
+    let mut delivered = Vec::new();
+    for content_type in types {
+        let found = brokers.values(&format!("m365.contoso.{content_type}"));
+        let wanted = expected(&microsoft, |_, of| of == content_type);
+        assert!(hashes(&found) == wanted, "{content_type}");
+        delivered.extend(found);
+    }
+    assert_same(&delivered, &everything);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn splunk_has_each_customers_events_in_its_own_index() {
+    let token = |name: &str| HecToken {
+        token: format!("token-of-{name}"),
+        indexes: vec![format!("{name}_audit")],
+        ..HecToken::default()
+    };
+    let microsoft = Simulator::start(Config {
+        tenants: vec![tenant(CONTOSO, APP), tenant(FABRIKAM, FABRIKAM_APP)],
+        hec: HecConfig {
+            tokens: vec![token("contoso"), token("fabrikam")],
+            ..HecConfig::default()
+        },
+        ..Config::default()
+    })
+    .await
+    .unwrap();
+    let setup = Setup::of("splunk.toml")
+        .at("contoso", &microsoft)
+        .at("fabrikam", &microsoft)
+        .variable("M365_CLIENT_SECRET", SECRET)
+        .variable("SPLUNK_TOKEN", "token-of-contoso")
+        .variable("SPLUNK_TOKEN_FABRIKAM", "token-of-fabrikam")
+        .with("SINKS__SPLUNK__URLS", &format!("[\"{}\"]", microsoft.url()));
+    let (code, said) = setup.check();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("takes the token"), "{said}");
+    setup.run(blobs(&microsoft, |_, _| true)).await;
+    for (name, id) in [("contoso", CONTOSO), ("fabrikam", FABRIKAM)] {
+        let everything = collected(&setup, &microsoft, name, id, &[]);
+        let own = microsoft.hec_events().into_iter();
+        let own = own.filter(|event| event.index == format!("{name}_audit"));
+        let own: Vec<String> = own
+            .inspect(|event| {
+                assert_eq!(event.host.as_deref(), Some(name));
+                assert_eq!(
+                    event.sourcetype.as_deref(),
+                    Some("o365:management:activity")
+                );
+            })
+            .map(|event| {
+                let record = event.event.get();
+                // What is no JSON object travels as text.
+                let text = serde_json::from_str(record).unwrap_or_else(|_| record.to_owned());
+                text.replace(['\r', '\n'], " ")
+            })
+            .collect();
+        assert_same(&own, &everything);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_intake_of_a_siem_gets_what_its_configuration_selects() {
+    let microsoft = contoso().await;
+    let intake = crate::intake::start().await;
+    let setup = Setup::of("siem-http.toml")
+        .at("contoso", &microsoft)
+        .variable("M365_CLIENT_SECRET", SECRET)
+        .variable("SIEM_API_KEY", "the key")
+        .with(
+            "SINKS__SIEM__URL",
+            &format!("{}/intake/{{tenant}}", intake.url),
+        );
+    let (code, said) = setup.check();
+    assert_eq!(code, Some(0), "{said}");
+    let directory = |_: &str, content_type: &str| content_type == "Audit.AzureActiveDirectory";
+    setup.run(blobs(&microsoft, directory)).await;
+    let types = ["Audit.AzureActiveDirectory"];
+    let everything = collected(&setup, &microsoft, "contoso", CONTOSO, &types);
+    let posted = intake.posted();
+    assert!(
+        posted
+            .iter()
+            .all(|post| post.path == "/intake/contoso" && post.key == "the key")
+    );
+    let taken: Vec<String> = posted.iter().flat_map(Post::events).collect();
+    let whole: Vec<String> = taken
+        .into_iter()
+        .filter(|line| line.contains("\"raw\":"))
+        .collect();
+    let valid = everything
+        .iter()
+        .filter(|line| serde_json::from_str::<serde_json::Value>(line).is_ok());
+    assert_same(&raw_of(&whole), valid);
 }
 
 #[test]

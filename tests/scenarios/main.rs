@@ -7,4 +7,7 @@ mod command_line;
 mod configs;
 mod custom_sink;
 mod docs;
+mod intake;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod program;

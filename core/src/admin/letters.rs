@@ -83,10 +83,19 @@ async fn exchange<T: DeserializeOwned>(
 ) -> Result<T> {
     let body = serde_json::to_vec(wish)
         .map_err(|error| Error::bug("the request makes no JSON").with_cause(error))?;
-    let mut answer = ask(journal_dir, &["dead-letters", action], body, patience).await?;
+    let answer = ask(journal_dir, &["dead-letters", action], body, patience).await?;
     if answer.status() != StatusCode::OK {
         return Err(unexpected(answer.status().as_u16()));
     }
+    let text = text_of(answer).await?;
+    serde_json::from_slice(&text).map_err(|error| {
+        Error::unavailable("the running process answers something else; is it another version?")
+            .with_cause(error)
+    })
+}
+
+/// The body of an answer.
+pub(super) async fn text_of(mut answer: reqwest::Response) -> Result<Vec<u8>> {
     let mut text = Vec::new();
     while let Some(chunk) = answer.chunk().await.map_err(|error| {
         Error::unavailable("the running process breaks off its answer")
@@ -97,8 +106,5 @@ async fn exchange<T: DeserializeOwned>(
             return Err(Error::unavailable("the running process answers too much"));
         }
     }
-    serde_json::from_slice(&text).map_err(|error| {
-        Error::unavailable("the running process answers something else; is it another version?")
-            .with_cause(error)
-    })
+    Ok(text)
 }

@@ -248,6 +248,7 @@ fn an_account_that_does_not_add_up_is_told() {
         sink: "a".to_owned(),
         tenant: "t".to_owned(),
         orphan_since: None,
+        paused_since: None,
         journaled: 10,
         filtered: 1,
         delivered: 6,

@@ -76,15 +76,23 @@ pub struct Failed {
 }
 
 /// A sink's answer for each letter: the reason if it refused it.
-type Answer = Result<Vec<(i64, Option<String>)>>;
+pub(super) type Answer = Result<Vec<(i64, Option<String>)>>;
 
-/// Letters for one sink, all of one tenant.
-pub(super) struct Job {
-    letters: Vec<Kept>,
-    answer: oneshot::Sender<Answer>,
+/// What a sink's worker does for somebody who waits.
+pub(super) enum Job {
+    /// Hands over letters, all of one tenant.
+    Letters {
+        letters: Vec<Kept>,
+        answer: oneshot::Sender<Answer>,
+    },
+    /// Passes on what an operator asks.
+    Ask {
+        request: String,
+        answer: oneshot::Sender<Result<String>>,
+    },
 }
 
-/// The line of letters that waits for a sink's worker.
+/// What waits for a sink's worker.
 pub(super) type Line = mpsc::Receiver<Job>;
 
 /// The way of dead letters back to the sinks.
@@ -186,20 +194,20 @@ impl Replayer {
         })
     }
 
+    /// Puts a job into a sink's line.
+    pub(super) async fn send(&self, sink: &str, job: Job) -> Result<()> {
+        let sent = self.way(sink)?.line.send(job).await;
+        sent.map_err(|_| stopped(sink))
+    }
+
     async fn hand_over(&self, run: Run, done: &mut Replayed) -> Result<()> {
         if run.letters.is_empty() {
             return Ok(());
         }
-        let way = self.way(&run.to)?;
         let (answer, answered) = oneshot::channel();
         let letters = run.letters;
-        let stopped =
-            || Error::unavailable(format!("sink {} has stopped; its log says why", run.to));
-        way.line
-            .send(Job { letters, answer })
-            .await
-            .map_err(|_| stopped())?;
-        let fates = answered.await.map_err(|_| stopped())??;
+        self.send(&run.to, Job::Letters { letters, answer }).await?;
+        let fates = answered.await.map_err(|_| stopped(&run.to))??;
         for (letter, refused) in fates {
             match refused {
                 Some(reason) => done.stay.push(Stay { letter, reason }),
@@ -208,6 +216,10 @@ impl Replayer {
         }
         Ok(())
     }
+}
+
+pub(super) fn stopped(sink: &str) -> Error {
+    Error::unavailable(format!("sink {sink} has stopped; its log says why"))
 }
 
 /// Letters that go to a sink together.
@@ -239,7 +251,7 @@ impl Worker {
         let work = async {
             self.recover().await?;
             while let Some(job) = line.recv().await {
-                self.take_letters(job).await;
+                self.take(job).await;
             }
             Ok::<(), Error>(())
         };
@@ -251,17 +263,8 @@ impl Worker {
         }
     }
 
-    /// Hands letters to the sink, once, and answers.
-    pub(super) async fn take_letters(&self, job: Job) {
-        if job.answer.is_closed() {
-            return;
-        }
-        let answer = self.redeliver(job.letters).await;
-        // Who asked may have gone; what was done is in the journal.
-        drop(job.answer.send(answer));
-    }
-
-    async fn redeliver(&self, letters: Vec<Kept>) -> Answer {
+    /// Hands letters to the sink, once.
+    pub(super) async fn redeliver(&self, letters: Vec<Kept>) -> Answer {
         let numbers: Vec<u64> = letters.iter().map(|kept| kept.letter as u64).collect();
         let batch = Batch {
             position: None,
@@ -278,8 +281,9 @@ impl Worker {
                 .map(|kept| (kept, reasons.next().flatten()))
                 .collect();
             self.persist("settling dead letters", || {
-                let (receipt, fates) = (delivered.receipt.clone(), fates.clone());
-                self.journal.settle_letters(&self.name, receipt, fates)
+                let (receipt, changes) = (delivered.receipt.clone(), delivered.changes.clone());
+                let journal = &self.journal;
+                journal.settle_letters(&self.name, receipt, changes, fates.clone())
             })
             .await?;
             for (kept, refused) in fates {
@@ -312,6 +316,7 @@ impl Worker {
             let refused = match alone {
                 Ok(delivered) => {
                     all.receipt = delivered.receipt.or(all.receipt);
+                    all.changes.append(delivered.changes);
                     delivered.rejected.into_iter().next().map(|one| one.reason)
                 }
                 Err(error) if error.kind() == Kind::Rejected => Some(error.to_string()),
@@ -338,7 +343,7 @@ impl Worker {
 pub struct Desk {
     journal: Journal,
     closer: Closer,
-    replayer: Replayer,
+    pub(super) replayer: Replayer,
     workers: JoinSet<()>,
     stop: CancellationToken,
 }

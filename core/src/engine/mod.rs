@@ -4,6 +4,7 @@
 //! kind of its error, and a bug ends that task only. Stopping goes with the stream: sources first, then the sinks
 //! once they have delivered what is journaled (or their time is up), then the journal.
 
+mod ask;
 pub(crate) mod build;
 pub mod check;
 mod gunzip;
@@ -15,6 +16,7 @@ pub mod once;
 pub(crate) mod retry;
 mod sink;
 mod source;
+mod tick;
 
 pub use look::look;
 

@@ -12,10 +12,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::letters::Line;
 use super::retry;
+use super::tick::Due;
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::event::AuditEvent;
-use crate::journal::{Advance, DeadLetter, Journal, LaneId, Position, Stored, Tally};
+use crate::journal::{Advance, Changes, DeadLetter, Journal, LaneId, Position, Stored, Tally};
 use crate::metrics::Metrics;
 use crate::plugin::{Batch, Delivered, Filter, LaneKind, Receipt, Rejected, Sink};
 
@@ -61,19 +62,15 @@ struct Work {
 impl Worker {
     /// Runs until stopped, or until a bug stops this sink alone.
     pub(super) async fn run(self, letters: Line) {
-        let up = self
-            .metrics
-            .up
-            .with_label_values(&["sink", &*self.name, ""]);
         // Not ready before the destination has answered.
-        up.set(0);
+        self.set_up(false);
         let work = AssertUnwindSafe(self.work(letters)).catch_unwind();
         let ended = tokio::select! {
             () = self.stop.cancelled() => return,
             ended = work => ended,
         };
         if let Err(error) = ended.unwrap_or_else(|panic| Err(retry::panicked(&*panic))) {
-            up.set(0);
+            self.set_up(false);
             self.metrics.error("sink", &self.name, "", &error);
             if error.is_fatal() {
                 // One of them is enough.
@@ -87,27 +84,33 @@ impl Worker {
         }
     }
 
+    pub(super) fn set_up(&self, up: bool) {
+        let labels = ["sink", &*self.name, ""];
+        let gauge = self.metrics.up.with_label_values(&labels);
+        gauge.set(i64::from(up));
+    }
+
     async fn work(&self, mut letters: Line) -> Result<()> {
         self.recover().await?;
-        self.metrics
-            .up
-            .with_label_values(&["sink", &*self.name, ""])
-            .set(1);
+        self.set_up(true);
         let mut changes = self.journal.changes();
         let (mut turn, mut last_lane) = (0_u64, 0);
-        let mut began = HashMap::new();
+        let (mut began, mut due) = (HashMap::new(), Due::now());
         loop {
             changes.mark_unchanged();
             if let Ok(job) = letters.try_recv() {
-                self.take_letters(job).await;
+                self.take(job).await;
             }
+            self.tick(&mut due).await?;
             let Some((lane, cursor, rest)) = self.choose(turn, last_lane, &began) else {
                 if self.drain.is_cancelled() {
-                    return Ok(());
+                    due.last_call();
+                    return self.tick(&mut due).await;
                 }
                 tokio::select! {
                     woken = changes.changed() => if woken.is_err() { return Ok(()) },
-                    Some(job) = letters.recv() => self.take_letters(job).await,
+                    Some(job) = letters.recv() => self.take(job).await,
+                    () = self.next_tick(&due) => {}
                     () = self.drain.cancelled() => {}
                 }
                 continue;
@@ -199,7 +202,7 @@ impl Worker {
                 }
             }
             cursor = work.last;
-            self.advance(work, None).await?;
+            self.advance(work, None, Changes::default()).await?;
         }
         Ok(())
     }
@@ -223,6 +226,9 @@ impl Worker {
         last: LaneId,
         began: &HashMap<LaneId, Instant>,
     ) -> Option<(LaneId, u64, Duration)> {
+        if self.journal.is_paused(&self.name) {
+            return None;
+        }
         let now = Instant::now();
         let rest = |lane: LaneId| {
             let until = began.get(&lane).map_or(now, |began| *began + REST);
@@ -304,12 +310,13 @@ impl Worker {
     }
 
     async fn deal_with(&self, mut work: Work) -> Result<()> {
-        let mut receipt = None;
+        let (mut receipt, mut changes) = (None, Changes::default());
         if let Some(batch) = work.batch.take() {
             for (part, seqs) in self.split(batch, &work.seqs) {
                 let delivered = self.deliver(&part).await?;
                 fail::fail_point!("sink::delivered");
                 receipt = delivered.receipt.or(receipt);
+                changes.append(delivered.changes);
                 let tenant = &work.tenant;
                 self.count(&part, seqs, delivered.rejected, &mut work.tally, tenant)?;
             }
@@ -319,7 +326,7 @@ impl Worker {
             .events_filtered
             .with_label_values(&[&*self.name, &*work.tenant]);
         filtered.inc_by(work.filtered);
-        self.advance(work, receipt).await
+        self.advance(work, receipt, changes).await
     }
 
     /// The deliveries that a batch of the journal makes: it may be larger than the sink takes at a time. All but the
@@ -349,13 +356,14 @@ impl Worker {
         parts
     }
 
-    async fn advance(&self, work: Work, receipt: Option<Receipt>) -> Result<()> {
+    async fn advance(&self, work: Work, receipt: Option<Receipt>, changes: Changes) -> Result<()> {
         let step = Advance {
             sink: Arc::clone(&self.name),
             lane: work.lane,
             last: work.last,
             receipt,
             tally: work.tally,
+            changes,
         };
         self.persist("moving the cursor", || self.journal.advance(step.clone()))
             .await
@@ -378,8 +386,8 @@ impl Worker {
                         };
                         let rejected = (0..batch.events.len()).map(refuse).collect();
                         Ok(Delivered {
-                            receipt: None,
                             rejected,
+                            ..Delivered::default()
                         })
                     }
                     answer => answer,
@@ -479,7 +487,7 @@ impl Worker {
             let error = match work().await {
                 Ok(value) => {
                     if attempt > 0 {
-                        self.metrics.up.with_label_values(&labels).set(1);
+                        self.set_up(true);
                         tracing::info!(sink = %self.name, "{doing} works again");
                     }
                     return Ok(value);
@@ -492,13 +500,14 @@ impl Worker {
             attempt += 1;
             self.metrics.error("sink", &self.name, "", &error);
             self.metrics.retries.with_label_values(&labels).inc();
-            self.metrics.up.with_label_values(&labels).set(0);
+            self.set_up(false);
             if attempt == 1 {
                 tracing::warn!(sink = %self.name, kind = error.kind().as_str(), "{doing} failed, will be retried: {error}");
             } else {
                 tracing::debug!(sink = %self.name, attempt, "{doing} failed: {error}");
             }
             tokio::time::sleep(retry::wait(&error, attempt)).await;
+            self.journal.resumed(&self.name).await;
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The engine as a whole, between sources and sinks in memory that fail in every way they can.
 
+mod clock;
 mod crashes;
 mod fakes;
 mod letters;

@@ -420,12 +420,12 @@ mod tests {
         );
         bodies.sync().unwrap();
         bodies.committed();
-        assert_eq!(one.read(dir.path()).unwrap().unwrap(), b"one");
+        assert_eq!(one.read(dir.path()).unwrap().unwrap().to_vec(), b"one");
         let file = path(dir.path(), two.file);
         let mut bytes = std::fs::read(&file).unwrap();
         bytes[5] ^= 1;
         std::fs::write(&file, &bytes).unwrap();
-        assert_eq!(one.read(dir.path()).unwrap().unwrap(), b"one");
+        assert_eq!(one.read(dir.path()).unwrap().unwrap().to_vec(), b"one");
         let refused = two.read(dir.path()).unwrap_err();
         assert!(
             refused
@@ -438,7 +438,7 @@ mod tests {
         bodies.free(two.file, two.bytes);
         bodies.committed();
         bodies.close();
-        assert_eq!(one.read(dir.path()).unwrap(), None);
+        assert!(one.read(dir.path()).unwrap().is_none());
     }
 
     #[test]
@@ -450,7 +450,10 @@ mod tests {
             let place = bodies.append(bytes).unwrap();
             bodies.sync().unwrap();
             bodies.committed();
-            (place, place.read(dir.path()).unwrap().unwrap() == bytes)
+            (
+                place,
+                place.read(dir.path()).unwrap().unwrap().to_vec() == bytes,
+            )
         };
         let large = vec![7; CLOSE_AT as usize];
         let (old, _) = write(&large);
@@ -463,11 +466,14 @@ mod tests {
             let place = bodies.append(b"new").unwrap();
             bodies.sync().unwrap();
             bodies.committed();
-            (place, place.read(dir.path()).unwrap().unwrap() == b"new")
+            (
+                place,
+                place.read(dir.path()).unwrap().unwrap().to_vec() == b"new",
+            )
         };
         assert!(read && next.offset == 0);
-        assert_eq!(old.read(dir.path()).unwrap(), None);
-        assert_eq!(kept.read(dir.path()).unwrap().unwrap(), b"kept");
+        assert!(old.read(dir.path()).unwrap().is_none());
+        assert_eq!(kept.read(dir.path()).unwrap().unwrap().to_vec(), b"kept");
         assert_eq!(bodies.used_bytes(), 7, "the spare file is in use again");
     }
 
@@ -486,7 +492,7 @@ mod tests {
         bodies.sync().unwrap();
         bodies.committed();
         assert_eq!(bodies.used_bytes(), 8);
-        assert_eq!(kept.read(dir.path()).unwrap().unwrap(), b"kept");
-        assert_eq!(next.read(dir.path()).unwrap().unwrap(), b"next");
+        assert_eq!(kept.read(dir.path()).unwrap().unwrap().to_vec(), b"kept");
+        assert_eq!(next.read(dir.path()).unwrap().unwrap().to_vec(), b"next");
     }
 }

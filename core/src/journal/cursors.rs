@@ -9,7 +9,7 @@ use super::commit::{Hour, hour_of};
 use super::dead_letters::{DeadLetter, store as store_dead};
 use super::state::{LaneState, SinkState, State};
 use super::writer::Tx;
-use super::{Journal, LaneId, Position, sql, stored_kind};
+use super::{Changes, Journal, LaneId, Position, pause, sql, store, stored_kind};
 use crate::error::{Error, Result};
 use crate::event::AuditEvent;
 use crate::plugin::{LaneKind, Receipt};
@@ -102,6 +102,8 @@ pub struct Advance {
     pub receipt: Option<Receipt>,
     /// What became of their events.
     pub tally: Tally,
+    /// What changes in the sink's own store.
+    pub changes: Changes,
 }
 
 impl Journal {
@@ -128,6 +130,7 @@ impl Journal {
                         cursors,
                         required: spec.required,
                         attached: true,
+                        paused: pause::is_stored(tx, &spec.name)?,
                     };
                     attached.insert(Arc::clone(&spec.name), state);
                 }
@@ -494,6 +497,7 @@ fn apply(tx: &mut Tx<'_>, step: &Advance) -> Result<()> {
     if let Some(receipt) = &step.receipt {
         store_receipt(tx, &step.sink, receipt)?;
     }
+    store::apply(tx, &store::of_sink(&step.sink), &step.changes)?;
     // The sink was detached past these batches meanwhile: their events are counted already.
     let Some(cursor) = cursor
         .map(|cursor| cursor as u64)

@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::commit::{self, Commit, hour_of};
 use super::writer::Tx;
-use super::{Journal, LaneId, cursors, sql};
+use super::{Changes, Journal, LaneId, cursors, sql, store};
 use crate::error::{Error, Result};
 use crate::event::{AuditEvent, Origin};
 use crate::plugin::Receipt;
@@ -59,6 +59,7 @@ impl Journal {
         &self,
         sink: &str,
         receipt: Option<Receipt>,
+        changes: Changes,
         fates: Vec<Fate>,
     ) -> Result<()> {
         let sink: Arc<str> = sink.into();
@@ -67,6 +68,7 @@ impl Journal {
                 if let Some(receipt) = &receipt {
                     cursors::store_receipt(tx, &sink, receipt)?;
                 }
+                store::apply(tx, &store::of_sink(&sink), &changes)?;
                 for (kept, refused) in &fates {
                     match refused {
                         Some(reason) => refused_again(tx, &sink, kept, reason)?,

@@ -103,11 +103,12 @@ CREATE TABLE gaps (
     at           INTEGER NOT NULL
 );
 
--- Sinks and how far each is in each lane. seq 0: nothing yet. Counts are of events behind the cursor.
+-- Sinks, since when (seconds since 1970) they are not configured or paused, and how far each is in each lane. seq 0: nothing yet. Counts are of events behind the cursor.
 CREATE TABLE sinks (
     sink       TEXT PRIMARY KEY,
     receipt    TEXT,
-    orphan_since INTEGER
+    orphan_since INTEGER,
+    paused_since INTEGER
 ) WITHOUT ROWID;
 CREATE TABLE cursors (
     sink      TEXT    NOT NULL,

@@ -33,6 +33,8 @@ pub(super) struct SinkState {
     pub(super) required: bool,
     /// In the running configuration.
     pub(super) attached: bool,
+    /// Gets nothing until an operator says so.
+    pub(super) paused: bool,
 }
 
 /// The state behind one lock.

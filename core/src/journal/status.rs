@@ -99,6 +99,8 @@ pub struct SinkStatus {
     pub tenant: String,
     /// When the sink left the configuration, in seconds since 1970.
     pub orphan_since: Option<i64>,
+    /// When an operator paused the sink, in seconds since 1970.
+    pub paused_since: Option<i64>,
     /// Events journaled since the sink's start.
     pub journaled: i64,
     /// Of these: dropped by its filters.
@@ -218,7 +220,7 @@ fn gaps(conn: &Connection) -> Result<Vec<GapStatus>> {
 
 pub(super) fn sinks(conn: &Connection) -> Result<Vec<SinkStatus>> {
     let mut select = sql(conn.prepare(
-        "SELECT c.sink, l.tenant, k.orphan_since, sum(l.journaled - c.baseline), sum(c.filtered), sum(c.delivered), \
+        "SELECT c.sink, l.tenant, k.orphan_since, k.paused_since, sum(l.journaled - c.baseline), sum(c.filtered), sum(c.delivered), \
          sum(c.dead), sum(c.skipped), \
          sum((SELECT coalesce(sum(b.events), 0) FROM batches b WHERE b.lane = c.lane AND b.seq > c.seq)), \
          min((SELECT b.journaled_at FROM batches b WHERE b.lane = c.lane AND b.seq > c.seq ORDER BY b.seq LIMIT 1)) \
@@ -229,13 +231,14 @@ pub(super) fn sinks(conn: &Connection) -> Result<Vec<SinkStatus>> {
             sink: row.get(0)?,
             tenant: row.get(1)?,
             orphan_since: row.get(2)?,
-            journaled: row.get(3)?,
-            filtered: row.get(4)?,
-            delivered: row.get(5)?,
-            dead: row.get(6)?,
-            skipped: row.get(7)?,
-            pending: row.get(8)?,
-            oldest_pending_ms: row.get(9)?,
+            paused_since: row.get(3)?,
+            journaled: row.get(4)?,
+            filtered: row.get(5)?,
+            delivered: row.get(6)?,
+            dead: row.get(7)?,
+            skipped: row.get(8)?,
+            pending: row.get(9)?,
+            oldest_pending_ms: row.get(10)?,
         })
     }))?;
     sql(rows.collect())

@@ -10,6 +10,7 @@ mod files;
 mod limits;
 mod reads;
 mod resend;
+mod standing;
 mod units;
 
 use std::sync::Arc;
@@ -157,6 +158,7 @@ impl Bench {
             last,
             receipt: None,
             tally,
+            changes: Changes::default(),
         }
     }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use audit_exporter_core::{Error, Kind};
 use serde::Deserialize;
 
-use super::text::first_sentence;
+use crate::http::text::first_sentence;
 
 /// How long to leave the authority alone when it says that it sees a loop.
 const LOOP_PAUSE: Duration = Duration::from_mins(5);

@@ -8,7 +8,7 @@ use std::time::Duration;
 use audit_exporter_core::{Error, Kind};
 use serde::Deserialize;
 
-use super::text::first_sentence;
+use crate::http::text::first_sentence;
 
 /// The token lacks a permission.
 pub(crate) const MISSING_PERMISSION: &str = "AF10001";

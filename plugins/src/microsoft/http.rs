@@ -7,21 +7,20 @@ use audit_exporter_core::clock::Clock;
 use audit_exporter_core::http;
 use audit_exporter_core::metrics::Meter;
 use audit_exporter_core::{Error, Kind, Result};
-use bytes::{Bytes, BytesMut};
 use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, HeaderMap, LOCATION};
 use reqwest::{Method, Response, StatusCode};
 use tokio::time::timeout;
 use url::Url;
 
+use super::errors;
 use super::limit::RateLimit;
 use super::token::{Token, Tokens};
-use super::{errors, headers};
+use crate::http::body::{read_start, silent};
+use crate::http::headers;
 
 /// How long the service may take to begin an answer. Large listings are slow.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(2);
-/// How long a body may stand still. There is no limit to the whole: a blob of 200 MB may take its time.
-const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 /// What is read of a refusal.
 const REFUSAL_CAP: usize = 64 * 1024;
 /// Redirects within the host that one call follows.
@@ -292,48 +291,6 @@ impl Skew {
             self.doubted = Some(told);
         }
     }
-}
-
-fn silent(what: &str, limit: Duration) -> Error {
-    Error::unavailable(format!("{what} within {} s", limit.as_secs()))
-}
-
-/// The next piece of a body, `None` at its end; an error if it stands still.
-pub(crate) async fn next_chunk(response: &mut Response) -> Result<Option<Bytes>> {
-    match timeout(IDLE_TIMEOUT, response.chunk()).await {
-        Ok(chunk) => chunk.map_err(http::broken_off),
-        Err(_) => Err(silent(
-            "the body stood still and did not go on",
-            IDLE_TIMEOUT,
-        )),
-    }
-}
-
-/// A whole body, which must not be larger than `cap` bytes.
-pub(crate) async fn read_capped(mut response: Response, cap: usize) -> Result<Bytes> {
-    let mut body = BytesMut::new();
-    while let Some(chunk) = next_chunk(&mut response).await? {
-        if body.len() + chunk.len() > cap {
-            return Err(Error::unavailable(format!(
-                "the answer is larger than {cap} bytes"
-            )));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body.freeze())
-}
-
-/// What can be read of a body's first `cap` bytes.
-async fn read_start(mut response: Response, cap: usize) -> Bytes {
-    let mut body = BytesMut::new();
-    while let Ok(Some(chunk)) = next_chunk(&mut response).await {
-        let room = cap - body.len();
-        body.extend_from_slice(&chunk[..chunk.len().min(room)]);
-        if body.len() == cap {
-            break;
-        }
-    }
-    body.freeze()
 }
 
 #[cfg(test)]

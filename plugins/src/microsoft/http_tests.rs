@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 use audit_exporter_core::metrics::Metrics;
 
 use super::*;
+use crate::http::body::read_capped;
 use crate::microsoft::cloud::Access;
 use crate::microsoft::testing::{self, Peer, Reply, Seen};
 

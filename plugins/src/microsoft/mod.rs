@@ -7,10 +7,8 @@ pub(crate) mod aadsts;
 pub(crate) mod claims;
 pub(crate) mod cloud;
 pub(crate) mod errors;
-pub(crate) mod headers;
 pub(crate) mod http;
 pub(crate) mod limit;
 #[cfg(test)]
 pub(crate) mod testing;
-pub(crate) mod text;
 pub(crate) mod token;

@@ -18,8 +18,8 @@ use tokio::time::Instant;
 use super::aadsts::{self, Refusal};
 use super::claims::Claims;
 use super::cloud::{Access, TokenVersion};
-use super::headers;
-use super::http::read_capped;
+use crate::http::body::read_capped;
+use crate::http::headers;
 
 /// A token is renewed this long before it expires, or at four fifths of a short life.
 const RENEW_BEFORE: Duration = Duration::from_mins(5);

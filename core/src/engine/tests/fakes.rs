@@ -15,10 +15,10 @@ use crate::config::Config;
 use crate::engine::Engine;
 use crate::error::{Error, Kind, Result};
 use crate::event::AuditEvent;
-use crate::journal::Position;
+use crate::journal::{Changes, Position};
 use crate::plugin::{
-    Batch, Context, Delivered, Filter, Finding, Intake, LaneKind, Next, Receipt, Registry,
-    Rejected, Sink, Source, Unit, UnitWriter,
+    Answer, Batch, Context, Delivered, Filter, Finding, Intake, LaneKind, Next, Receipt, Registry,
+    Rejected, Sink, Source, Standing, Tick, Unit, UnitWriter,
 };
 
 static WORLDS: LazyLock<Mutex<HashMap<String, Weak<Inner>>>> = LazyLock::new(Mutex::default);
@@ -65,6 +65,9 @@ pub(super) struct FarSide {
     confirmed: usize,
     positions: BTreeMap<i64, Position>,
     pub(super) fates: VecDeque<Fate>,
+    /// What it was told when it was asked by the clock.
+    pub(super) ticks: Vec<Standing>,
+    pub(super) on_tick: VecDeque<Fate>,
 }
 
 #[derive(Default)]
@@ -249,6 +252,11 @@ struct FakeOptions {
     /// Whether calls take a random number of turns of the runtime.
     #[serde(default)]
     slow: bool,
+    /// After how many seconds it wants to be asked again by the clock.
+    ticks_every: Option<u64>,
+    /// Whether its store gets a row for each event.
+    #[serde(default)]
+    rows: bool,
 }
 
 fn no_place() -> Place {
@@ -260,6 +268,7 @@ struct Fake {
     name: String,
     tenant: String,
     options: FakeOptions,
+    clock: Clock,
 }
 
 impl Fake {
@@ -271,6 +280,7 @@ impl Fake {
             name: context.name.to_string(),
             tenant: context.tenants[0].name.to_string(),
             options,
+            clock: context.clock.clone(),
         })
     }
 
@@ -454,7 +464,45 @@ impl Sink for FakeSink {
         Ok(Delivered {
             receipt,
             rejected: refused.into_iter().map(reject).collect(),
+            changes: self.rows(batch),
         })
+    }
+
+    async fn tick(&self, standing: &Standing) -> Result<Tick> {
+        let fate = self.far(|far| {
+            far.ticks.push(standing.clone());
+            far.on_tick.pop_front()
+        });
+        suffer(fate.as_ref()).await?;
+        let wait = self.0.options.ticks_every;
+        let mut changes = Changes::default();
+        changes.put("ticked", "yes");
+        Ok(Tick {
+            changes,
+            next: wait.map(|seconds| self.0.clock.now() + Duration::from_secs(seconds)),
+        })
+    }
+
+    async fn command(&self, request: &str) -> Result<Answer> {
+        let mut changes = Changes::default();
+        changes.put("asked", request);
+        Ok(Answer {
+            text: format!("{request} is done"),
+            changes,
+        })
+    }
+}
+
+impl FakeSink {
+    /// Its store gets a row an event.
+    fn rows(&self, batch: &Batch) -> Changes {
+        let mut changes = Changes::default();
+        if self.0.options.rows {
+            for event in &batch.events {
+                changes.put(format!("row/{}", text(event)), "");
+            }
+        }
+        changes
     }
 }
 

@@ -11,7 +11,7 @@ use crate::config::Config;
 
 const MINUTE: Duration = Duration::from_mins(1);
 
-fn config(world: &World, sinks: &str) -> Config {
+pub(super) fn config(world: &World, sinks: &str) -> Config {
     let mut config = world.config(sinks);
     config.admin.enabled = true;
     config.admin.listen = "127.0.0.1:0".parse().unwrap();

@@ -103,6 +103,7 @@ async fn next(
         last,
         receipt: None,
         tally,
+        changes: Changes::default(),
     })
 }
 

@@ -99,6 +99,7 @@ async fn drain(journal: &Journal, name: &str, lane: LaneId) -> Vec<String> {
                     last: found.last().unwrap().seq,
                     receipt: None,
                     tally,
+                    changes: Changes::default(),
                 };
                 journal.advance(step).await.unwrap();
             }

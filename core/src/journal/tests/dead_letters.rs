@@ -94,6 +94,7 @@ async fn a_refused_event_is_kept_with_the_reason_and_counted_once() {
         last: 1,
         receipt: None,
         tally,
+        changes: Changes::default(),
     };
     for _ in 0..2 {
         bench.journal().advance(step.clone()).await.unwrap();

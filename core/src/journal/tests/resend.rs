@@ -20,6 +20,7 @@ async fn two_dead() -> Bench {
         last: 1,
         receipt: None,
         tally,
+        changes: Changes::default(),
     };
     bench.journal().advance(step).await.unwrap();
     bench
@@ -57,9 +58,12 @@ async fn a_letter_that_is_delivered_moves_in_the_account_and_leaves() {
     let fates = vec![(kept(&bench, 1).await, None)];
     // Told twice, it counts once.
     for _ in 0..2 {
-        let told = bench
-            .journal()
-            .settle_letters("a", Some(receipt.clone()), fates.clone());
+        let told = bench.journal().settle_letters(
+            "a",
+            Some(receipt.clone()),
+            Changes::default(),
+            fates.clone(),
+        );
         told.await.unwrap();
     }
     assert_eq!(account(&bench).await, [1, 1, 1, 1]);
@@ -76,13 +80,13 @@ async fn a_letter_that_is_refused_again_stays_with_the_new_reason_and_a_count() 
     let again = vec![(kept(&bench, 1).await, Some("still bad".to_owned()))];
     bench
         .journal()
-        .settle_letters("a", None, again)
+        .settle_letters("a", None, Changes::default(), again)
         .await
         .unwrap();
     let other = vec![(kept(&bench, 2).await, Some("not here".to_owned()))];
     bench
         .journal()
-        .settle_letters("b", None, other)
+        .settle_letters("b", None, Changes::default(), other)
         .await
         .unwrap();
     assert_eq!(account(&bench).await, [0, 2, 0, 2]);
@@ -101,7 +105,7 @@ async fn a_letter_that_another_sink_took_or_that_was_dropped_stays_dead_in_the_a
     let taken = vec![(kept(&bench, 1).await, None)];
     bench
         .journal()
-        .settle_letters("b", None, taken)
+        .settle_letters("b", None, Changes::default(), taken)
         .await
         .unwrap();
     let dropped = bench.journal().drop_letters(vec![1, 2, 3]).await.unwrap();
@@ -120,13 +124,13 @@ async fn a_sink_that_was_forgotten_and_came_back_does_not_count_its_old_letters(
     bench.attach(&[sink("a"), sink("b")]).await;
     bench
         .journal()
-        .settle_letters("a", None, vec![(old, None)])
+        .settle_letters("a", None, Changes::default(), vec![(old, None)])
         .await
         .unwrap();
     let fates = vec![(kept(&bench, 2).await, None)];
     bench
         .journal()
-        .settle_letters("a", None, fates)
+        .settle_letters("a", None, Changes::default(), fates)
         .await
         .unwrap();
     let status = bench.sink("a").await;
@@ -145,7 +149,7 @@ async fn a_renamed_sink_takes_its_letters_along() {
     let fates = vec![(kept(&bench, 1).await, None)];
     bench
         .journal()
-        .settle_letters("c", None, fates)
+        .settle_letters("c", None, Changes::default(), fates)
         .await
         .unwrap();
     let status = bench.sink("c").await;

@@ -7,7 +7,7 @@ use audit_exporter_core::config::{Options, Size, Span};
 use audit_exporter_core::{Error, Result};
 use serde::Deserialize;
 
-use super::template::{Template, Wrong};
+use super::template::{PathTemplate, Wrong};
 use crate::sinks::line::Format;
 
 #[derive(Deserialize)]
@@ -67,7 +67,7 @@ impl Compression {
 /// How one tenant's files are written.
 #[derive(Debug)]
 pub(super) struct Settings {
-    pub(super) template: Template,
+    pub(super) template: PathTemplate,
     pub(super) format: Format,
     pub(super) compression: Compression,
     /// A file that has reached this many bytes is closed.
@@ -106,7 +106,7 @@ impl Settings {
     }
 }
 
-fn template(options: &Options, path: &str, compression: Compression) -> Result<Template> {
+fn template(options: &Options, path: &str, compression: Compression) -> Result<PathTemplate> {
     let folder = if Path::new(path).is_absolute() {
         None
     } else {
@@ -123,14 +123,10 @@ fn template(options: &Options, path: &str, compression: Compression) -> Result<T
         })?;
         Some(text.to_owned())
     };
-    Template::parse(folder.as_deref(), path, compression.suffix()).map_err(|wrong| match wrong {
-        Wrong::Placeholder(name) => options.unknown_value(
-            "path",
-            "a placeholder",
-            &name,
-            Template::PLACEHOLDERS.iter().copied(),
-        ),
-        Wrong::Unclosed => options.invalid("path", "a } for every {", path),
-        Wrong::NoFile => options.invalid("path", "a file's name at the end", path),
-    })
+    PathTemplate::parse(folder.as_deref(), path, compression.suffix()).map_err(
+        |wrong| match wrong {
+            Wrong::Template(wrong) => wrong.to_error(options, "path", path),
+            Wrong::NoFile => options.invalid("path", "a file's name at the end", path),
+        },
+    )
 }

@@ -26,7 +26,6 @@ mod route;
 mod template;
 #[cfg(test)]
 mod tests;
-mod value;
 
 use std::sync::Arc;
 
@@ -105,7 +104,7 @@ impl Sink for FileSink {
         files.confirm(state);
         Ok(Delivered {
             receipt: Some(receipt),
-            rejected: Vec::new(),
+            ..Delivered::default()
         })
     }
 

@@ -9,7 +9,7 @@ use audit_exporter_core::event::{AuditEvent, Origin};
 use chrono::{DateTime, Utc};
 
 use super::config::Settings;
-use super::template::TimeKey;
+use crate::sinks::template::TimeKey;
 
 /// The events of one path, in the batch's order.
 #[derive(Debug)]

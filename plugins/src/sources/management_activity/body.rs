@@ -5,7 +5,7 @@ use audit_exporter_core::{Error, Result};
 use reqwest::Response;
 use reqwest::header::CONTENT_ENCODING;
 
-use crate::microsoft::http::next_chunk;
+use crate::http::body::next_chunk;
 
 /// How a body is compressed.
 enum Coding {

@@ -8,9 +8,9 @@ use secrecy::ExposeSecret;
 use super::client::{Client, Subscription};
 use super::config::Settings;
 use super::window::Window;
+use crate::http::text::first_sentence;
 use crate::microsoft::claims::Claims;
 use crate::microsoft::http::NOTABLE_SKEW;
-use crate::microsoft::text::first_sentence;
 
 /// The permission without which nothing can be read.
 const READ: &str = "ActivityFeed.Read";

@@ -12,9 +12,10 @@ use url::Url;
 
 use super::config::known;
 use super::window::Window;
+use crate::http::body::read_capped;
 use crate::microsoft::cloud::Access;
 use crate::microsoft::errors;
-use crate::microsoft::http::{Api, Call, read_capped};
+use crate::microsoft::http::{Api, Call};
 use crate::microsoft::limit::RateLimit;
 use crate::microsoft::token::Tokens;
 

@@ -1,10 +1,10 @@
-//! What a placeholder stands for, as a part of a file's name.
+//! What a placeholder stands for, as a part of a file's or topic's name.
 //!
 //! It may come from a record, that is from anybody. Whatever it is, it stays one part of one name: it cannot leave
 //! the folder, hide the file, or be mistaken for another value.
 
 /// The longest a value may become, so that three in one file name stay below the usual limit of 255 bytes.
-const MAX_VALUE_BYTES: usize = 60;
+pub(super) const MAX_VALUE_BYTES: usize = 60;
 
 /// Appends `number` with at least `width` digits.
 pub(super) fn push_number(number: u32, width: usize, out: &mut String) {
@@ -23,7 +23,34 @@ pub(super) fn push_number(number: u32, width: usize, out: &mut String) {
 ///
 /// Letters, digits and `-_.@+=` stay; everything else, and a dot at the start, becomes `%` and the bytes in hex, so
 /// that different values never meet in one name. A long value is cut and ends with a hash of the whole.
-pub(super) fn push_value(value: &str, out: &mut String) {
+pub(super) fn push_file_value(value: &str, out: &mut String) {
+    let stays = |index, character: char| {
+        character.is_alphanumeric()
+            || matches!(character, '-' | '_' | '@' | '+' | '=')
+            || (character == '.' && index > 0)
+    };
+    push_value(value, stays, ['%', '~'], out);
+}
+
+/// Appends `value` as a part of a topic's name, in the characters that Kafka allows.
+///
+/// ASCII letters, digits and `-._` stay; everything else becomes `_` and the bytes in hex. A long value is cut and ends
+/// with `-` and a hash of the whole.
+#[cfg(feature = "kafka")]
+pub(super) fn push_topic_value(value: &str, out: &mut String) {
+    let stays = |_, character: char| {
+        character.is_ascii_alphanumeric() || matches!(character, '-' | '_' | '.')
+    };
+    push_value(value, stays, ['_', '-'], out);
+}
+
+/// Appends `value`: what does not stay is escaped by the first of `signs`, and a hash follows the second.
+fn push_value(
+    value: &str,
+    stays: impl Fn(usize, char) -> bool,
+    [escape, cut]: [char; 2],
+    out: &mut String,
+) {
     if value.is_empty() {
         out.push_str("unknown");
         return;
@@ -31,21 +58,18 @@ pub(super) fn push_value(value: &str, out: &mut String) {
     let start = out.len();
     for (index, character) in value.char_indices() {
         let before = out.len();
-        let stays = character.is_alphanumeric()
-            || matches!(character, '-' | '_' | '@' | '+' | '=')
-            || (character == '.' && index > 0);
-        if stays {
+        if stays(index, character) {
             out.push(character);
         } else {
             for byte in character.encode_utf8(&mut [0; 4]).bytes() {
-                out.push('%');
+                out.push(escape);
                 out.push(hex(byte >> 4));
                 out.push(hex(byte & 15));
             }
         }
         if out.len() - start > MAX_VALUE_BYTES {
             out.truncate(before);
-            out.push('~');
+            out.push(cut);
             let hash = fnv1a(value.as_bytes());
             for byte in hash.to_be_bytes() {
                 out.push(hex(byte >> 4));
@@ -73,7 +97,7 @@ mod tests {
 
     fn value(text: &str) -> String {
         let mut out = String::new();
-        push_value(text, &mut out);
+        push_file_value(text, &mut out);
         out
     }
 
@@ -126,6 +150,23 @@ mod tests {
                 assert_ne!(value(one), value(other), "{one} and {other}");
             }
         }
+    }
+
+    #[cfg(feature = "kafka")]
+    #[test]
+    fn a_topic_has_only_the_characters_that_kafka_allows() {
+        for (text, name) in [
+            ("Audit.General", "Audit.General"),
+            ("a/b \u{e4}", "a_2fb_20_c3_a4"),
+            ("", "unknown"),
+        ] {
+            let mut out = String::new();
+            push_topic_value(text, &mut out);
+            assert_eq!(out, name);
+        }
+        let mut long = String::new();
+        push_topic_value(&"x".repeat(300), &mut long);
+        assert_eq!(long.len(), MAX_VALUE_BYTES + 17, "{long}");
     }
 
     #[test]

@@ -1,0 +1,80 @@
+//! `splunk_hec`: a Splunk HTTP Event Collector (reference: sinks-protocols.md §1).
+//!
+//! What it promises:
+//!
+//! - **Verbatim**: `event` is the record's own bytes. A record that is no JSON object travels as a string, so that it
+//!   cannot spoil its envelope: Splunk answers an envelope that it does not understand with success, and drops what
+//!   comes behind it.
+//! - **At least once**: a delivery is `Ok` after Splunk has answered each request with success; with `acknowledgement`,
+//!   after the indexers have acknowledged it. What was answered is not sent again when another request fails. A
+//!   request whose answer, or whose acknowledgement, did not come is.
+//! - **One poisoned event stops nothing**: Splunk says which it was; it goes to the dead letters and the rest is sent.
+//! - **Apart**: token, index and addresses are a tenant's own where they differ.
+
+mod ack;
+mod answer;
+mod client;
+mod config;
+mod envelope;
+#[cfg(test)]
+mod tests;
+
+use async_trait::async_trait;
+use audit_exporter_core::Result;
+use audit_exporter_core::plugin::{Batch, Context, Delivered, Finding, Sink};
+
+use super::per_tenant::PerTenant;
+use super::post::Post;
+use client::Collector;
+
+struct SplunkHec {
+    collectors: PerTenant<Collector>,
+    post: Post,
+}
+
+/// Builds a `splunk_hec` sink.
+pub(crate) fn build(context: Context) -> Result<Box<dyn Sink>> {
+    let Context {
+        options,
+        tenants,
+        http,
+        clock,
+        ..
+    } = context;
+    let read = move |options: &_, _: &str, _: &str| {
+        Ok(Collector::new(
+            config::read(options)?,
+            http.clone(),
+            clock.clone(),
+        ))
+    };
+    Ok(Box::new(SplunkHec {
+        collectors: PerTenant::new(options, &tenants, read)?,
+        post: Post::default(),
+    }))
+}
+
+#[async_trait]
+impl Sink for SplunkHec {
+    async fn deliver(&self, batch: &Batch) -> Result<Delivered> {
+        let Some(first) = batch.events.first() else {
+            return Ok(Delivered::default());
+        };
+        let origin = first.origin();
+        let collector = self.collectors.of(&origin.tenant_name, &origin.tenant)?;
+        self.post.deliver(&*collector, batch).await
+    }
+
+    async fn check(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        for collector in self.collectors.all() {
+            for finding in collector.check().await {
+                // Tenants may share a destination.
+                if !findings.contains(&finding) {
+                    findings.push(finding);
+                }
+            }
+        }
+        findings
+    }
+}
