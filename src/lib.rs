@@ -5,6 +5,7 @@ mod check;
 mod coverage;
 mod dead_letters;
 mod demo;
+mod digest;
 #[cfg(feature = "failpoints")]
 mod failpoints;
 mod journal;
@@ -72,6 +73,8 @@ enum Command {
     DeadLetters(dead_letters::Args),
     /// Deliver the events of NDJSON archives to a sink
     Replay(replay::Args),
+    /// Look at the mails of an email digest, or send one
+    Digest(digest::Args),
 }
 
 #[derive(Debug, clap::Args)]
@@ -130,6 +133,7 @@ pub fn main(registry: Registry) -> ExitCode {
             Command::Sinks(args) => sinks::run(args).await,
             Command::Journal(args) => journal::run(&args),
             Command::Replay(args) => replay::run(args, &registry).await,
+            Command::Digest(args) => digest::run(args, &registry).await,
             Command::DeadLetters(args) => dead_letters::run(args, &registry).await,
         }
     });

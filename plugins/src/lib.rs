@@ -20,6 +20,7 @@ pub fn registry() -> Registry {
         .source("management_activity", sources::management_activity::build)
         .filter("field", filters::field::build)
         .filter("operation", filters::operation::build)
+        .sink("email_digest", sinks::email_digest::build)
         .sink("file", sinks::file::build)
         .sink("http", sinks::http::build)
         .sink("splunk_hec", sinks::splunk_hec::build)

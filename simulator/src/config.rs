@@ -75,7 +75,10 @@ impl Default for Config {
             tenants: vec![TenantConfig::default()],
             faults: Faults::default(),
             page_size: 200,
-            audiences: vec!["https://manage.office.com".to_owned()],
+            audiences: vec![
+                "https://manage.office.com".to_owned(),
+                "https://graph.microsoft.com".to_owned(),
+            ],
             next_page_header: HeaderCase::default(),
             over_24_hours: LongWindow::default(),
             reject_exactly_24_hours: false,
@@ -141,6 +144,8 @@ pub struct TenantConfig {
     pub audit: bool,
     /// The application belongs to another national cloud: `AADSTS900382`.
     pub other_cloud: bool,
+    /// Mailboxes that Graph sends from; any, if there are none.
+    pub mailboxes: Vec<String>,
     /// The records.
     pub records: Records,
 }
@@ -160,6 +165,7 @@ impl Default for TenantConfig {
             subscribed: false,
             audit: true,
             other_cloud: false,
+            mailboxes: Vec::new(),
             records: Records::default(),
         }
     }

@@ -2,8 +2,9 @@
 //! benchmarks.
 //!
 //! One HTTP server plays Microsoft Entra's token endpoint (`/{tenant}/oauth2/token`,
-//! `/{tenant}/oauth2/v2.0/token`) and the Management Activity API
-//! (`/api/v1.0/{tenant}/activity/feed/…`), and a Splunk HTTP Event Collector to deliver to
+//! `/{tenant}/oauth2/v2.0/token`), the Management Activity API
+//! (`/api/v1.0/{tenant}/activity/feed/…`), Graph's `sendMail`
+//! (`/v1.0/users/{mailbox}/sendMail`), and a Splunk HTTP Event Collector to deliver to
 //! (`/services/collector/…`), to the letter of the protocol references, with whatever faults the
 //! [`Config`] asks for. It knows the protocols and nothing of this product, so that the
 //! two can be wrong independently.
@@ -34,6 +35,7 @@
 //! | --- | --- |
 //! | `GET /ledger` | the ledger as NDJSON, one [`Entry`] a line |
 //! | `GET /stats` | [`Stats`] as JSON |
+//! | `GET /mails` | the messages that were sent, a list of [`SentMail`] |
 //! | `GET /control/faults` | the faults |
 //! | `POST /control/faults` | `Faults`: what is left out is off |
 //! | `POST /control/blobs` | `{tenant, blob: ExplicitBlob}`: adds a blob now |
@@ -62,6 +64,7 @@ mod control;
 mod faults;
 mod folder;
 mod generate;
+mod graph_mail;
 mod hec;
 mod jwt;
 mod ledger;
@@ -87,6 +90,7 @@ pub use crate::{
     content_type::ContentType,
     control::Control,
     faults::{AnswerFaults, Failure, Faults, PageFaults, RecordFaults, Script, TokenFaults},
+    graph_mail::SentMail,
     hec::{HecConfig, HecEvent, HecFailure, HecFaults, HecToken},
     ledger::{Entry, Ledger, Position},
     stats::Stats,
@@ -195,6 +199,12 @@ impl Simulator {
     #[must_use]
     pub fn stats(&self) -> Stats {
         stats::take(&self.state)
+    }
+
+    /// The messages that were sent by Graph, in their order.
+    #[must_use]
+    pub fn mails(&self) -> Vec<SentMail> {
+        state::lock(&self.state.mails).clone()
     }
 
     /// What the HTTP Event Collector has indexed so far.

@@ -20,9 +20,9 @@ use crate::{
     api::{self, Incoming},
     connection::Line,
     control::{self, Control},
-    hec,
+    graph_mail, hec,
     ledger::Ledger,
-    state::State,
+    state::{State, lock},
     stats,
     token::{self, Version},
 };
@@ -39,10 +39,12 @@ pub(crate) fn routes(state: Arc<State>) -> Router {
         .route("/{tenant}/oauth2/v2.0/token", post(token_v2))
         .route("/api/v1.0/{tenant}/activity/feed/{*path}", any(management))
         .route("/api/v1/{tenant}/activity/feed/{*path}", any(management))
+        .route("/v1.0/users/{sender}/sendMail", post(send_mail))
         .route("/services/collector", any(collector))
         .route("/services/collector/{*path}", any(collector))
         .route("/hec/events", get(hec_events))
         .route("/ledger", get(ledger))
+        .route("/mails", get(mails))
         .route("/stats", get(statistics))
         .route("/control/faults", get(faults).post(set_faults))
         .route("/control/{action}", post(change))
@@ -112,6 +114,21 @@ async fn management(
     };
     let answer = api::answer(&state, incoming).await;
     send(&state, answer)
+}
+
+async fn send_mail(
+    Shared(state): Shared<Arc<State>>,
+    Path(sender): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response<Body> {
+    let answer = graph_mail::send(&state, sender, &headers, &body);
+    send(&state, answer)
+}
+
+async fn mails(Shared(state): Shared<Arc<State>>) -> Response<Body> {
+    let body = json!(*lock(&state.mails)).to_string();
+    send(&state, Answer::json(StatusCode::OK, body))
 }
 
 async fn collector(

@@ -23,6 +23,7 @@ use crate::{
     faults::Faults,
     folder,
     generate::directory::Directory,
+    graph_mail::SentMail,
     hec::Hec,
     jwt::Signer,
     recipe::{Recipe, content_id},
@@ -48,6 +49,7 @@ pub(crate) struct State {
     pub(crate) cache: Cache,
     pub(crate) hec: Hec,
     pub(crate) tenants: Vec<Tenant>,
+    pub(crate) mails: Mutex<Vec<SentMail>>,
     faults: RwLock<Arc<Faults>>,
 }
 
@@ -83,6 +85,7 @@ impl State {
             hec: Hec::default(),
             faults: RwLock::new(Arc::new(config.faults.clone())),
             tenants,
+            mails: Mutex::default(),
             clock,
             url,
             foreign_url,

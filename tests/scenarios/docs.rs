@@ -11,9 +11,9 @@ fn root() -> &'static Path {
 
 fn documents() -> Vec<PathBuf> {
     let mut found = vec![root().join("README.md"), root().join("CHANGELOG.md")];
-    for entry in std::fs::read_dir(root().join("docs")).unwrap() {
-        found.push(entry.unwrap().path());
-    }
+    let docs = std::fs::read_dir(root().join("docs")).unwrap();
+    found.extend(docs.map(|entry| entry.unwrap().path()));
+    found.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
     found
 }
 

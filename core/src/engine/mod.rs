@@ -10,12 +10,15 @@ pub mod check;
 mod gunzip;
 pub mod intake;
 pub mod letters;
+mod look;
 pub mod memory;
 pub mod once;
 pub(crate) mod retry;
 mod sink;
 mod source;
 mod tick;
+
+pub use look::look;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

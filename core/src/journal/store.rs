@@ -132,9 +132,7 @@ impl Store {
             }
             Kind::ReadOnly {
                 database, instance, ..
-            } => {
-                rows(&locked(database), instance, &prefix, &after, limit)
-            }
+            } => rows(&locked(database), instance, &prefix, &after, limit),
             Kind::Journal { journal, instance } => {
                 let instance = Arc::clone(instance);
                 journal

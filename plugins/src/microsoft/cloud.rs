@@ -14,6 +14,7 @@ struct Cloud {
     name: &'static str,
     authority: &'static str,
     management_api: &'static str,
+    graph_api: &'static str,
 }
 
 const CLOUDS: [Cloud; 5] = [
@@ -21,27 +22,32 @@ const CLOUDS: [Cloud; 5] = [
         name: "commercial",
         authority: "https://login.microsoftonline.com",
         management_api: "https://manage.office.com",
+        graph_api: "https://graph.microsoft.com",
     },
     Cloud {
         name: "gcc",
         authority: "https://login.microsoftonline.com",
         management_api: "https://manage-gcc.office.com",
+        graph_api: "https://graph.microsoft.com",
     },
     Cloud {
         name: "gcc_high",
         authority: "https://login.microsoftonline.us",
         management_api: "https://manage.office365.us",
+        graph_api: "https://graph.microsoft.us",
     },
     Cloud {
         name: "dod",
         authority: "https://login.microsoftonline.us",
         management_api: "https://manage.protection.apps.mil",
+        graph_api: "https://dod-graph.microsoft.us",
     },
     // Known from its users only; Microsoft's reference does not list it.
     Cloud {
         name: "china",
         authority: "https://login.partner.microsoftonline.cn",
         management_api: "https://manage.office365.cn",
+        graph_api: "https://microsoftgraph.chinacloudapi.cn",
     },
 ];
 
@@ -60,6 +66,7 @@ struct TenantOptions {
     client_secret: Secret,
     authority: Option<String>,
     management_api: Option<String>,
+    graph_api: Option<String>,
     audience: Option<String>,
     publisher_identifier: Option<String>,
     #[serde(default = "baseline")]
@@ -100,6 +107,10 @@ pub(crate) struct Access {
     pub(crate) authority: Url,
     /// The Management API: scheme and host. The one place that its tokens go to.
     pub(crate) management_api: Url,
+    /// Microsoft Graph: scheme and host. The one place that its tokens go to.
+    pub(crate) graph_api: Url,
+    /// What Graph tokens are for.
+    pub(crate) graph_audience: &'static str,
     /// What Management API tokens are for, without a slash at the end.
     pub(crate) audience: String,
     /// The app's id.
@@ -125,6 +136,7 @@ impl Access {
             .management_api
             .as_deref()
             .unwrap_or(cloud.management_api);
+        let graph_api = given.graph_api.as_deref().unwrap_or(cloud.graph_api);
         let publisher = given.publisher_identifier.as_deref().unwrap_or(&tenant.id);
         if !is_guid(publisher.trim()) {
             return Err(options.invalid("publisher_identifier", "a tenant's GUID", publisher));
@@ -142,6 +154,8 @@ impl Access {
             cloud: cloud.name,
             authority: origin(options, "authority", authority)?,
             management_api: origin(options, "management_api", management_api)?,
+            graph_api: origin(options, "graph_api", graph_api)?,
+            graph_audience: cloud.graph_api,
             audience: audience(options, given.audience.as_deref(), cloud)?,
             client_id: given.client_id.trim().to_owned(),
             client_secret: given.client_secret,

@@ -1,5 +1,6 @@
 //! Sinks: where events go.
 
+pub(crate) mod email_digest;
 pub(crate) mod file;
 pub(crate) mod http;
 #[cfg(feature = "kafka")]

@@ -7,6 +7,7 @@ mod client;
 mod faults;
 mod ledger;
 mod listing;
+mod mail;
 mod subscriptions;
 mod tokens;
 mod webhooks;

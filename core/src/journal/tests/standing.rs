@@ -82,5 +82,11 @@ async fn rows_change_with_the_cursor_or_not_at_all() {
     store.apply(changes).await.unwrap();
     assert_eq!(store.scan("row/", None, 9).await.unwrap().len(), 2);
     assert_eq!(store.scan("row/3", None, 9).await.unwrap().len(), 1);
-    assert!(store.scan("row/", Some("row/3"), 9).await.unwrap().is_empty());
+    assert!(
+        store
+            .scan("row/", Some("row/3"), 9)
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }

@@ -1,0 +1,268 @@
+//! `email_digest`: what happened in a day (or week, or month) as a mail to the people who look after it.
+//!
+//! What it promises:
+//!
+//! - **Rows are durable as they arrive**: each event becomes a small row, stored in the transaction that moves the
+//!   cursor ([`store`]). The journal does not wait for the mail.
+//! - **Every event is in a mail, once**: in that of its period, by the time of the event; or, if it came after that
+//!   mail was made, in the next one as late.
+//! - **At most one repeat**: a mail is written down before it is sent. Killed between the server's answer and our
+//!   commit, the next process sends the same mail again, under the same `Message-ID`.
+//! - **A mail that is refused loses nothing**: its rows stay, it is an error, and it is tried again; those of other
+//!   tenants go out meanwhile.
+//! - **No crossing**: a mail has the rows of its own tenant alone, unless the configuration combines them.
+//! - **Text of others is text**: escaped in HTML, one line in plain text and headers, no formula in CSV.
+
+mod command;
+mod config;
+mod csv;
+mod graph;
+mod mailing;
+mod message;
+mod period;
+mod render;
+mod report;
+mod row;
+mod smtp;
+mod store;
+#[cfg(test)]
+mod tests;
+mod transport;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, PoisonError};
+
+use async_trait::async_trait;
+use audit_exporter_core::clock::Clock;
+use audit_exporter_core::config::Tenant;
+use audit_exporter_core::journal::Changes;
+use audit_exporter_core::plugin::{
+    Answer, Batch, Context, Delivered, Finding, Sink, Standing, Tick,
+};
+use audit_exporter_core::{Error, Result};
+use chrono::{DateTime, Utc};
+
+use config::Settings;
+use mailing::{Mailing, Name, Plan};
+use row::Row;
+use store::{Rows, State};
+use transport::Transport;
+
+struct EmailDigest {
+    clock: Clock,
+    rows: Rows,
+    mailings: Vec<Mailing>,
+    /// The mailings whose mail was refused in this round, so that the others come first.
+    refused: Mutex<BTreeMap<usize, Error>>,
+}
+
+/// Builds an `email_digest` sink.
+pub(crate) fn build(context: Context) -> Result<Box<dyn Sink>> {
+    if context.replay.is_some() {
+        return Err(Error::config(format!(
+            "sink {} keeps its rows in the journal of the process that collects, which a replay of an archive cannot \
+             write; send an archive to another sink",
+            context.name
+        )));
+    }
+    let mailings = if config::combines(&context.options)? {
+        if let Some(name) = context.options.overridden_tenants()?.first() {
+            let key = format!("per_tenant.{name}");
+            return Err(context
+                .options
+                .problem(&key, "has no effect where combine_tenants is true"));
+        }
+        vec![mailing(&context, None, &context.tenants)?]
+    } else if context.tenants.is_empty() {
+        // Nothing to send, but options to check.
+        Settings::read(&context.options, None)?;
+        Vec::new()
+    } else {
+        let tenants = context.tenants.iter();
+        let each = |tenant| mailing(&context, Some(tenant), std::slice::from_ref(tenant));
+        tenants.map(each).collect::<Result<_>>()?
+    };
+    Ok(Box::new(EmailDigest {
+        clock: context.clock,
+        rows: Rows::new(context.store),
+        mailings,
+        refused: Mutex::default(),
+    }))
+}
+
+fn mailing(context: &Context, tenant: Option<&Tenant>, tenants: &[Tenant]) -> Result<Mailing> {
+    let settings = Settings::read(&context.options, tenant.map(|tenant| &*tenant.name))?;
+    let transport = Transport::new(
+        context,
+        settings.way.clone(),
+        tenant.or(match tenants {
+            [only] => Some(only),
+            _ => None,
+        }),
+    )?;
+    let name = |tenant: &Tenant| Name {
+        id: tenant.id.to_string(),
+        name: tenant.name.to_string(),
+    };
+    Ok(Mailing {
+        sink: context.name.to_string(),
+        tenants: tenants.iter().map(name).collect(),
+        settings,
+        transport,
+    })
+}
+
+#[async_trait]
+impl Sink for EmailDigest {
+    async fn deliver(&self, batch: &Batch) -> Result<Delivered> {
+        let now = self.clock.now();
+        let mut changes = Changes::default();
+        let mut known: BTreeMap<&str, State> = BTreeMap::new();
+        for event in &batch.events {
+            let tenant = &*event.origin().tenant;
+            if !known.contains_key(tenant) {
+                let state = match self.rows.state(tenant).await? {
+                    Some(state) => state,
+                    None => self.first_state(tenant, now, &mut changes)?,
+                };
+                known.insert(tenant, state);
+            }
+            let row = Row::of(event, now);
+            if let Some(state) = known.get(tenant) {
+                self.rows
+                    .add(&mut changes, (tenant, state), event.raw(), &row, now)
+                    .await?;
+            }
+        }
+        Ok(Delivered {
+            changes,
+            ..Delivered::default()
+        })
+    }
+
+    async fn tick(&self, standing: &Standing) -> Result<Tick> {
+        let now = self.clock.now();
+        let mut changes = Changes::default();
+        let (mut ready, mut wake) = (Vec::new(), None);
+        for (index, mailing) in self.mailings.iter().enumerate() {
+            match mailing
+                .plan(&self.rows, standing, now, &mut changes)
+                .await?
+            {
+                Plan::Wait(until) => {
+                    wake = Some(wake.map_or(until, |wake: DateTime<Utc>| wake.min(until)));
+                }
+                Plan::Begin => {}
+                Plan::Send(shares) => ready.push((index, shares)),
+            }
+        }
+        if changes.is_empty() {
+            for (index, shares) in ready {
+                if self.was_refused(index) {
+                    continue;
+                }
+                match self.mailings[index].send(&self.rows, &shares).await {
+                    Ok(sent) => {
+                        changes = sent;
+                        break;
+                    }
+                    Err(error) => self.refuse(index, error),
+                }
+            }
+        }
+        if changes.is_empty() {
+            // All that can be sent is sent; what was refused is tried again after a wait.
+            if let Some(error) = self.end_of_round() {
+                return Err(error);
+            }
+            for mailing in &self.mailings {
+                let keep = mailing.settings.keep;
+                for tenant in &mailing.tenants {
+                    if let Some(state) = self.rows.state(&tenant.id).await? {
+                        self.rows
+                            .prune(&mut changes, &tenant.id, state.next - keep)
+                            .await?;
+                    }
+                }
+            }
+        }
+        let next = if changes.is_empty() { wake } else { Some(now) };
+        Ok(Tick { changes, next })
+    }
+
+    async fn command(&self, request: &str) -> Result<Answer> {
+        command::answer(&self.mailings, &self.rows, request, self.clock.now()).await
+    }
+
+    async fn check(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        let mut recipients: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        let mut told = BTreeSet::new();
+        for mailing in &self.mailings {
+            let finding = match mailing.transport.check().await {
+                Ok(message) => Finding::ok(message),
+                Err(error) => Finding::problem(format!("mails of {}: {error}", mailing.name())),
+            };
+            // Tenants that share a server share its line.
+            if told.insert(finding.message.clone()) {
+                findings.push(finding);
+            }
+            for to in &mailing.settings.addresses.to {
+                recipients
+                    .entry(to.email.to_string())
+                    .or_default()
+                    .insert(mailing.name());
+            }
+        }
+        let shared = recipients.iter().filter(|(_, tenants)| tenants.len() > 1);
+        findings.extend(shared.map(|(to, tenants)| {
+            let count = tenants.len();
+            Finding::warning(format!(
+                "{to} gets the mails of {count} tenants, one each; per_tenant tells them apart"
+            ))
+        }));
+        findings
+    }
+}
+
+impl EmailDigest {
+    /// The state of a tenant whose first event this is, or who left the configuration before its events did.
+    fn first_state(
+        &self,
+        tenant: &str,
+        now: DateTime<Utc>,
+        changes: &mut Changes,
+    ) -> Result<State> {
+        let of = |mailing: &&Mailing| mailing.tenants.iter().any(|known| known.id == tenant);
+        let mailing = self.mailings.iter().find(of).or(self.mailings.first());
+        let next = mailing.map_or(now, |mailing| mailing.settings.calendar.floor(now));
+        let state = State {
+            next,
+            sending: None,
+        };
+        Rows::set_state(changes, tenant, &state)?;
+        Ok(state)
+    }
+
+    fn was_refused(&self, mailing: usize) -> bool {
+        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.contains_key(&mailing)
+    }
+
+    fn refuse(&self, mailing: usize, error: Error) {
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.insert(mailing, error);
+    }
+
+    /// The first refusal of this round; the others are logged.
+    fn end_of_round(&self) -> Option<Error> {
+        let refused =
+            std::mem::take(&mut *self.refused.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut errors = refused.into_values();
+        let first = errors.next();
+        for error in errors {
+            tracing::warn!(%error, "a mail is not sent, and tried again");
+        }
+        first
+    }
+}

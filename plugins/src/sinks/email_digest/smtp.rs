@@ -1,0 +1,342 @@
+//! Mails by SMTP, step by step, so that an error says which step was refused and whose address it was.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use audit_exporter_core::config::{Options, Secret};
+use audit_exporter_core::{Error, Result, printable};
+use lettre::transport::smtp::Error as SmtpError;
+use lettre::transport::smtp::authentication::{Credentials, Mechanism};
+use lettre::transport::smtp::client::{AsyncSmtpConnection, Certificate, TlsParameters};
+use lettre::transport::smtp::commands::{Data, Mail as From, Rcpt};
+use lettre::transport::smtp::extension::{ClientId, Extension, MailBodyParameter, MailParameter};
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+
+use super::message::Mail;
+use crate::microsoft::token::Tokens;
+
+/// How long the whole exchange may take. Servers that scan mails answer the last line slowly.
+const EXCHANGE: Duration = Duration::from_mins(3);
+/// How long to connect.
+const CONNECT: Duration = Duration::from_secs(20);
+/// What Exchange Online's tokens for SMTP are for.
+const EXCHANGE_ONLINE: &str = "https://outlook.office365.com";
+
+/// `[sinks.NAME.smtp]`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SmtpOptions {
+    host: String,
+    port: Option<u16>,
+    #[serde(default)]
+    tls: Tls,
+    #[serde(default)]
+    allow_plaintext: bool,
+    ca_file: Option<PathBuf>,
+    user: Option<String>,
+    password: Option<Secret>,
+    #[serde(default)]
+    authentication: Authentication,
+    token_audience: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Tls {
+    /// Plain at first, then encrypted; refused by us if the server does not.
+    #[default]
+    Starttls,
+    /// Encrypted from the start.
+    #[serde(rename = "tls")]
+    FromTheStart,
+    /// Never encrypted.
+    None,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Authentication {
+    /// PLAIN, or LOGIN if the server knows only that.
+    #[default]
+    Password,
+    Plain,
+    Login,
+    Xoauth2,
+}
+
+/// Who we are to the server.
+enum Login {
+    Nobody,
+    Password(String, Secret, Vec<Mechanism>),
+    /// A token of the tenant's app for Exchange Online.
+    Token(String, Box<Tokens>),
+}
+
+/// A mail server.
+pub(super) struct Smtp {
+    host: String,
+    port: u16,
+    tls: Tls,
+    parameters: Option<TlsParameters>,
+    login: Login,
+}
+
+impl SmtpOptions {
+    /// What the app's token must be for, if one is needed.
+    pub(super) fn needs_token(&self) -> Option<&str> {
+        (self.authentication == Authentication::Xoauth2 && self.password.is_none())
+            .then(|| self.token_audience.as_deref().unwrap_or(EXCHANGE_ONLINE))
+    }
+}
+
+impl Smtp {
+    /// Checks the options. `tokens` are for [`SmtpOptions::needs_token`].
+    pub(super) fn new(
+        options: &Options,
+        given: SmtpOptions,
+        tokens: Option<Tokens>,
+    ) -> Result<Self> {
+        if given.tls == Tls::None && !given.allow_plaintext && !is_loopback(&given.host) {
+            return Err(options.problem(
+                "smtp.tls",
+                "\"none\" would send mails, and the password, in plain text to another machine; \
+                 use \"starttls\" or \"tls\", or set smtp.allow_plaintext = true",
+            ));
+        }
+        let login = match (given.user, given.password, tokens) {
+            (Some(user), None, Some(tokens)) => Login::Token(user, Box::new(tokens)),
+            (Some(user), Some(password), _) => {
+                let mechanisms = match given.authentication {
+                    Authentication::Password => vec![Mechanism::Plain, Mechanism::Login],
+                    Authentication::Plain => vec![Mechanism::Plain],
+                    Authentication::Login => vec![Mechanism::Login],
+                    Authentication::Xoauth2 => vec![Mechanism::Xoauth2],
+                };
+                Login::Password(user, password, mechanisms)
+            }
+            (None, None, None) => Login::Nobody,
+            (Some(_), None, None) => {
+                return Err(options.problem("smtp.password", "is missing: there is a user"));
+            }
+            (None, ..) => {
+                return Err(options.problem("smtp.user", "is missing: who logs in"));
+            }
+        };
+        let port = given.port.unwrap_or(match given.tls {
+            Tls::Starttls => 587,
+            Tls::FromTheStart => 465,
+            Tls::None => 25,
+        });
+        let parameters = match given.tls {
+            Tls::None => None,
+            Tls::Starttls | Tls::FromTheStart => {
+                Some(parameters(options, &given.host, given.ca_file)?)
+            }
+        };
+        Ok(Self {
+            host: given.host,
+            port,
+            tls: given.tls,
+            parameters,
+            login,
+        })
+    }
+
+    /// Hands a mail over. `Ok` only when the server has taken responsibility for it.
+    pub(super) async fn send(&self, mail: &Mail) -> Result<()> {
+        self.within(async {
+            let mut connection = self.connect().await?;
+            let sent = transfer(&mut connection, mail).await;
+            // The mail is theirs, or refused: nothing depends on how they say goodbye.
+            drop(connection.quit().await);
+            sent
+        })
+        .await
+    }
+
+    /// Logs in and out again.
+    pub(super) async fn check(&self) -> Result<String> {
+        self.within(async {
+            let mut connection = self.connect().await?;
+            drop(connection.quit().await);
+            let login = match &self.login {
+                Login::Nobody => "without a login".to_owned(),
+                Login::Password(user, ..) | Login::Token(user, _) => format!("as {user}"),
+            };
+            Ok(format!("{}:{} takes mails {login}", self.host, self.port))
+        })
+        .await
+    }
+
+    async fn within<T>(&self, exchange: impl Future<Output = Result<T>>) -> Result<T> {
+        let done = tokio::time::timeout(EXCHANGE, exchange).await;
+        done.unwrap_or_else(|_| {
+            let seconds = EXCHANGE.as_secs();
+            Err(Error::unavailable(format!(
+                "the exchange took longer than {seconds} s"
+            )))
+        })
+        .map_err(|error| error.context(format!("mail server {}:{}", self.host, self.port)))
+    }
+
+    async fn connect(&self) -> Result<AsyncSmtpConnection> {
+        let step = |error| refusal("cannot be reached", None, &error);
+        let hello = ClientId::default();
+        let tls = self.parameters.clone();
+        let at_once = tls.clone().filter(|_| self.tls == Tls::FromTheStart);
+        let address = (self.host.as_str(), self.port);
+        let mut connection =
+            AsyncSmtpConnection::connect_tokio1(address, Some(CONNECT), &hello, at_once, None)
+                .await
+                .map_err(step)?;
+        if let (Tls::Starttls, Some(tls)) = (self.tls, tls) {
+            if !connection.can_starttls() {
+                return Err(Error::config(
+                    "does not offer STARTTLS, so nothing is sent to it; set smtp.tls = \"tls\" and the port for it",
+                ));
+            }
+            connection.starttls(tls, &hello).await.map_err(step)?;
+        }
+        let (credentials, mechanisms) = match &self.login {
+            Login::Nobody => return Ok(connection),
+            Login::Password(user, password, mechanisms) => {
+                let password: SecretString = password
+                    .read()
+                    .map_err(|error| error.context("smtp.password"))?;
+                let credentials =
+                    Credentials::new(user.clone(), password.expose_secret().to_owned());
+                (credentials, mechanisms.clone())
+            }
+            Login::Token(user, tokens) => {
+                let token = tokens.get().await?;
+                let bearer = token.bearer().to_str().unwrap_or_default();
+                let token = bearer.trim_start_matches("Bearer ").to_owned();
+                (
+                    Credentials::new(user.clone(), token),
+                    vec![Mechanism::Xoauth2],
+                )
+            }
+        };
+        let login = connection.auth(&mechanisms, &credentials).await;
+        login.map_err(|error| refusal("does not accept the login", Some(Step::Login), &error))?;
+        Ok(connection)
+    }
+}
+
+/// Which step of a transfer it was: the same code means different things.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Login,
+    Mail,
+}
+
+async fn transfer(connection: &mut AsyncSmtpConnection, mail: &Mail) -> Result<()> {
+    let server = connection.server_info();
+    let mut parameters = Vec::new();
+    if server.supports_feature(Extension::EightBitMime) {
+        parameters.push(MailParameter::Body(MailBodyParameter::EightBitMime));
+    }
+    let addresses = mail.envelope.from().into_iter().chain(mail.envelope.to());
+    if !addresses.map(AsRef::<str>::as_ref).all(str::is_ascii) {
+        if !server.supports_feature(Extension::SmtpUtfEight) {
+            return Err(Error::config(
+                "does not take addresses with letters beyond ASCII (SMTPUTF8); use others",
+            ));
+        }
+        parameters.push(MailParameter::SmtpUtfEight);
+    }
+    let from = mail.envelope.from().cloned();
+    let sender = from.as_ref().map_or_else(String::new, ToString::to_string);
+    let step = |what: String| move |error: SmtpError| refusal(&what, Some(Step::Mail), &error);
+    let refused = step(format!("does not take mails from {sender}"));
+    connection
+        .command(From::new(from, parameters))
+        .await
+        .map_err(refused)?;
+    for to in mail.envelope.to() {
+        let refused = step(format!("does not take mails to {to}, so nobody got it"));
+        connection
+            .command(Rcpt::new(to.clone(), Vec::new()))
+            .await
+            .map_err(refused)?;
+    }
+    let refused = || {
+        step(format!(
+            "does not take the mail, of {} bytes",
+            mail.bytes.len()
+        ))
+    };
+    connection.command(Data).await.map_err(refused())?;
+    connection.message(&mail.bytes).await.map_err(refused())?;
+    Ok(())
+}
+
+/// What a failed step means: the server's own code and words, and what the engine does next.
+fn refusal(what: &str, step: Option<Step>, error: &SmtpError) -> Error {
+    let said =
+        std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
+    let said = printable(said.trim()).replace('\n', " ");
+    let Some(code) = error.status() else {
+        let message = format!("{what}: {said}");
+        return if error.is_client() {
+            Error::config(message)
+        } else {
+            Error::unavailable(message)
+        };
+    };
+    let code = code.to_string();
+    let message = format!("{what}: {code} {said}");
+    let slower = ["too many", "throttl", "rate limit", "quota", "concurrent"];
+    let lower = said.to_ascii_lowercase();
+    let kind = match code.as_str() {
+        _ if error.is_transient() && slower.iter().any(|word| lower.contains(word)) => {
+            Error::throttled
+        }
+        _ if error.is_transient() => Error::unavailable,
+        "530" | "534" | "535" | "538" => Error::auth,
+        _ if step == Some(Step::Login) => Error::auth,
+        _ if step.is_some() => Error::config,
+        _ => Error::unavailable,
+    };
+    kind(message).with_code(code)
+}
+
+fn parameters(options: &Options, host: &str, ca_file: Option<PathBuf>) -> Result<TlsParameters> {
+    let mut builder = TlsParameters::builder(host.to_owned());
+    if let Some(path) = ca_file {
+        let path = options.resolve_path(&path);
+        let unreadable = |error: &dyn std::fmt::Display| {
+            options.problem(
+                "smtp.ca_file",
+                &format!("{} cannot be used: {error}", path.display()),
+            )
+        };
+        let text = std::fs::read_to_string(&path).map_err(|error| unreadable(&error))?;
+        let end = "-----END CERTIFICATE-----";
+        let certificates: Vec<&str> = text
+            .split_inclusive(end)
+            .filter(|part| part.contains(end))
+            .collect();
+        if certificates.is_empty() {
+            return Err(unreadable(&"it holds no certificate in PEM"));
+        }
+        for certificate in certificates {
+            let certificate = Certificate::from_pem(certificate.as_bytes())
+                .map_err(|error| unreadable(&error))?;
+            builder = builder.add_root_certificate(certificate);
+        }
+    }
+    builder
+        .build()
+        .map_err(|error| options.problem("smtp", &format!("TLS cannot be set up: {error}")))
+}
+
+fn is_loopback(host: &str) -> bool {
+    let host = host.trim_matches(['[', ']']);
+    host == "localhost"
+        || host
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
+}
