@@ -17,10 +17,10 @@ use serde::Deserialize;
 use url::Url;
 
 use super::message::Mail;
+use crate::http::body::read_capped;
+use crate::http::headers;
+use crate::http::text::first_sentence;
 use crate::microsoft::cloud::Access;
-use crate::microsoft::headers;
-use crate::microsoft::http::read_capped;
-use crate::microsoft::text::first_sentence;
 use crate::microsoft::token::{Token, Tokens};
 
 /// How long Graph may take for a mail of its largest size.
