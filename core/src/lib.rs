@@ -9,6 +9,7 @@ pub mod archive;
 mod buffer;
 pub mod clock;
 pub mod config;
+pub mod contract;
 pub mod coverage;
 mod dedupe;
 pub mod engine;

@@ -1,7 +1,9 @@
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use audit_exporter_core::Kind;
+use async_trait::async_trait;
+use audit_exporter_core::{Kind, contract};
 use audit_exporter_core::plugin::Severity;
 use axum::Router;
 use axum::body::Bytes;
@@ -17,6 +19,8 @@ struct Came {
     path: String,
     headers: HeaderMap,
     body: Bytes,
+    /// It was answered as a success.
+    taken: bool,
 }
 
 /// An intake that answers as a test wants it to.
@@ -60,12 +64,14 @@ async fn take(State(siem): State<Siem>, request: Request) -> Answer {
     let (head, body) = request.into_parts();
     let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
     let text = String::from_utf8_lossy(&body).into_owned();
+    let answer = (siem.answer)(&text);
     siem.came.lock().unwrap().push(Came {
         path: head.uri.to_string(),
         headers: head.headers,
         body,
+        taken: answer.status().is_success(),
     });
-    (siem.answer)(&text)
+    answer
 }
 
 fn ok(_: &str) -> Answer {
@@ -250,4 +256,44 @@ fn options_are_checked() {
         assert_eq!(error.kind(), Kind::Config);
         assert!(error.to_string().starts_with(problem), "{error}");
     }
+}
+
+struct Intake(Siem, Arc<AtomicBool>);
+
+#[async_trait]
+impl contract::Subject for Intake {
+    async fn open(&self) -> Result<Box<dyn Sink>> {
+        Ok(sink(&format!("url = {:?}", self.0.url)))
+    }
+
+    async fn contents(&self) -> Result<Vec<bytes::Bytes>> {
+        let came = self.0.came.lock().unwrap();
+        let lines = came.iter().filter(|came| came.taken).flat_map(|came| {
+            let end = came.body.strip_suffix(b"\n").unwrap();
+            end.split(|byte| *byte == b'\n')
+                .map(bytes::Bytes::copy_from_slice)
+        });
+        Ok(lines.collect())
+    }
+
+    async fn set_down(&self, down: bool) -> Result<bool> {
+        self.1.store(down, Ordering::Relaxed);
+        Ok(true)
+    }
+
+    fn exactly_once(&self) -> bool {
+        false
+    }
+}
+
+#[tokio::test]
+async fn the_http_sink_keeps_the_promises_of_every_sink() {
+    let down = Arc::new(AtomicBool::new(false));
+    let is_down = Arc::clone(&down);
+    let siem = Siem::start(move |_| match is_down.load(Ordering::Relaxed) {
+        true => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+        false => StatusCode::ACCEPTED.into_response(),
+    });
+    let subject = Intake(siem.await, down);
+    contract::check(&subject).await.unwrap();
 }

@@ -1,6 +1,7 @@
 //! Against the simulator's collector, over HTTP.
 
 mod acknowledgement;
+mod contract;
 mod refusals;
 
 use std::time::Duration;

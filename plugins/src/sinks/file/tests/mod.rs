@@ -1,6 +1,7 @@
 //! A sink on a folder of its own, that can crash and come back.
 
 mod content;
+mod contract;
 mod crash;
 mod limits;
 mod property;

@@ -1,5 +1,6 @@
 //! The sink against librdkafka's own cluster, in this process.
 
+mod contract;
 mod delivery;
 mod oauth;
 mod options;
@@ -15,7 +16,7 @@ use audit_exporter_core::journal::{Position, Store};
 use audit_exporter_core::plugin::{Batch, Context, Delivered, Sink};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::message::Headers;
+use rdkafka::message::{BorrowedMessage, Headers};
 use rdkafka::metadata::MetadataPartition;
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::DefaultProducerContext;
@@ -73,6 +74,19 @@ impl Bench {
 
     /// All records of a topic, in the order of each partition.
     pub(super) fn read(&self, topic: &str) -> Vec<Found> {
+        let mut found = self.consume(topic, |message| Found::of(message));
+        found.sort_by_key(|record| record.partition);
+        found
+    }
+
+    /// The values of all records of a topic, whatever bytes they are.
+    pub(super) fn raw(&self, topic: &str) -> Vec<bytes::Bytes> {
+        self.consume(topic, |message| {
+            bytes::Bytes::copy_from_slice(message.payload().unwrap())
+        })
+    }
+
+    fn consume<T>(&self, topic: &str, of: impl Fn(&BorrowedMessage<'_>) -> T) -> Vec<T> {
         let consumer: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", self.cluster.bootstrap_servers())
             .set("group.id", "test")
@@ -96,12 +110,11 @@ impl Bench {
         let (mut found, mut ended) = (Vec::new(), 0);
         while ended < ids.len() {
             match consumer.poll(Duration::from_secs(30)).expect("no answer") {
-                Ok(message) => found.push(Found::of(&message)),
+                Ok(message) => found.push(of(&message)),
                 Err(KafkaError::PartitionEOF(_)) => ended += 1,
                 Err(error) => panic!("{error}"),
             }
         }
-        found.sort_by_key(|record| record.partition);
         found
     }
 
