@@ -138,14 +138,11 @@ impl Suite<'_> {
         for _ in 0..3 {
             let failed = self.sink.deliver(&batch).await;
             let kind = failed.as_ref().err().map(Error::kind);
-            let passing = [
-                Kind::Unavailable,
-                Kind::Throttled,
-                Kind::Auth,
-                Kind::Config,
-            ];
+            let passing = [Kind::Unavailable, Kind::Throttled, Kind::Auth, Kind::Config];
             ensure(kind.is_some_and(|kind| passing.contains(&kind)), || {
-                format!("the far side was down, and the answer was {failed:?}: it must be tried again")
+                format!(
+                    "the far side was down, and the answer was {failed:?}: it must be tried again"
+                )
             })?;
         }
         self.subject.set_down(false).await?;
@@ -267,7 +264,9 @@ impl Suite<'_> {
         for (record, may_repeat) in &self.expected {
             let count = there.get(record).copied().unwrap_or(0);
             let text = String::from_utf8_lossy(record);
-            ensure(count > 0, || format!("{after}, and this record is missing: {text}"))?;
+            ensure(count > 0, || {
+                format!("{after}, and this record is missing: {text}")
+            })?;
             ensure(count == 1 || *may_repeat, || {
                 format!("{after}, and this record is there {count} times: {text}")
             })?;
@@ -291,7 +290,10 @@ fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Result<()> {
     if holds {
         return Ok(());
     }
-    Err(Error::bug(format!("a sink's promise is broken: {}", otherwise())))
+    Err(Error::bug(format!(
+        "a sink's promise is broken: {}",
+        otherwise()
+    )))
 }
 
 /// Polls a call so many times, and then drops it.

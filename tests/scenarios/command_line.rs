@@ -222,7 +222,7 @@ async fn a_removed_sink_is_named_and_can_be_forgotten() {
         .await;
     let (code, out, told) = sinks(&setup, &["status"]);
     assert_eq!(code, Some(0), "{told}");
-    assert_eq!(out.lines().count(), 3, "{out}");
+    assert_eq!(out.lines().count(), 4, "{out}");
     let (code, _, told) = sinks(&setup, &["forget", "everything"]);
     assert_eq!(code, Some(78), "{told}");
     let letters = |args: &[&str]| {

@@ -23,7 +23,9 @@ impl Subject for Folder {
         let lines = files.values().flat_map(|data| {
             let end = data.strip_suffix(b"\n").unwrap_or(data);
             let lines = end.split(|byte| *byte == b'\n');
-            lines.filter(|_| !data.is_empty()).map(Bytes::copy_from_slice)
+            lines
+                .filter(|_| !data.is_empty())
+                .map(Bytes::copy_from_slice)
         });
         Ok(lines.collect())
     }
