@@ -27,8 +27,8 @@ pub const TENANT_ID: &str = "11111111-1111-1111-1111-111111111111";
 const DROPS: [usize; 6] = [1, 2, 3, 5, 8, 13];
 
 /// A sink under test, with a far side that the test can look at.
-#[async_trait]
-pub trait Subject: Send + Sync {
+#[async_trait(?Send)]
+pub trait Subject {
     /// A fresh instance with the same destination and store, as after a restart of the process.
     async fn open(&self) -> Result<Box<dyn Sink>>;
 

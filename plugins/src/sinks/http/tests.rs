@@ -260,7 +260,7 @@ fn options_are_checked() {
 
 struct Intake(Siem, Arc<AtomicBool>);
 
-#[async_trait]
+#[async_trait(?Send)]
 impl contract::Subject for Intake {
     async fn open(&self) -> Result<Box<dyn Sink>> {
         Ok(sink(&format!("url = {:?}", self.0.url)))

@@ -11,7 +11,7 @@ struct Folder {
     store: Store,
 }
 
-#[async_trait]
+#[async_trait(?Send)]
 impl Subject for Folder {
     async fn open(&self) -> Result<Box<dyn Sink>> {
         Ok(build(&self.options, &self.store, &Clock::system()))

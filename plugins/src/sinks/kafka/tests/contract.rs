@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::*;
 
-#[async_trait]
+#[async_trait(?Send)]
 impl Subject for Bench {
     async fn open(&self) -> Result<Box<dyn Sink>> {
         Ok(self.sink("topic = \"events\""))

@@ -9,7 +9,7 @@ use super::*;
 
 struct Splunk(Simulator);
 
-#[async_trait]
+#[async_trait(?Send)]
 impl Subject for Splunk {
     async fn open(&self) -> Result<Box<dyn Sink>> {
         Ok(sink(&self.0, ""))
