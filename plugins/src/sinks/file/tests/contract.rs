@@ -5,14 +5,14 @@ use audit_exporter_core::contract::{self, Subject};
 
 use super::*;
 
-struct Folder {
+struct OnDisk {
     folder: TempDir,
     options: String,
     store: Store,
 }
 
 #[async_trait(?Send)]
-impl Subject for Folder {
+impl Subject for OnDisk {
     async fn open(&self) -> Result<Box<dyn Sink>> {
         Ok(build(&self.options, &self.store, &Clock::system()))
     }
@@ -40,7 +40,7 @@ async fn the_file_sink_keeps_the_promises_of_every_sink() {
     for more in ["", "rotate_size = \"4KiB\""] {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("{tenant}.ndjson");
-        let subject = Folder {
+        let subject = OnDisk {
             options: format!("path = {:?}\n{more}", path.to_str().unwrap()),
             folder,
             store: Store::in_memory(),
