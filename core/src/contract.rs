@@ -314,5 +314,5 @@ async fn drop_after<T>(polls: usize, call: impl Future<Output = T>) -> Option<T>
             Poll::Pending => Poll::Pending,
         }
     })
-    .await;
+    .await
 }
