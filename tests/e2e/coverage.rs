@@ -69,7 +69,8 @@ fn content(row: &Value, figure: &str) -> i64 {
     types.map(|one| one[figure].as_i64().unwrap()).sum()
 }
 
-/// Lets time pass at Microsoft, in steps that are short enough for every pass, and waits until all is listed.
+/// Lets time pass at Microsoft, in steps that are short enough for every pass (twelve hours before the end of the week,
+/// less the hour that is not over and the room for clocks), and waits until all is listed.
 fn advance(microsoft: &Microsoft, exporter: &mut Exporter<'_>, hours: i64) {
     let address = exporter.address().unwrap();
     let listed_to = || -> i64 {
@@ -80,7 +81,7 @@ fn advance(microsoft: &Microsoft, exporter: &mut Exporter<'_>, hours: i64) {
     };
     let mut left = hours;
     while left > 0 {
-        let step = left.min(11);
+        let step = left.min(10);
         let wanted = listed_to() + step * 3_600_000;
         microsoft.control("clock", &json!({"advance_seconds": step * 3600}));
         wait_until("it was listed up to the new time", || {

@@ -382,12 +382,15 @@ impl Runner {
         self.note(&doing, &error, due.attempts + 1);
         let (journal, stream) = (self.intake.journal(), self.intake.stream());
         let recorded = if self.is_gone(&due, &error) {
-            self.metrics.units_lost.with_label_values(&labels).inc();
             tracing::error!(
                 source = name, tenant, content_type = %due.unit.content_type, blob = %due.unit.id,
                 "content is lost: {error}"
             );
-            journal.lose(stream, &due.unit, error.to_string()).await
+            let lost = journal.lose(stream, &due.unit, error.to_string()).await;
+            if lost.is_ok() {
+                self.metrics.units_lost.with_label_values(&labels).inc();
+            }
+            lost
         } else if error.kind() == Kind::Throttled {
             // Not this unit's fault: it keeps its place.
             gate.pause(&error);
