@@ -242,7 +242,12 @@ async fn a_removed_sink_is_named_and_can_be_forgotten() {
     // The environment alone had made it.
     let setup = setup.without("SINKS__EVERYTHING");
     let (code, said) = setup.check();
-    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(code, Some(78), "{said}");
+    let problems: Vec<_> = said.lines().filter(|l| l.contains("PROBLEM")).collect();
+    assert!(
+        problems.len() == 1 && problems[0].contains("smtp.contoso.com"),
+        "the mail server alone is not there: {said}"
+    );
     assert!(said.contains("sinks forget everything"), "{said}");
     let (code, out, told) = sinks(&setup, &["forget", "everything"]);
     assert_eq!(code, Some(0), "{told}");
