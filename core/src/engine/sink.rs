@@ -378,6 +378,8 @@ impl Worker {
             .start_timer();
         let delivered = self
             .persist("delivering", || async {
+                // It may have been paused since the try before. What was delivered is recorded all the same.
+                self.journal.resumed(&self.name).await;
                 match self.in_time(self.sink.deliver(batch)).await {
                     Err(error) if error.kind() == Kind::Rejected => {
                         let refuse = |index| Rejected {
@@ -507,7 +509,6 @@ impl Worker {
                 tracing::debug!(sink = %self.name, attempt, "{doing} failed: {error}");
             }
             tokio::time::sleep(retry::wait(&error, attempt)).await;
-            self.journal.resumed(&self.name).await;
         }
     }
 }

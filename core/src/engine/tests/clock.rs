@@ -107,6 +107,30 @@ async fn a_paused_sink_gets_nothing_even_after_a_restart_and_goes_on_where_it_st
     engine.shutdown(MINUTE).await.unwrap();
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_is_paused_while_its_far_side_is_down_is_not_tried_again_before_it_is_resumed()
+{
+    let world = World::new();
+    let fail = Fate::Fail(Kind::Unavailable);
+    for _ in 0..3 {
+        world.on_delivery("a", fail.clone());
+    }
+    let left = || world.far("a", |far| far.fates.len());
+    world.show("contoso", "u", 3);
+    let engine = world.start("a").await;
+    while left() == 3 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(engine.journal.pause_sink("a", true).await.unwrap());
+    let tries = left();
+    tokio::time::sleep(Duration::from_hours(1)).await;
+    assert_eq!(left(), tries);
+    assert!(engine.journal.pause_sink("a", false).await.unwrap());
+    done(&engine, &world).await;
+    assert_eq!(world.has("a"), world.records(None));
+    engine.shutdown(MINUTE).await.unwrap();
+}
+
 #[tokio::test]
 async fn an_operator_asks_a_sink_by_way_of_the_running_process() {
     let world = World::new();
