@@ -287,11 +287,11 @@ impl Dedupe {
     /// Makes a run whose file is complete count, in the place of what it replaces.
     fn switch(&mut self, conn: &Connection, new: &Replacement, bytes: u64, now: i64) -> Result<()> {
         let spilled = new.run.level == 0;
-        if spilled {
-            fail::fail_point!("dedupe::spill");
+        fail::fail_point!(if spilled {
+            "dedupe::spill"
         } else {
-            fail::fail_point!("dedupe::merge");
-        }
+            "dedupe::merge"
+        });
         self.runs
             .switch(conn, (new.run, bytes), &new.replaced, now, |conn| {
                 if spilled {

@@ -15,26 +15,20 @@ mod tests;
 use async_trait::async_trait;
 use audit_exporter_core::clock::Clock;
 use audit_exporter_core::event::{AuditEvent, normalized};
-use audit_exporter_core::plugin::{Batch, Context, Delivered, Finding, Sink};
+use audit_exporter_core::plugin::{Context, Finding, Sink};
 use audit_exporter_core::{Error, Result, http};
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, Response};
 use secrecy::ExposeSecret;
 
 use super::line::Format;
-use super::per_tenant::PerTenant;
 use super::post::status::{self, ANSWER_CAP};
 use super::post::{
-    Destination, Frame, Limits, Outcome, Packed, Post, warn_of_clear_text, write_value,
+    Destination, Frame, Limits, Outcome, Packed, Posting, warn_of_clear_text, write_value,
 };
 use crate::http::body::read_start;
 use crate::http::headers::retry_after;
 use config::{Body, Settings};
-
-struct Http {
-    intakes: PerTenant<Intake>,
-    post: Post,
-}
 
 /// Where one tenant's events go.
 struct Intake {
@@ -59,35 +53,7 @@ pub(crate) fn build(context: Context) -> Result<Box<dyn Sink>> {
             settings: config::read(options, name, id)?,
         })
     };
-    Ok(Box::new(Http {
-        intakes: PerTenant::new(options, &tenants, read)?,
-        post: Post::default(),
-    }))
-}
-
-#[async_trait]
-impl Sink for Http {
-    async fn deliver(&self, batch: &Batch) -> Result<Delivered> {
-        let Some(first) = batch.events.first() else {
-            return Ok(Delivered::default());
-        };
-        let origin = first.origin();
-        let intake = self.intakes.of(&origin.tenant_name, &origin.tenant)?;
-        self.post.deliver(&*intake, batch).await
-    }
-
-    async fn check(&self) -> Vec<Finding> {
-        let mut findings = Vec::new();
-        for intake in self.intakes.all() {
-            for finding in intake.check().await {
-                // Tenants may share a destination.
-                if !findings.contains(&finding) {
-                    findings.push(finding);
-                }
-            }
-        }
-        findings
-    }
+    Ok(Box::new(Posting::new(options, &tenants, read)?))
 }
 
 impl Intake {
@@ -118,24 +84,6 @@ impl Intake {
             request = request.header(CONTENT_ENCODING, encoding);
         }
         self.http.send(request).await
-    }
-
-    /// No request without events means the same to every intake, so all that is tried is to reach it.
-    async fn check(&self) -> Vec<Finding> {
-        let host = self.host();
-        if let Err(error) = self.headers() {
-            return vec![Finding::problem(error.context(host).to_string())];
-        }
-        let request = self.http.request(Method::HEAD, self.settings.url.clone());
-        let reached = match self.http.send(request).await {
-            Ok(_) => Finding::ok(format!(
-                "{host} answers; whether it takes events, the first will show"
-            )),
-            Err(error) => Finding::problem(error.context(host).to_string()),
-        };
-        std::iter::once(reached)
-            .chain(warn_of_clear_text(&self.settings.url))
-            .collect()
     }
 }
 
@@ -170,5 +118,23 @@ impl Destination for Intake {
         };
         sent.await
             .map_err(|error: Error| error.context(self.host()))
+    }
+
+    /// No request without events means the same to every intake, so all that is tried is to reach it.
+    async fn check(&self) -> Vec<Finding> {
+        let host = self.host();
+        if let Err(error) = self.headers() {
+            return vec![Finding::problem(error.context(host).to_string())];
+        }
+        let request = self.http.request(Method::HEAD, self.settings.url.clone());
+        let reached = match self.http.send(request).await {
+            Ok(_) => Finding::ok(format!(
+                "{host} answers; whether it takes events, the first will show"
+            )),
+            Err(error) => Finding::problem(error.context(host).to_string()),
+        };
+        std::iter::once(reached)
+            .chain(warn_of_clear_text(&self.settings.url))
+            .collect()
     }
 }

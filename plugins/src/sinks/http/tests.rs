@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use audit_exporter_core::plugin::Severity;
+use audit_exporter_core::plugin::{Delivered, Severity};
 use audit_exporter_core::{Kind, contract};
 use axum::Router;
 use axum::body::Bytes;

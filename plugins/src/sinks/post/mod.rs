@@ -8,6 +8,7 @@
 mod gzip;
 mod pack;
 mod progress;
+mod sink;
 pub(super) mod status;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ use pack::Queue;
 use progress::Progress;
 
 pub(super) use gzip::{Compression, Packed};
+pub(super) use sink::Posting;
 
 /// What bodies begin with, have between two events, and end with.
 #[derive(Clone, Copy, Debug)]
@@ -109,7 +111,7 @@ pub(super) enum Outcome {
 
 /// A far side, as one tenant sees it.
 #[async_trait]
-pub(super) trait Destination: Send + Sync {
+pub(super) trait Destination: Send + Sync + 'static {
     /// How events stand in a body.
     fn frame(&self) -> Frame;
 
@@ -121,22 +123,21 @@ pub(super) trait Destination: Send + Sync {
 
     /// Sends one body. Never an error of kind `Rejected`: what is refused is an [`Outcome`].
     async fn send(&self, body: Vec<u8>) -> Result<Outcome>;
+
+    /// What `check` says about it, without an event.
+    async fn check(&self) -> Vec<Finding>;
 }
 
 /// Posts deliveries, one at a time.
 #[derive(Default)]
-pub(super) struct Post {
+struct Post {
     progress: Mutex<Progress>,
 }
 
 impl Post {
     /// Delivers a batch to `destination`. After an error, what is under way is still waited for, so that it need not be
     /// sent again.
-    pub(super) async fn deliver(
-        &self,
-        destination: &dyn Destination,
-        batch: &Batch,
-    ) -> Result<Delivered> {
+    async fn deliver(&self, destination: &dyn Destination, batch: &Batch) -> Result<Delivered> {
         let mut progress = self.progress.lock().await;
         progress.begin(&batch.events);
         let mut queue = Queue::of(progress.open());
@@ -159,7 +160,7 @@ impl Post {
         match failed {
             Some(error) => Err(error),
             None => Ok(Delivered {
-                rejected: progress.end(),
+                rejected: progress.end()?,
                 ..Delivered::default()
             }),
         }

@@ -2,6 +2,7 @@
 
 use audit_exporter_core::event::AuditEvent;
 use audit_exporter_core::plugin::Rejected;
+use audit_exporter_core::{Error, Result};
 
 /// The delivery under way, or the one that failed last.
 #[derive(Default)]
@@ -49,16 +50,19 @@ impl Progress {
         self.fates[place] = Fate::Refused(reason);
     }
 
-    /// Ends the delivery: what was refused.
-    pub(super) fn end(&mut self) -> Vec<Rejected> {
+    /// Ends the delivery: what was refused. An event that nobody said anything of is not delivered.
+    pub(super) fn end(&mut self) -> Result<Vec<Rejected>> {
         self.events = Vec::new();
         let fates = std::mem::take(&mut self.fates).into_iter().enumerate();
-        fates
-            .filter_map(|(index, fate)| match fate {
-                Fate::Refused(reason) => Some(Rejected { index, reason }),
-                Fate::Open | Fate::Stored => None,
-            })
-            .collect()
+        let mut rejected = Vec::new();
+        for (index, fate) in fates {
+            match fate {
+                Fate::Stored => {}
+                Fate::Refused(reason) => rejected.push(Rejected { index, reason }),
+                Fate::Open => return Err(Error::bug("an event of a delivery was left out")),
+            }
+        }
+        Ok(rejected)
     }
 }
 

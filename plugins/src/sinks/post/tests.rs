@@ -58,6 +58,10 @@ impl Destination for Far {
         self.bodies.lock().unwrap().push(body.clone());
         (self.answer)(&body)
     }
+
+    async fn check(&self) -> Vec<Finding> {
+        Vec::new()
+    }
 }
 
 fn reasons(delivered: &Delivered) -> Vec<(usize, &str)> {

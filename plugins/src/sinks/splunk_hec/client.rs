@@ -252,19 +252,6 @@ impl Collector {
         }
     }
 
-    /// What `check` says about each endpoint.
-    pub(super) async fn check(&self) -> Vec<Finding> {
-        let mut findings = Vec::new();
-        for endpoint in &self.endpoints {
-            findings.push(match self.try_token(endpoint).await {
-                Ok(()) => Finding::ok(format!("Splunk at {} takes the token", endpoint.host)),
-                Err(error) => Finding::problem(error.context(&endpoint.host).to_string()),
-            });
-            findings.extend(warn_of_clear_text(&endpoint.event));
-        }
-        findings
-    }
-
     /// Sends a request without events, to which Splunk says so if it accepts the token.
     async fn try_token(&self, endpoint: &Endpoint) -> Result<()> {
         let asks = self.settings.acknowledgement.is_some();
@@ -341,5 +328,17 @@ impl Destination for Collector {
             }
             return Err(error);
         }
+    }
+
+    async fn check(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        for endpoint in &self.endpoints {
+            findings.push(match self.try_token(endpoint).await {
+                Ok(()) => Finding::ok(format!("Splunk at {} takes the token", endpoint.host)),
+                Err(error) => Finding::problem(error.context(&endpoint.host).to_string()),
+            });
+            findings.extend(warn_of_clear_text(&endpoint.event));
+        }
+        findings
     }
 }

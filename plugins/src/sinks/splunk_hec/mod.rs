@@ -19,18 +19,11 @@ mod envelope;
 #[cfg(test)]
 mod tests;
 
-use async_trait::async_trait;
 use audit_exporter_core::Result;
-use audit_exporter_core::plugin::{Batch, Context, Delivered, Finding, Sink};
+use audit_exporter_core::plugin::{Context, Sink};
 
-use super::per_tenant::PerTenant;
-use super::post::Post;
+use super::post::Posting;
 use client::Collector;
-
-struct SplunkHec {
-    collectors: PerTenant<Collector>,
-    post: Post,
-}
 
 /// Builds a `splunk_hec` sink.
 pub(crate) fn build(context: Context) -> Result<Box<dyn Sink>> {
@@ -48,33 +41,5 @@ pub(crate) fn build(context: Context) -> Result<Box<dyn Sink>> {
             clock.clone(),
         ))
     };
-    Ok(Box::new(SplunkHec {
-        collectors: PerTenant::new(options, &tenants, read)?,
-        post: Post::default(),
-    }))
-}
-
-#[async_trait]
-impl Sink for SplunkHec {
-    async fn deliver(&self, batch: &Batch) -> Result<Delivered> {
-        let Some(first) = batch.events.first() else {
-            return Ok(Delivered::default());
-        };
-        let origin = first.origin();
-        let collector = self.collectors.of(&origin.tenant_name, &origin.tenant)?;
-        self.post.deliver(&*collector, batch).await
-    }
-
-    async fn check(&self) -> Vec<Finding> {
-        let mut findings = Vec::new();
-        for collector in self.collectors.all() {
-            for finding in collector.check().await {
-                // Tenants may share a destination.
-                if !findings.contains(&finding) {
-                    findings.push(finding);
-                }
-            }
-        }
-        findings
-    }
+    Ok(Box::new(Posting::new(options, &tenants, read)?))
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use audit_exporter_core::Kind;
 use audit_exporter_core::event::AuditEvent;
-use audit_exporter_core::plugin::{Severity, Sink};
+use audit_exporter_core::plugin::{Delivered, Finding, Severity};
 use audit_exporter_simulator::{
     Config, Generated, HecConfig, HecEvent, HecFailure, HecToken, Records, Simulator, TenantConfig,
 };
