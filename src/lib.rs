@@ -1,6 +1,7 @@
 //! The command line, for this program and for programs with plugins of their own: give [`main`] a registry that
 //! holds them, and every command knows them (`examples/custom_sink.rs`).
 
+mod allocator;
 mod check;
 mod coverage;
 mod dead_letters;
@@ -110,6 +111,7 @@ fn no_sink(config: &Config, name: &str) -> Error {
 #[must_use]
 #[allow(clippy::needless_pass_by_value)] // Whoever calls it has no further use for the registry.
 pub fn main(registry: Registry) -> ExitCode {
+    allocator::tame();
     #[cfg(feature = "failpoints")]
     failpoints::arm();
     let cli = Cli::parse();

@@ -4,6 +4,8 @@
 //! source ──units──▶ intake ──batches──▶ journal ──▶ sink worker: filters → deliver → cursor
 //! ```
 
+#![forbid(unsafe_code)]
+
 pub mod admin;
 pub mod archive;
 mod buffer;

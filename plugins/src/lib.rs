@@ -3,6 +3,8 @@
 //! One folder or file a plugin; each knows `audit-exporter-core` alone, never another. [`registry`] is the one place
 //! that names them: a plugin of your own stands beside them in the same way, `registry().sink("mine", mine::build)`.
 
+#![forbid(unsafe_code)]
+
 mod filters;
 mod http;
 mod microsoft;

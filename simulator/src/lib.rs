@@ -50,6 +50,8 @@
 //! | `POST /control/hec` | `{failures: [HecFailure]}`: how its next requests fail |
 //! | `POST /control/hec_restart` | `{}`: it forgets its channels, as a restart does |
 
+#![forbid(unsafe_code)]
+
 mod answer;
 mod api;
 mod attempts;
