@@ -12,6 +12,7 @@ mod failpoints;
 mod journal;
 mod moment;
 mod once;
+mod reload;
 mod replay;
 mod run;
 mod simulate;
@@ -64,6 +65,8 @@ enum Command {
     Demo(demo::Args),
     /// Serve a simulated Microsoft 365 on loopback
     Simulate(simulate::Args),
+    /// Let the running process read its configuration anew. What does not change goes on untouched
+    Reload(ConfigArgs),
     /// Show what is known of each day: settled, open, at risk, or lost. Exit code 1 if a person should look
     Coverage(coverage::Args),
     /// Show how far the sinks are, and let go of those that are gone
@@ -131,6 +134,7 @@ pub fn main(registry: Registry) -> ExitCode {
             Command::Check(args) => check::run(&args, &registry).await,
             Command::Demo(args) => demo::run(args, &registry).await,
             Command::Simulate(args) => simulate::run(args).await,
+            Command::Reload(args) => reload::run(&args).await,
             Command::Coverage(args) => coverage::run(&args),
             Command::Sinks(args) => sinks::run(args).await,
             Command::Journal(args) => journal::run(&args),

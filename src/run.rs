@@ -4,9 +4,13 @@ use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use audit_exporter_core::clock::Clock;
-use audit_exporter_core::engine::Engine;
+use audit_exporter_core::config::Config;
+use audit_exporter_core::engine::reload::Reloaded;
+use audit_exporter_core::engine::{Engine, Reload};
 use audit_exporter_core::journal::Status;
 use audit_exporter_core::plugin::Registry;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::terminal::{self, LogFormat, Progress, number};
 use crate::{ConfigArgs, Outcome, asked_to_stop, exit, once};
@@ -47,7 +51,7 @@ pub(crate) async fn run(args: Args, registry: &Registry) -> Outcome {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    let engine = Engine::start(&config, registry, Clock::system()).await?;
+    let mut engine = Engine::start(&config, registry, Clock::system()).await?;
     for orphan in engine.orphans() {
         tracing::warn!(
             sink = %orphan.sink,
@@ -55,18 +59,24 @@ pub(crate) async fn run(args: Args, registry: &Registry) -> Outcome {
             orphan.sink
         );
     }
+    let mut hangup = signal(SignalKind::hangup())?;
     if let Some(address) = engine.admin() {
         tracing::info!(%address, "collecting; metrics at http://{address}/metrics");
     } else {
         tracing::info!("collecting");
     }
-    tokio::select! {
-        () = asked_to_stop() => {}
-        () = watch(&engine, &progress) => {}
-        broken = engine.broken() => {
-            progress.clear();
-            return Err(broken);
-        }
+    loop {
+        let asked = tokio::select! {
+            () = asked_to_stop() => break,
+            () = watch(&engine, &progress) => break,
+            broken = engine.broken() => {
+                progress.clear();
+                return Err(broken);
+            }
+            asked = engine.asked_to_reload() => Some(asked),
+            () = asked_to_reload(&mut hangup) => None,
+        };
+        reload(&mut engine, &args.config, asked).await;
     }
     progress.show("stopping: delivering what is journaled …".to_owned());
     tracing::info!("stopping: delivering what is journaled");
@@ -91,6 +101,34 @@ pub(crate) async fn run(args: Args, registry: &Registry) -> Outcome {
         }
     );
     Ok(exit::OK)
+}
+
+/// Returns at the next SIGHUP.
+async fn asked_to_reload(hangup: &mut Signal) {
+    if hangup.recv().await.is_none() {
+        std::future::pending().await
+    }
+}
+
+/// Reads the configuration anew and goes on with it, or with the one before if anything is wrong with it.
+async fn reload(engine: &mut Engine, config: &ConfigArgs, asked: Option<Reload>) {
+    let load = async {
+        let config: Config = config.load()?;
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        engine.reload(config).await
+    };
+    let result = load.await;
+    match &result {
+        Ok(reloaded) => tracing::info!("the configuration was read anew; {reloaded}"),
+        Err(error) => tracing::error!("the configuration stays as it was: {error}"),
+    }
+    if let Some(asked) = asked {
+        let answer = result.as_ref().map(Reloaded::to_string);
+        // Who asked may not have waited.
+        drop(asked.send(answer.map_err(ToString::to_string)));
+    }
 }
 
 /// Keeps the progress line fresh. Never ends.

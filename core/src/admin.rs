@@ -19,10 +19,11 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use tokio::net::TcpListener;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
+use crate::engine::Reload;
 use crate::engine::letters::Replayer;
 use crate::error::{Error, Result};
 use crate::http;
@@ -30,9 +31,11 @@ use crate::journal::Journal;
 use crate::metrics::Metrics;
 
 mod letters;
+mod reload;
 mod sinks;
 
 pub use letters::{ask_to_drop, ask_to_replay};
+pub use reload::ask_to_reload;
 pub use sinks::{ask_sink, ask_to_forget, ask_to_pause};
 
 /// The file in the journal's folder that holds the control token.
@@ -58,6 +61,8 @@ struct Admin {
 pub(crate) struct Control {
     pub(crate) token: Arc<str>,
     pub(crate) replayer: Replayer,
+    /// Takes those who ask for the configuration to be read anew.
+    pub(crate) reload: mpsc::Sender<Reload>,
     /// Names of this listener, besides its addresses and `localhost`.
     pub(crate) hosts: Arc<[String]>,
 }
@@ -153,6 +158,7 @@ pub(crate) async fn serve(
         .route("/healthz", get(healthy))
         .route("/readyz", get(ready))
         .route("/api/coverage", get(coverage::show))
+        .route("/-/reload", post(reload::reload))
         .route("/-/sinks/{name}/forget", post(sinks::forget))
         .route("/-/sinks/{name}/pause", post(sinks::pause))
         .route("/-/sinks/{name}/resume", post(sinks::resume))

@@ -409,6 +409,18 @@ impl Metrics {
         down.map(|(labels, _)| name(labels)).collect()
     }
 
+    /// Shows a source that has ended no more: it is neither up nor down.
+    pub(crate) fn forget_source(&self, source: &str, tenant: &str) {
+        // It may never have been shown.
+        drop(self.up.remove_label_values(&["source", source, tenant]));
+        drop(self.last_listing.remove_label_values(&[tenant, source]));
+    }
+
+    /// The same for a sink.
+    pub(crate) fn forget_sink(&self, sink: &str) {
+        drop(self.up.remove_label_values(&["sink", sink, ""]));
+    }
+
     /// Says whether a tenant waits for room in the journal.
     pub(crate) fn paused(&self, tenant: &str, paused: bool) {
         self.tenant_paused

@@ -23,5 +23,6 @@ mod microsoft;
 mod odd;
 mod once;
 mod refusals;
+mod reload;
 mod replay;
 mod tenants;

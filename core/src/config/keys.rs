@@ -55,6 +55,14 @@ impl Default for Admin {
     }
 }
 
+/// `[tenant_files]`: tenants that have a file each.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct TenantFiles {
+    /// Their folder. `contoso.toml` in it is what `[tenants.contoso]` would be.
+    pub(super) folder: Option<PathBuf>,
+}
+
 /// `[limits]`: what bounds the memory and the load on the sources.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -125,7 +133,14 @@ fn hosts<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
 
 /// The tables of the configuration.
 pub(super) const SECTIONS: &[&str] = &[
-    "journal", "admin", "limits", "tenants", "sources", "filters", "sinks",
+    "journal",
+    "admin",
+    "limits",
+    "tenants",
+    "tenant_files",
+    "sources",
+    "filters",
+    "sinks",
 ];
 
 /// The keys of the engine's own tables.

@@ -39,7 +39,10 @@ impl Layer {
                 format!("line {line}, column {column}: ")
             });
             // Not the error's own display, which shows the line and so perhaps a secret.
-            let problem = error.message().lines().collect::<Vec<_>>().join(", ");
+            let problem = match error.message().lines().collect::<Vec<_>>().join(", ") {
+                nothing if nothing.is_empty() => "no valid TOML".to_owned(),
+                problem => problem,
+            };
             Error::config(message::line(label, "", &format!("{at}{problem}")))
         })?;
         dict.values_mut().for_each(dates_to_text);
@@ -49,6 +52,17 @@ impl Layer {
             overlay: false,
             dict,
             file: file.into(),
+        })
+    }
+
+    /// The file of one tenant as the layer that `[tenants.NAME]` would be. Paths in it start from the folder of the
+    /// configuration file, as everywhere.
+    pub(super) fn tenant(label: &str, name: &str, text: &str, file: &Self) -> Result<Self> {
+        let own = Self::toml(label, &file.file, text)?;
+        let tenants = Dict::from([(name.to_owned(), Value::from(own.dict))]);
+        Ok(Self {
+            dict: Dict::from([("tenants".to_owned(), Value::from(tenants))]),
+            ..own
         })
     }
 

@@ -14,6 +14,7 @@ mod message;
 pub mod options;
 pub mod secret;
 mod select;
+mod tenant_files;
 pub mod units;
 mod warnings;
 
@@ -158,10 +159,18 @@ impl Config {
         let file = Layer::toml(label, path, text)?;
         let mut variables: Vec<_> = environment.into_iter().collect();
         variables.sort();
-        let mut layers = vec![file.clone()];
         let mut problems = Problems::default();
-        for (name, value) in &variables {
-            layers.extend(Layer::variable(name, value, &file));
+        let from_environment = variables.iter();
+        let from_environment = from_environment
+            .filter_map(|(name, value)| Layer::variable(name, value, &file))
+            .collect::<Vec<_>>();
+        let mut layers = vec![file.clone()];
+        layers.extend(from_environment.iter().cloned());
+        let tenants = tenant_files::read(&Options::root(label, path, layers), &file, &mut problems);
+        let mut layers = vec![file];
+        layers.extend(tenants);
+        layers.extend(from_environment);
+        for (name, _) in &variables {
             if let Some(error) = layers::misspelled(name) {
                 problems.add(&error);
             }

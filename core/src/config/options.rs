@@ -136,6 +136,21 @@ impl Options {
         Ok(self.child(PER_TENANT, &[])?.names())
     }
 
+    /// Whether they say the same. Files that they name, secrets among them, may still hold something else.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let tables = |options: &Self| {
+            let layers = options.0.layers.iter();
+            layers
+                .map(|layer| (layer.overlay, layer.dict.clone()))
+                .filter(|(_, dict)| !dict.is_empty())
+                .collect::<Vec<_>>()
+        };
+        self.0.narrowed == other.0.narrowed
+            && self.0.file == other.0.file
+            && tables(self) == tables(other)
+    }
+
     /// The folder of the configuration file, which relative paths start from.
     #[must_use]
     pub fn dir(&self) -> &Path {

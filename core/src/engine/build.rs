@@ -170,11 +170,17 @@ impl<'a> Parts<'a> {
         })
     }
 
-    /// Every source for each of its tenants.
-    pub(super) fn sources(&self) -> Result<Vec<BuiltSource>> {
+    /// Every source for each of its tenants, of those that are wanted.
+    pub(super) fn sources(
+        &self,
+        wanted: impl Fn(&(Arc<str>, Arc<str>)) -> bool,
+    ) -> Result<Vec<BuiltSource>> {
         let mut built = Vec::new();
         for source in &self.config.sources {
             for name in &source.tenants {
+                if !wanted(&(Arc::clone(&source.name), Arc::clone(name))) {
+                    continue;
+                }
                 let tenant = self.config.tenant(name).ok_or_else(|| {
                     Error::bug(format!("tenant {name} was selected but is not there"))
                 })?;
@@ -190,8 +196,11 @@ impl<'a> Parts<'a> {
         Ok(built)
     }
 
-    /// Every sink.
-    pub(super) fn sinks(&self) -> Result<Vec<BuiltSink<'a>>> {
+    /// Every sink that is wanted.
+    pub(super) fn sinks(
+        &self,
+        wanted: impl Fn(&config::Sink) -> bool,
+    ) -> Result<Vec<BuiltSink<'a>>> {
         #[allow(clippy::redundant_closure_for_method_calls)]
         // the method alone has one lifetime too few
         let filters = self.with_builder(|builder| builder.filters())?;
@@ -203,7 +212,8 @@ impl<'a> Parts<'a> {
                 filters: chain.map(Arc::clone).collect(),
             })
         };
-        self.config.sinks.iter().map(build).collect()
+        let sinks = self.config.sinks.iter();
+        sinks.filter(|sink| wanted(sink)).map(build).collect()
     }
 
     /// A sink's worker.
@@ -211,8 +221,7 @@ impl<'a> Parts<'a> {
         &self,
         built: BuiltSink<'_>,
         fatal: &mpsc::Sender<Error>,
-        drain: &CancellationToken,
-        stop: &CancellationToken,
+        [drain, leave, stop]: [&CancellationToken; 3],
     ) -> sink::Worker {
         let config = built.config;
         sink::Worker {
@@ -228,6 +237,7 @@ impl<'a> Parts<'a> {
             timeout: config.timeout.0,
             fatal: fatal.clone(),
             drain: drain.clone(),
+            leave: leave.clone(),
             stop: stop.clone(),
         }
     }

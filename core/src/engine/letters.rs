@@ -6,7 +6,7 @@
 //! no longer waits is left alone.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -99,11 +99,12 @@ pub(super) type Line = mpsc::Receiver<Job>;
 #[derive(Clone)]
 pub(crate) struct Replayer {
     journal: Journal,
-    ways: Arc<BTreeMap<Arc<str>, Way>>,
+    ways: Arc<Mutex<BTreeMap<Arc<str>, Way>>>,
     record_bytes: usize,
 }
 
 /// The way to one sink.
+#[derive(Clone)]
 struct Way {
     line: mpsc::Sender<Job>,
     /// The ids of the tenants that it takes.
@@ -117,19 +118,35 @@ impl Replayer {
         record_bytes: usize,
         sinks: Vec<SinkSpec>,
     ) -> (Self, BTreeMap<Arc<str>, Line>) {
-        let (mut ways, mut lines) = (BTreeMap::new(), BTreeMap::new());
-        for sink in sinks {
-            let (line, letters) = mpsc::channel(1);
-            let tenants = sink.tenants;
-            ways.insert(Arc::clone(&sink.name), Way { line, tenants });
-            lines.insert(sink.name, letters);
-        }
         let replayer = Self {
             journal: journal.clone(),
-            ways: Arc::new(ways),
+            ways: Arc::default(),
             record_bytes,
         };
+        let all = sinks.iter().map(|sink| Arc::clone(&sink.name)).collect();
+        let lines = replayer.renew(sinks, &all);
         (replayer, lines)
+    }
+
+    /// Knows these sinks from now on. Returns a line for each that is `fresh`; the others keep theirs.
+    pub(super) fn renew(
+        &self,
+        sinks: Vec<SinkSpec>,
+        fresh: &BTreeSet<Arc<str>>,
+    ) -> BTreeMap<Arc<str>, Line> {
+        let mut known = self.ways.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut ways, mut lines) = (BTreeMap::new(), BTreeMap::new());
+        for SinkSpec { name, tenants, .. } in sinks {
+            let kept = known.remove(&name).filter(|_| !fresh.contains(&name));
+            let line = kept.map(|way| way.line).unwrap_or_else(|| {
+                let (line, letters) = mpsc::channel(1);
+                lines.insert(Arc::clone(&name), letters);
+                line
+            });
+            ways.insert(name, Way { line, tenants });
+        }
+        *known = ways;
+        lines
     }
 
     /// Hands letters over again, each once. What was done before a failure is in the answer.
@@ -186,8 +203,9 @@ impl Replayer {
         self.hand_over(run, done).await
     }
 
-    fn way(&self, sink: &str) -> Result<&Way> {
-        self.ways.get(sink).ok_or_else(|| {
+    fn way(&self, sink: &str) -> Result<Way> {
+        let ways = self.ways.lock().unwrap_or_else(PoisonError::into_inner);
+        ways.get(sink).cloned().ok_or_else(|| {
             Error::config(format!(
                 "sink {sink} is not in the configuration; `--into` sends its dead letters to another"
             ))
@@ -368,8 +386,7 @@ impl Desk {
             metrics: &metrics,
             journal: &journal,
         };
-        let mut built = parts.sinks()?;
-        built.retain(|sink| sinks.contains(&*sink.config.name));
+        let built = parts.sinks(|sink| sinks.contains(&*sink.name))?;
         journal
             .attach(build::specs(config), build::tenants(config))
             .await?;
@@ -381,7 +398,7 @@ impl Desk {
         let (mut workers, stop) = (JoinSet::new(), CancellationToken::new());
         for sink in built {
             // Whoever waits for an answer gets its error.
-            let worker = parts.worker(sink, &fatal, &stop, &stop);
+            let worker = parts.worker(sink, &fatal, [&stop, &stop, &stop]);
             if let Some(line) = lines.remove(&worker.name) {
                 workers.spawn(worker.serve(line, stop.clone()));
             }

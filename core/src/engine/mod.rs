@@ -13,6 +13,7 @@ pub mod letters;
 mod look;
 pub mod memory;
 pub mod once;
+pub mod reload;
 pub(crate) mod retry;
 mod sink;
 mod source;
@@ -20,12 +21,14 @@ mod tick;
 
 pub use look::look;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use tokio::sync::{Mutex, Semaphore, mpsc};
+use tokio::net::TcpListener;
+use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -34,10 +37,13 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::http;
-use crate::journal::{Closer, Journal, Orphan, Status};
+use crate::journal::{Closer, Journal, Orphan, Status, Stream};
 use crate::metrics::Metrics;
 use crate::plugin::Registry;
+use build::{BuiltSource, Parts};
 use letters::Replayer;
+use memory::Memory;
+use reload::Running;
 
 /// How long the journal may take to write what it has accepted.
 const JOURNAL_DEADLINE: Duration = Duration::from_secs(30);
@@ -74,17 +80,71 @@ pub struct Engine {
     metrics: Metrics,
     replayer: Replayer,
     orphans: Vec<Orphan>,
-    /// Sources times tenants.
-    streams: usize,
-    /// Of these, in a single run: those that have nothing left to list.
-    ended: Arc<AtomicUsize>,
+    config: Config,
+    own: Own,
+    /// The streams that are collected.
+    streams: BTreeMap<StreamName, Stream>,
     /// The error that ends the process.
     ends: Mutex<mpsc::Receiver<Error>>,
+    /// Those who ask for another configuration, and wait for what became of it.
+    reloads: Mutex<mpsc::Receiver<Reload>>,
     admin: Option<SocketAddr>,
-    sources: JoinSet<()>,
-    sinks: JoinSet<()>,
+    sources: BTreeMap<StreamName, Running>,
+    sinks: BTreeMap<Arc<str>, Running>,
     servers: JoinSet<()>,
     signals: Signals,
+}
+
+/// A source's name and its tenant's.
+type StreamName = (Arc<str>, Arc<str>);
+
+/// Somebody who asks for a reload, and waits for the answer.
+pub type Reload = oneshot::Sender<std::result::Result<String, String>>;
+
+/// What parts are built with, whatever the configuration.
+#[derive(Clone)]
+struct Own {
+    registry: Registry,
+    clock: Clock,
+    http: http::Client,
+    slots: Arc<Semaphore>,
+    memory: Memory,
+    fatal: mpsc::Sender<Error>,
+    /// In a single run, how many streams have nothing left to list.
+    ended: Option<Arc<AtomicUsize>>,
+}
+
+impl Own {
+    fn parts<'a>(
+        &'a self,
+        config: &'a Config,
+        metrics: &'a Metrics,
+        journal: &'a Journal,
+    ) -> Parts<'a> {
+        Parts {
+            config,
+            registry: &self.registry,
+            clock: &self.clock,
+            metrics,
+            http: &self.http,
+            journal,
+        }
+    }
+
+    async fn runner(
+        &self,
+        parts: &Parts<'_>,
+        source: BuiltSource,
+        stop: &CancellationToken,
+    ) -> Result<source::Runner> {
+        let runner = parts
+            .runner(source, &self.slots, &self.memory, stop)
+            .await?;
+        Ok(source::Runner {
+            once: self.ended.clone(),
+            ..runner
+        })
+    }
 }
 
 /// The three steps of stopping.
@@ -113,16 +173,20 @@ impl Engine {
         let (journal, closer) =
             Journal::open(&config.journal.path, limits, clock.clone(), metrics.clone())?;
         admin::withdraw(&config.journal.path)?;
-        let parts = build::Parts {
-            config,
-            registry,
-            clock: &clock,
-            metrics: &metrics,
-            http: &http::Client::new()?,
-            journal: &journal,
+        let (fatal, ends) = mpsc::channel(1);
+        let own = Own {
+            registry: registry.clone(),
+            clock: clock.clone(),
+            http: http::Client::new()?,
+            slots: Arc::new(Semaphore::new(config.limits.parallel_fetches.get())),
+            memory: build::memory(config),
+            fatal,
+            ended: once.then(Arc::default),
         };
-        let sources = parts.sources()?;
-        let sinks = parts.sinks()?;
+        let of_own = own.clone();
+        let parts = of_own.parts(config, &metrics, &journal);
+        let sources = parts.sources(|_| true)?;
+        let sinks = parts.sinks(|_| true)?;
         let listener = if config.admin.enabled {
             Some(admin::bind(config.admin.listen).await?)
         } else {
@@ -132,70 +196,65 @@ impl Engine {
             .attach(build::specs(config), build::tenants(config))
             .await?;
         let record_bytes = config.limits.record_size.bytes();
-        let (replayer, mut lines) = Replayer::new(&journal, record_bytes, build::specs(config));
-        let signals = Signals::default();
-        let (fatal, ends) = mpsc::channel(1);
-        let memory = build::memory(config);
-        let slots = Arc::new(Semaphore::new(config.limits.parallel_fetches.get()));
-        let ended = Arc::new(AtomicUsize::new(0));
-        let mut runners = Vec::with_capacity(sources.len());
-        for source in sources {
-            let runner = parts.runner(source, &slots, &memory, &signals.sources);
-            runners.push(source::Runner {
-                once: once.then(|| Arc::clone(&ended)),
-                ..runner.await?
-            });
-        }
-        let streams = runners.iter().map(|runner| runner.intake.stream().clone());
-        journal.collect_only(streams.collect()).await?;
+        let (replayer, lines) = Replayer::new(&journal, record_bytes, build::specs(config));
+        let (ask, reloads) = mpsc::channel(1);
         let mut engine = Self {
             journal: journal.clone(),
             closer,
             metrics: metrics.clone(),
-            replayer: replayer.clone(),
+            replayer,
             orphans,
-            streams: runners.len(),
-            ended,
+            config: config.clone(),
+            own,
+            streams: BTreeMap::new(),
             ends: Mutex::new(ends),
+            reloads: Mutex::new(reloads),
             admin: listener
                 .as_ref()
                 .and_then(|listener| listener.local_addr().ok()),
-            sources: JoinSet::new(),
-            sinks: JoinSet::new(),
+            sources: BTreeMap::new(),
+            sinks: BTreeMap::new(),
             servers: JoinSet::new(),
-            signals: signals.clone(),
+            signals: Signals::default(),
         };
         if let Some(listener) = listener {
-            let control = admin::Control {
-                token: admin::token(&config.journal.path)?,
-                replayer,
-                hosts: config.admin.hosts.as_slice().into(),
-            };
-            admin::announce(&listener, &config.journal.path)?;
-            let served = admin::serve(
-                listener,
-                journal.clone(),
-                metrics.clone(),
-                clock.clone(),
-                control,
-                config.journal.path.clone(),
-                signals.stop.clone(),
-            );
-            engine.servers.spawn(served);
+            engine.serve(listener, ask)?;
         }
-        engine
-            .servers
-            .spawn(keep_house(journal.clone(), signals.stop.clone()));
-        for sink in sinks {
-            let worker = parts.worker(sink, &fatal, &signals.drain, &signals.stop);
-            if let Some(line) = lines.remove(&worker.name) {
-                engine.sinks.spawn(worker.run(line));
-            }
-        }
-        for runner in runners {
-            engine.sources.spawn(runner.run());
-        }
+        let stop = engine.signals.stop.clone();
+        engine.servers.spawn(keep_house(journal.clone(), stop));
+        engine.start_sinks(&parts, sinks, lines);
+        engine.start_sources(&parts, sources).await?;
         Ok(engine)
+    }
+
+    fn serve(&mut self, listener: TcpListener, reload: mpsc::Sender<Reload>) -> Result<()> {
+        let folder = &self.config.journal.path;
+        let control = admin::Control {
+            token: admin::token(folder)?,
+            replayer: self.replayer.clone(),
+            reload,
+            hosts: self.config.admin.hosts.as_slice().into(),
+        };
+        admin::announce(&listener, folder)?;
+        self.servers.spawn(admin::serve(
+            listener,
+            self.journal.clone(),
+            self.metrics.clone(),
+            self.own.clock.clone(),
+            control,
+            folder.clone(),
+            self.signals.stop.clone(),
+        ));
+        Ok(())
+    }
+
+    /// Somebody who asks by the admin listener for the configuration to be read anew: [`Engine::reload`] is for whoever
+    /// has it.
+    pub async fn asked_to_reload(&self) -> Reload {
+        match self.reloads.lock().await.recv().await {
+            Some(asked) => asked,
+            None => std::future::pending().await,
+        }
     }
 
     /// The engine's metrics.
@@ -219,7 +278,7 @@ impl Engine {
     /// Whether every source has listed everything at least once since the start.
     #[must_use]
     pub fn listed(&self) -> bool {
-        self.metrics.listed() >= self.streams
+        self.metrics.listed() >= self.streams.len()
     }
 
     /// The journal's account.
@@ -248,15 +307,14 @@ impl Engine {
     /// journal's last account.
     pub async fn shutdown(mut self, patience: Duration) -> Result<Status> {
         self.signals.sources.cancel();
-        while self.sources.join_next().await.is_some() {}
+        all_end(&mut self.sources).await;
         // A source that was broken off may have handed something over just before: the sinks are to get that too.
         drop(self.journal.settled().await);
         self.signals.drain.cancel();
-        let drained = async { while self.sinks.join_next().await.is_some() {} };
         // Out of patience is no failure: what is left waits in the journal.
-        drop(tokio::time::timeout(patience, drained).await);
+        drop(tokio::time::timeout(patience, all_end(&mut self.sinks)).await);
         self.signals.stop.cancel();
-        while self.sinks.join_next().await.is_some() {}
+        all_end(&mut self.sinks).await;
         let served = async { while self.servers.join_next().await.is_some() {} };
         if tokio::time::timeout(SERVERS_DEADLINE, served)
             .await
@@ -280,6 +338,13 @@ impl Engine {
             })?
             .map_err(|error| Error::bug("closing the journal failed").with_cause(error))?;
         status
+    }
+}
+
+/// Returns when all of these have ended by themselves.
+async fn all_end<N: Ord>(running: &mut BTreeMap<N, Running>) {
+    for running in running.values_mut() {
+        running.ended().await;
     }
 }
 

@@ -180,7 +180,8 @@ impl Engine {
     }
 
     fn has_listed_all(&self) -> bool {
-        self.ended.load(Ordering::Relaxed) >= self.streams
+        let ended = self.own.ended.as_ref();
+        ended.is_some_and(|ended| ended.load(Ordering::Relaxed) >= self.streams.len())
     }
 
     fn collected(&self, config: &Config, status: &Status) -> Vec<Collected> {

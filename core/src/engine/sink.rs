@@ -43,6 +43,8 @@ pub(super) struct Worker {
     pub(super) fatal: mpsc::Sender<Error>,
     /// Told to stop: delivers what is journaled, then ends.
     pub(super) drain: CancellationToken,
+    /// Told to leave: ends after the delivery that is under way.
+    pub(super) leave: CancellationToken,
     /// Out of patience: ends now.
     pub(super) stop: CancellationToken,
 }
@@ -98,6 +100,9 @@ impl Worker {
         let (mut began, mut due) = (HashMap::new(), Due::now());
         loop {
             changes.mark_unchanged();
+            if self.leave.is_cancelled() {
+                return Ok(());
+            }
             if let Ok(job) = letters.try_recv() {
                 self.take(job).await;
             }
@@ -112,6 +117,7 @@ impl Worker {
                     Some(job) = letters.recv() => self.take(job).await,
                     () = self.next_tick(&due) => {}
                     () = self.drain.cancelled() => {}
+                    () = self.leave.cancelled() => {}
                 }
                 continue;
             };
@@ -120,6 +126,7 @@ impl Worker {
                     woken = changes.changed() => if woken.is_err() { return Ok(()) },
                     () = tokio::time::sleep(rest) => {}
                     () = self.drain.cancelled() => {}
+                    () = self.leave.cancelled() => {}
                 }
                 continue;
             }

@@ -2,6 +2,7 @@
 
 mod environment;
 mod options;
+mod tenant_files;
 
 use std::path::Path;
 

@@ -78,6 +78,8 @@ struct Inner {
     fetch: Mutex<HashMap<String, VecDeque<Fate>>>,
     always: Mutex<HashMap<String, Fate>>,
     sinks: Mutex<BTreeMap<String, FarSide>>,
+    /// Every instance that was built: a source's name and its tenant's, or a sink's name.
+    built: Mutex<Vec<String>>,
 }
 
 /// A test's far sides.
@@ -188,15 +190,34 @@ impl World {
         events
     }
 
+    /// What was built since the last call, sorted.
+    pub(super) fn built(&self) -> Vec<String> {
+        let mut built = std::mem::take(&mut *self.inner.built.lock().unwrap());
+        built.sort();
+        built
+    }
+
     pub(super) fn config(&self, more: &str) -> Config {
+        self.config_of(&TENANTS, more)
+    }
+
+    /// The configuration with these tenants.
+    pub(super) fn config_of(&self, tenants: &[&str], more: &str) -> Config {
         let name = &self.name;
         let (tables, sinks) = more.split_once("[sinks]").unwrap_or(("", more));
         let mut text = format!(
             "[journal]\npath = \"journal\"\nmax_size = \"1GiB\"\n[admin]\nenabled = false\n\
-             [tenants.contoso]\nid = \"11111111-1111-1111-1111-111111111111\"\n\
-             [tenants.fabrikam]\nid = \"22222222-2222-2222-2222-222222222222\"\n\
              [sources.activity]\ntype = \"fake\"\nworld = \"{name}\"\n{tables}\n"
         );
+        for tenant in tenants {
+            // Made from the name, so that each keeps its own.
+            let id = uuid::Uuid::from_u128(
+                tenant
+                    .bytes()
+                    .fold(0, |id, byte| id << 8 | u128::from(byte)),
+            );
+            writeln!(text, "[tenants.{tenant}]\nid = \"{id}\"").unwrap();
+        }
         for line in sinks.lines().map(str::trim).filter(|line| !line.is_empty()) {
             // `name: keys`, the keys separated by semicolons.
             let (sink, keys) = line.split_once(':').unwrap_or((line, ""));
@@ -235,11 +256,15 @@ impl World {
 pub(super) fn registry() -> Registry {
     Registry::default()
         .source("fake", |context| {
-            Ok(Box::new(FakeSource(Fake::of(&context)?)))
+            let fake = Fake::of(&context)?;
+            fake.note(&format!("{} of {}", fake.name, fake.tenant));
+            Ok(Box::new(FakeSource(fake)))
         })
         .filter("no_op1", |_| Ok(Box::new(NoOp1)))
         .sink("fake", |context| {
-            Ok(Box::new(FakeSink(Fake::of(&context)?)))
+            let fake = Fake::of(&context)?;
+            fake.note(&format!("sink {}", fake.name));
+            Ok(Box::new(FakeSink(fake)))
         })
 }
 
@@ -282,6 +307,10 @@ impl Fake {
             options,
             clock: context.clock.clone(),
         })
+    }
+
+    fn note(&self, built: &str) {
+        self.world.built.lock().unwrap().push(built.to_owned());
     }
 
     async fn take_turns(&self) {

@@ -53,16 +53,21 @@ impl<'a> Ledger<'a> {
     }
 
     /// Says which content types are collected, listed yet or not: none of them may be taken for settled because it could
-    /// not be listed.
+    /// not be listed. Where the first listing begins is on record from now on, whenever it succeeds.
     pub(super) async fn declare(&self, now: DateTime<Utc>) -> Result<()> {
-        let checkpoint = self.checkpoint.lock().await;
-        let reach = |content_type: &&str| {
-            let progress = checkpoint.content_types.get(*content_type);
-            let progress = progress.cloned().unwrap_or_default();
-            progress.reach(content_type, now, &self.settings.schedule)
-        };
-        let all = self.settings.content_types.iter().map(reach);
-        self.intake.collects(all.collect()).await
+        let mut checkpoint = self.checkpoint.lock().await;
+        let (mut next, mut is_first, mut all) = (checkpoint.clone(), false, Vec::new());
+        for content_type in &self.settings.content_types {
+            let progress = next.content_types.entry((*content_type).to_owned());
+            let progress = progress.or_default();
+            is_first |= progress.tries(now);
+            all.push(progress.reach(content_type, now, &self.settings.schedule));
+        }
+        if is_first {
+            self.intake.register(Vec::new(), Some(&next)).await?;
+            *checkpoint = next;
+        }
+        self.intake.collects(all).await
     }
 
     /// How far a content type is.

@@ -16,6 +16,8 @@ const NEWEST: TimeDelta = TimeDelta::hours(1);
 const STEP: TimeDelta = TimeDelta::hours(6);
 /// How far back the API lists, less five minutes for clocks and slow requests.
 const LISTABLE: TimeDelta = TimeDelta::minutes(7 * 24 * 60 - 5);
+/// A first try that is noted to be longer ago was noted by a wrong clock.
+const BELIEVED: TimeDelta = TimeDelta::days(400);
 /// How far back a plan begins at most: what is about to fall out could not be listed in time.
 const FIRST: TimeDelta = TimeDelta::minutes(7 * 24 * 60 - 10);
 /// A checkpoint this far in the future comes from a wrong clock.
@@ -116,6 +118,9 @@ pub(super) struct Progress {
     /// How far each sweep is planned, by its lag: the options may name others tomorrow.
     #[serde(default)]
     swept_to: BTreeMap<Lag, DateTime<Utc>>,
+    /// When listing was first tried. That nothing could be listed then moves no beginning.
+    #[serde(default)]
+    tried: Option<DateTime<Utc>>,
     /// From when on there is content to collect: the first listing's beginning, or the start of the subscription.
     #[serde(default)]
     since: Option<DateTime<Utc>>,
@@ -141,9 +146,12 @@ impl Progress {
             (Some(to), _) => to.min(now) - overlap,
             // By a wrong clock. Where listing truly stopped is not known, but it was under way: `start` is of no use.
             (None, Some(_)) => now - FIRST,
-            (None, None) => now - delta(schedule.start).min(FIRST),
+            (None, None) => self.beginning(now, schedule),
         };
-        let gone = trusted.and_then(|to| Window::new(to, floor));
+        // What is older than the first try was to be had as far as Microsoft still had it.
+        let never = self.listed_to.is_none() && self.since.is_none();
+        let wanted = trusted.or(self.tried(now).filter(|_| never));
+        let gone = wanted.and_then(|from| Window::new(from, floor));
         let unswept = self.swept_for_the_last_time(schedule, now).zip(trusted);
         let unswept = unswept.and_then(|(swept, listed)| Window::new(swept, listed.min(floor)));
         let from = seconds(from.max(floor)).min(now - TimeDelta::seconds(1));
@@ -164,6 +172,25 @@ impl Progress {
             from,
             swept_to,
         }
+    }
+
+    /// Notes that listing is tried for the first time. Returns whether it is.
+    pub(super) fn tries(&mut self, now: DateTime<Utc>) -> bool {
+        let is_first = self.tried.is_none() && self.listed_to.is_none();
+        if is_first {
+            self.tried = Some(seconds(now));
+        }
+        is_first
+    }
+
+    /// Where the first listing begins.
+    fn beginning(&self, now: DateTime<Utc>, schedule: &Schedule) -> DateTime<Utc> {
+        seconds(self.tried(now).unwrap_or(now)) - delta(schedule.start)
+    }
+
+    fn tried(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let believed = |tried: &DateTime<Utc>| *tried <= now && now - *tried < BELIEVED;
+        self.tried.filter(believed)
     }
 
     /// How far a sweep is, or one that comes even later, for that has been late enough for both. Further than it can be by
@@ -299,7 +326,7 @@ impl Progress {
         now: DateTime<Utc>,
         schedule: &Schedule,
     ) -> Reach {
-        let nowhere = seconds(now) - delta(schedule.start);
+        let nowhere = self.beginning(now, schedule);
         let since = self.since.unwrap_or(nowhere);
         let lags = std::iter::once(&0).chain(&schedule.relist_after);
         let passes = lags.map(|lag| Pass {

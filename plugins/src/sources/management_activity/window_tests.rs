@@ -55,6 +55,32 @@ fn a_short_start_is_one_window() {
 }
 
 #[test]
+fn a_first_try_that_fails_moves_no_beginning() {
+    let day = usual(Duration::from_hours(24));
+    let mut progress = Progress::default();
+    assert!(progress.tries(at(0)));
+    assert!(!progress.tries(at(60)), "that was not the first");
+    let plan = progress.plan(at(36 * 60), &day);
+    assert_eq!(plan.from, at(-24 * 60));
+    assert_eq!(plan.gone, None);
+    let reach = progress.reach("Audit.General", at(36 * 60), &day);
+    assert_eq!(reach.since, at(-24 * 60));
+
+    // What was asked for and fell out meanwhile is on record; what was older than the first try is not missed.
+    let late = progress.plan(at(8 * 24 * 60), &day);
+    assert_eq!(late.gone, Some(window(0, 24 * 60 + 10)));
+    assert_eq!(progress.plan(at(60), &usual(WEEK)).gone, None);
+
+    // Before a subscription there was nothing to miss.
+    progress.subscribed(at(8 * 24 * 60));
+    assert_eq!(progress.plan(at(8 * 24 * 60), &day).gone, None);
+
+    let mut wrong = Progress::default();
+    wrong.tries(at(5 * 366 * 24 * 60));
+    assert_eq!(wrong.plan(at(0), &day).from, at(-24 * 60));
+}
+
+#[test]
 fn a_poll_overlaps_the_last_and_a_restart_tiles_from_it() {
     let mut progress = Progress::default();
     list_all(&mut progress, at(0));

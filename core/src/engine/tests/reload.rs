@@ -1,0 +1,141 @@
+//! Another configuration while it runs.
+
+use super::fakes::{Fate, World};
+use super::*;
+use crate::engine::reload::Reloaded;
+
+const MINUTE: Duration = Duration::from_mins(1);
+
+fn words(text: &[&str]) -> Vec<String> {
+    text.iter().map(|&word| word.to_owned()).collect()
+}
+
+/// A sink of these tenants alone.
+fn only(sink: &str, tenants: &[&str]) -> String {
+    format!("{sink}: tenants = {tenants:?}\n")
+}
+
+#[tokio::test(start_paused = true)]
+async fn tenants_come_and_go_and_the_others_are_not_touched() {
+    let world = World::new();
+    for tenant in ["contoso", "fabrikam", "tailspin"] {
+        world.show(tenant, &format!("{tenant}-1"), 5);
+    }
+    let sinks = only("c", &["contoso"]);
+    let two = world.config_of(
+        &["contoso", "fabrikam"],
+        &(sinks.clone() + &only("f", &["fabrikam"])),
+    );
+    let mut engine = world.start_with(&two).await;
+    until(&engine, |status| has_all(status, "f", 5)).await;
+    assert_eq!(
+        world.built(),
+        [
+            "activity of contoso",
+            "activity of fabrikam",
+            "sink c",
+            "sink f"
+        ]
+    );
+
+    let other = world.config_of(
+        &["contoso", "tailspin"],
+        &(sinks + &only("t", &["tailspin"])),
+    );
+    let reloaded = engine.reload(other).await.unwrap();
+    assert_eq!(
+        reloaded,
+        Reloaded {
+            started: words(&["activity of tailspin", "sink t"]),
+            stopped: words(&["activity of fabrikam", "sink f"]),
+            ..Reloaded::default()
+        }
+    );
+    assert_eq!(world.built(), ["activity of tailspin", "sink t"]);
+    until(&engine, |status| has_all(status, "t", 5)).await;
+    assert_eq!(world.has("t"), world.records(Some("tailspin")));
+    assert_eq!(&*engine.orphans()[0].sink, "f");
+
+    world.show("contoso", "contoso-2", 3);
+    world.show("fabrikam", "fabrikam-2", 3);
+    until(&engine, |status| has_all(status, "c", 8)).await;
+    assert_eq!(world.has("c"), world.records(Some("contoso")));
+    assert_eq!(
+        world.has("f").len(),
+        5,
+        "fabrikam is not collected any more"
+    );
+    let metrics = engine.metrics().render().unwrap();
+    let shown = |name: &str| {
+        let up = format!("audit_exporter_up{{component=\"sink\",name=\"{name}\",tenant=\"\"}}");
+        metrics.contains(&up)
+    };
+    assert!(shown("t") && !shown("f"), "what has left is not down");
+    engine.shutdown(MINUTE).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_configuration_that_cannot_be_built_changes_nothing() {
+    let world = World::new();
+    world.show("contoso", "contoso-1", 6);
+    let mut engine = world.start("a\nb").await;
+    done(&engine, &world).await;
+    let wrong = world.config("a\nb: place = \"nowhere\"\nc");
+    let error = engine.reload(wrong).await.unwrap_err();
+    assert!(error.to_string().contains("sinks.b.place"), "{error}");
+    world.show("contoso", "contoso-2", 6);
+    done(&engine, &world).await;
+    assert_eq!(world.has("b"), world.records(None));
+    assert!(world.has("c").is_empty());
+    engine.shutdown(MINUTE).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_delivery_that_is_under_way_is_ended_before_the_sink_leaves() {
+    let world = World::new();
+    world.show("contoso", "contoso-1", 6);
+    let mut engine = world.start("a: slow = true\nb").await;
+    until(&engine, |status| has_all(status, "b", 6)).await;
+    world.show("contoso", "contoso-2", 6);
+    let again = world.config("a: slow = true; batch_events = 2\nb");
+    let reloaded = engine.reload(again).await.unwrap();
+    assert_eq!(reloaded.changed, ["sink a"]);
+    assert_eq!(reloaded.to_string(), "changed: sink a");
+    done(&engine, &world).await;
+    assert_eq!(world.has("a"), world.records(None), "nothing twice");
+    assert_eq!(world.has("b"), world.records(None));
+    engine.shutdown(MINUTE).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_hangs_does_not_hold_up_a_reload_for_ever() {
+    let world = World::new();
+    world.show("contoso", "contoso-1", 6);
+    world.on_delivery("a", Fate::Hang);
+    let mut engine = world.start("a: timeout = \"1h\"\nb").await;
+    until(&engine, |status| has_all(status, "b", 6)).await;
+    let other = world.config("a: timeout = \"1m\"\nb");
+    engine.reload(other).await.unwrap();
+    done(&engine, &world).await;
+    assert_eq!(world.has("a"), world.records(None));
+    engine.shutdown(MINUTE).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_configuration_changes_nothing_and_the_engines_own_tables_wait() {
+    let world = World::new();
+    let mut engine = world.start("a\nb").await;
+    world.built();
+    let same = engine.reload(world.config("a\nb")).await.unwrap();
+    assert_eq!(same, Reloaded::default());
+    assert_eq!(
+        same.to_string(),
+        "no tenant, source, filter or sink has changed"
+    );
+    let mut other = world.config("a\nb");
+    other.limits.blob_size = crate::config::Size::gib(1);
+    let later = engine.reload(other).await.unwrap();
+    assert_eq!(later.at_restart, ["limits"]);
+    assert!(world.built().is_empty());
+    engine.shutdown(MINUTE).await.unwrap();
+}
