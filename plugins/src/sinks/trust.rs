@@ -86,10 +86,12 @@ impl Trust {
             return error;
         };
         let why = match (refusal, &self.ca_file) {
-            (CertificateError::UnknownIssuer, Some(path)) => format!(
-                "nobody in {} ({KEY}) vouches for its certificate",
-                path.display()
-            ),
+            (CertificateError::UnknownIssuer | CertificateError::BadSignature, Some(path)) => {
+                format!(
+                    "nobody in {} ({KEY}) vouches for its certificate",
+                    path.display()
+                )
+            }
             (CertificateError::UnknownIssuer, None) => format!(
                 "this system does not trust the issuer of its certificate; {KEY} may name a file with that issuer's"
             ),
@@ -105,12 +107,11 @@ impl Trust {
 
 /// What TLS has against a certificate.
 fn refusal<'a>(cause: &'a (dyn std::error::Error + 'static)) -> Option<&'a CertificateError> {
-    let tls = match cause.downcast_ref::<io::Error>() {
+    if let Some(error) = cause.downcast_ref::<io::Error>() {
         // It does not count what it wraps among its causes.
-        Some(error) => error.get_ref()?.downcast_ref(),
-        None => cause.downcast_ref(),
-    };
-    match tls {
+        return refusal(error.get_ref()?);
+    }
+    match cause.downcast_ref() {
         Some(rustls::Error::InvalidCertificate(refusal)) => Some(refusal),
         _ => None,
     }
