@@ -150,6 +150,15 @@ impl Error {
         self.code.as_deref()
     }
 
+    /// What has caused it, the nearest first.
+    pub fn causes(&self) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+        let first = self
+            .cause
+            .as_deref()
+            .map(|cause| cause as &(dyn std::error::Error + 'static));
+        std::iter::successors(first, |cause| cause.source())
+    }
+
     /// Whether this process ends because of it.
     #[must_use]
     pub fn is_fatal(&self) -> bool {
@@ -166,15 +175,7 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)?;
-        let mut cause = self
-            .cause
-            .as_deref()
-            .map(|c| c as &(dyn std::error::Error + 'static));
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
+        self.causes().try_for_each(|cause| write!(f, ": {cause}"))
     }
 }
 

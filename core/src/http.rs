@@ -40,6 +40,12 @@ impl Client {
         })
     }
 
+    /// The same client with this TLS, for servers that the system would not trust.
+    pub fn with_tls(self, tls: rustls::ClientConfig) -> Result<Self> {
+        let network = through(environment()?, Some(tls))?;
+        Ok(Self { network, ..self })
+    }
+
     /// The same client, whose requests `peer` answers.
     #[must_use]
     pub fn answered_by(self, peer: Arc<dyn Peer>) -> Self {
@@ -65,7 +71,12 @@ impl Client {
 /// bodies as they are, so that a plugin can inflate them within bounds. The environment may name proxies
 /// (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, with exceptions in `NO_PROXY`), which serve other machines alone.
 pub fn client() -> Result<reqwest::Client> {
-    through(proxies(|name| std::env::var(name).ok())?)
+    through(environment()?, None)
+}
+
+/// The proxies that this process' environment names.
+fn environment() -> Result<Vec<Proxy>> {
+    proxies(|name| std::env::var(name).ok())
 }
 
 /// What a failed exchange says, without the address: that is in the context.
@@ -83,18 +94,21 @@ pub fn broken_off(error: reqwest::Error) -> Error {
 
 /// A client that uses no proxy, whatever the environment says.
 pub(crate) fn direct_client() -> Result<reqwest::Client> {
-    through(Vec::new())
+    through(Vec::new(), None)
 }
 
-fn through(proxies: Vec<Proxy>) -> Result<reqwest::Client> {
+fn through(proxies: Vec<Proxy>, tls: Option<rustls::ClientConfig>) -> Result<reqwest::Client> {
     // Whoever comes second finds the same provider installed.
     drop(rustls::crypto::ring::default_provider().install_default());
-    let builder = reqwest::Client::builder()
+    let mut builder = reqwest::Client::builder()
         .user_agent(concat!("audit-exporter/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(CONNECT)
         .read_timeout(SILENCE)
         .no_proxy();
+    if let Some(tls) = tls {
+        builder = builder.tls_backend_preconfigured(tls);
+    }
     proxies
         .into_iter()
         .fold(builder, reqwest::ClientBuilder::proxy)
@@ -182,6 +196,7 @@ mod tests {
                     _ => (asked == name).then(|| format!("http://{proxy}")),
                 })
                 .unwrap(),
+                None,
             )
             .unwrap();
             for host in ["127.0.0.1", "localhost"] {
@@ -196,7 +211,7 @@ mod tests {
             "NO_PROXY" => Some("127.0.0.2,*".to_owned()),
             _ => None,
         };
-        let client = through(proxies(except).unwrap()).unwrap();
+        let client = through(proxies(except).unwrap(), None).unwrap();
         let url = format!("http://localhost:{}/", here.port());
         assert_eq!(who_answers(&client, &url).await, "here");
     }

@@ -10,8 +10,29 @@ use audit_exporter_core::journal::Store;
 use audit_exporter_core::metrics::Meter;
 use audit_exporter_core::plugin::{Batch, Context};
 use bytes::Bytes;
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rustls::ServerConfig;
+use rustls::pki_types::PrivateKeyDer;
+use tokio_rustls::TlsAcceptor;
 
 pub(crate) const TENANT_ID: &str = "11111111-1111-1111-1111-111111111111";
+
+/// A server's side of TLS as `localhost`, and a file with the certificate that vouches for it.
+pub(crate) fn tls_server() -> (TlsAcceptor, tempfile::NamedTempFile) {
+    let names = vec!["localhost".to_owned()];
+    let CertifiedKey { cert, signing_key } = generate_simple_self_signed(names).unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), cert.pem()).unwrap();
+    let key = PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![cert.der().clone()], key)
+        .unwrap();
+    (TlsAcceptor::from(Arc::new(config)), file)
+}
 
 /// A plugin's context without tenants.
 pub(crate) fn context(path: &str, options: &str) -> Context {

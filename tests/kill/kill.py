@@ -23,7 +23,7 @@ import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-from program import TENANT, Failed, Run, Simulator, await_, build, compare, get  # noqa: E402
+from program import Failed, Run, Simulator, await_, build, compare, configuration, get  # noqa: E402
 
 OUTSIDE = "from outside"
 # The moment that a point stands for, and the most passes before the kill.
@@ -76,31 +76,20 @@ SMALL = {"IDS_IN_MEMORY": "150", "BODIES_FILE_BYTES": "65536"}
 
 # Small batches and files: a blob is several batches, a delivery several writes, and files rotate all the time.
 CONFIG = """
-[journal]
-path = "journal"
-[admin]
-listen = "127.0.0.1:0"
 [limits]
 batch_size = "8KiB"
-[tenants.contoso]
-id = "{tenant}"
-client_id = "c0a1b2d3-4e5f-4061-8273-94a5b6c7d8e9"
-client_secret = "simulator-secret"
-authority = "{url}"
-management_api = "{url}"
-requests_per_minute = 100000
 [sources.activity]
 type = "management_activity"
 poll_interval = "1s"
 start = "72h"
 [sinks.plain]
 type = "file"
-path = "plain/{{content_type}}.ndjson"
+path = "plain/{content_type}.ndjson"
 rotate_size = "64KiB"
 batch_events = 40
 [sinks.gzip]
 type = "file"
-path = "gzip/{{date}}/{{content_type}}.ndjson"
+path = "gzip/{date}/{content_type}.ndjson"
 compression = "gzip"
 rotate_size = "16KiB"
 batch_events = 100
@@ -140,7 +129,7 @@ class Campaign:
         folder.mkdir()
         self.begin(folder)
         config = folder / "config.toml"
-        config.write_text(CONFIG.format(tenant=TENANT, url=self.simulator.url))
+        config.write_text(configuration(self.simulator.url, CONFIG))
         kills = []
         while point := self.pick():
             kill = self.kill(config, point)
@@ -148,7 +137,7 @@ class Campaign:
                 break
             kills.append(kill)
             self.left[point] -= 1
-        last = Run(self.binary, config, folder / "log", environment())
+        last = Run(self.binary, config, folder / "log", **SMALL)
         blobs = self.simulator.stats()["blobs"]
         await_("everything is delivered", lambda: last.ended() or self.is_drained(last, blobs))
         if last.ended():
@@ -203,11 +192,11 @@ class Campaign:
         """One run that is to die. Nothing if it had delivered everything before it came to that."""
         if point == OUTSIDE:
             moment = round(self.random.uniform(0.05, 1.5), 3)
-            run = Run(self.binary, config, config.parent / "log", environment())
+            run = Run(self.binary, config, config.parent / "log", **SMALL)
             end = time.monotonic() + moment
         else:
             moment = self.random.randint(1, POINTS[point][1])
-            run = Run(self.binary, config, config.parent / "log", environment(f"{point}={moment}"))
+            run = Run(self.binary, config, config.parent / "log", **SMALL, KILL_AT=f"{point}={moment}")
             end = float("inf")
         blobs = self.simulator.stats()["blobs"]
 
@@ -251,11 +240,6 @@ class Campaign:
         print(f"\n{'kills':>5}  moment")
         for moment, count in by_moment.items():
             print(f"{count:>5}  {moment}")
-
-
-def environment(kill_at=None):
-    rest = {key: value for key, value in os.environ.items() if not key.startswith(("AUDIT_EXPORTER_", "RUST_LOG"))}
-    return rest | SMALL | ({"KILL_AT": kill_at} if kill_at else {})
 
 
 def main():

@@ -8,7 +8,6 @@ wait; then the sink is mended and everything must arrive at both sinks, as tests
 process' VmHWM, over its whole life; the binary is the release build.
 """
 import argparse
-import os
 import pathlib
 import shutil
 import sys
@@ -16,7 +15,7 @@ import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-from program import TENANT, Failed, Run, Simulator, await_, build, compare  # noqa: E402
+from program import Failed, Run, Simulator, await_, build, compare, configuration  # noqa: E402
 
 # Of the whole process, its own 16 MB and the program's file included.
 BOUND_MB = 64
@@ -34,26 +33,15 @@ giant_blob_bytes = {giant}
 """
 
 CONFIG = """
-[journal]
-path = "journal"
-max_size = "{journal}"
-[admin]
-listen = "127.0.0.1:0"
-[tenants.contoso]
-id = "{tenant}"
-client_id = "c0a1b2d3-4e5f-4061-8273-94a5b6c7d8e9"
-client_secret = "simulator-secret"
-authority = "{url}"
-management_api = "{url}"
 [sources.activity]
 type = "management_activity"
 poll_interval = "1s"
 [sinks.up]
 type = "file"
-path = "up/{{content_type}}.ndjson"
+path = "up/{content_type}.ndjson"
 [sinks.down]
 type = "file"
-path = "down/{{content_type}}.ndjson"
+path = "down/{content_type}.ndjson"
 """
 
 
@@ -79,11 +67,10 @@ def main():
     # Compressed, a record takes about an eighth: the journal fills long before the backlog is through.
     journal = f"{max(16, (args.backlog + args.blob) // 40)}MiB"
     config = work / "config.toml"
-    config.write_text(CONFIG.format(tenant=TENANT, url=simulator.url, journal=journal))
+    config.write_text(configuration(simulator.url, CONFIG, max_size=journal))
     (work / "down").write_text("a file where the sink's folder should be")
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("AUDIT_EXPORTER_", "RUST_LOG"))}
     began = time.monotonic()
-    run = Run(binary, config, work / "log", environment)
+    run = Run(binary, config, work / "log")
     try:
         await_("it answers", lambda: run.ended() or run.metrics())
         print(f"{memory(run, 'VmHWM'):6.1f} MB  at the start", flush=True)

@@ -4,12 +4,11 @@ use std::process::{Command, Stdio};
 
 use audit_exporter_simulator::{Config, HecConfig, HecToken, Simulator};
 
-use crate::intake::Post;
 use crate::program::{
     SECRET, Setup, blobs, expected, files, hashes, lines, microsoft, raw_of, tenant, with,
 };
 
-const CONTOSO: &str = "11111111-2222-4333-8444-555555555501";
+pub(super) const CONTOSO: &str = "11111111-2222-4333-8444-555555555501";
 const FABRIKAM: &str = "11111111-2222-4333-8444-555555555502";
 const TAILSPIN: &str = "11111111-2222-4333-8444-555555555503";
 const AGENCY: &str = "11111111-2222-4333-8444-555555555504";
@@ -19,12 +18,12 @@ const TAILSPIN_APP: &str = "11111111-2222-4333-8444-5555555555a3";
 const AGENCY_APP: &str = "11111111-2222-4333-8444-5555555555a4";
 const GENERAL: &str = "Audit.General";
 
-async fn contoso() -> Simulator {
+pub(super) async fn contoso() -> Simulator {
     microsoft(vec![tenant(CONTOSO, APP)]).await
 }
 
 /// What was collected of a tenant, after it has been compared with the simulator's own account.
-fn collected(
+pub(super) fn collected(
     setup: &Setup,
     microsoft: &Simulator,
     name: &str,
@@ -40,7 +39,7 @@ fn collected(
 }
 
 /// Two sets of records, whatever their order.
-fn assert_same<'a>(found: &[String], wanted: impl IntoIterator<Item = &'a String>) {
+pub(super) fn assert_same<'a>(found: &[String], wanted: impl IntoIterator<Item = &'a String>) {
     let wanted: Vec<&String> = wanted.into_iter().collect();
     assert!(!wanted.is_empty(), "the tenant has nothing to test with");
     assert_eq!(found.len(), wanted.len());
@@ -390,44 +389,9 @@ async fn splunk_has_each_customers_events_in_its_own_index() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_intake_of_a_siem_gets_what_its_configuration_selects() {
-    let microsoft = contoso().await;
-    let intake = crate::intake::start().await;
-    let setup = Setup::of("siem-http.toml")
-        .at("contoso", &microsoft)
-        .variable("M365_CLIENT_SECRET", SECRET)
-        .variable("SIEM_API_KEY", "the key")
-        .with(
-            "SINKS__SIEM__URL",
-            &format!("{}/intake/{{tenant}}", intake.url),
-        );
-    let (code, said) = setup.check();
-    assert_eq!(code, Some(0), "{said}");
-    let directory = |_: &str, content_type: &str| content_type == "Audit.AzureActiveDirectory";
-    setup.run(blobs(&microsoft, directory)).await;
-    let types = ["Audit.AzureActiveDirectory"];
-    let everything = collected(&setup, &microsoft, "contoso", CONTOSO, &types);
-    let posted = intake.posted();
-    assert!(
-        posted
-            .iter()
-            .all(|post| post.path == "/intake/contoso" && post.key == "the key")
-    );
-    let taken: Vec<String> = posted.iter().flat_map(Post::events).collect();
-    let whole: Vec<String> = taken
-        .into_iter()
-        .filter(|line| line.contains("\"raw\":"))
-        .collect();
-    let valid = everything
-        .iter()
-        .filter(|line| serde_json::from_str::<serde_json::Value>(line).is_ok());
-    assert_same(&raw_of(&whole), valid);
-}
-
 #[test]
 fn no_configuration_is_left_untested() {
-    let tested = include_str!("configs.rs");
+    let tested = concat!(include_str!("configs.rs"), include_str!("siem.rs"));
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
     for name in files(&folder).iter().filter(|name| name.contains(".toml")) {
         assert!(

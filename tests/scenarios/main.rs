@@ -11,3 +11,5 @@ mod intake;
 #[cfg(feature = "kafka")]
 mod kafka;
 mod program;
+mod siem;
+mod syslog;

@@ -26,7 +26,7 @@ from datetime import datetime, timezone
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from compare_ledger import lines_of  # noqa: E402
-from program import Failed, Run, Simulator, await_, build, compare, get  # noqa: E402
+from program import Failed, Run, Simulator, await_, build, compare, configuration, environment, get  # noqa: E402
 
 TENANTS = {"contoso": "7f3c9a52-1d0b-4c8e-9b61-2f5a8e0c4d17", "fabrikam": "22222222-2222-4222-8222-222222222222"}
 EVENTS_A_SECOND = 200
@@ -55,10 +55,6 @@ live_events_per_second = {rate}
 live_for_seconds = {seconds}
 """
 CONFIG = """
-[journal]
-path = "journal"
-[admin]
-listen = "127.0.0.1:0"
 [sources.activity]
 type = "management_activity"
 poll_interval = "{poll}s"
@@ -77,15 +73,6 @@ path = "some/{{date}}/{{workload}}.ndjson"
 compression = "gzip"
 rotate_size = "256KiB"
 filters = ["some"]
-"""
-TENANT = """
-[tenants.{name}]
-id = "{id}"
-client_id = "c0a1b2d3-4e5f-4061-8273-94a5b6c7d8e9"
-client_secret = "simulator-secret"
-authority = "{url}"
-management_api = "{url}"
-requests_per_minute = 100000
 """
 
 
@@ -109,14 +96,13 @@ class Soak:
             passes=json.dumps([f"{lag}s" for lag in self.passes]),
             operations=json.dumps(OPERATIONS),
         )
-        tenants = (TENANT.format(name=name, id=id, url=self.simulator.url) for name, id in TENANTS.items())
-        self.config.write_text(text + "".join(tenants))
+        self.config.write_text(configuration(self.simulator.url, text, TENANTS))
         self.restarts = collections.Counter()
         self.downtime = 0
         self.wrong = []
 
     def start(self):
-        return Run(self.binary, self.config, self.work / "log", environment())
+        return Run(self.binary, self.config, self.work / "log")
 
     def soak(self):
         """Lets the time pass, with restarts; then awaits that everything is delivered, and settled."""
@@ -280,10 +266,6 @@ def lateness(entry):
     """By how many seconds a blob showed up late. Its id says when it was made."""
     made = datetime.strptime(entry["blob"].split("$")[1][:17] + "000", "%Y%m%d%H%M%S%f").replace(tzinfo=timezone.utc)
     return (datetime.fromisoformat(entry["visible_at"].replace("Z", "+00:00")) - made).total_seconds()
-
-
-def environment():
-    return {key: value for key, value in os.environ.items() if not key.startswith(("AUDIT_EXPORTER_", "RUST_LOG"))}
 
 
 def main():

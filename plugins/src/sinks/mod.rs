@@ -12,5 +12,5 @@ pub(crate) mod splunk_hec;
 pub(crate) mod stdout;
 pub(crate) mod syslog;
 mod template;
-mod text;
+mod trust;
 mod value;

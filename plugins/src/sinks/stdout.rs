@@ -118,7 +118,8 @@ mod tests {
     use std::io::Read;
     use std::sync::atomic::{AtomicBool, Ordering};
 
-    use audit_exporter_core::Kind;
+    use audit_exporter_core::{Kind, contract};
+    use bytes::Bytes;
 
     use super::*;
     use crate::testing::{batch, context, event};
@@ -198,6 +199,57 @@ mod tests {
         let error = sink.deliver(&batch([event("{}")])).await.unwrap_err();
         assert!(flushed.load(Ordering::SeqCst));
         assert!(error.to_string().contains("disk on fire"), "{error}");
+    }
+
+    /// What a program has read, unless the disk behind it is full.
+    #[derive(Clone, Default)]
+    struct Reader {
+        text: Arc<std::sync::Mutex<Vec<u8>>>,
+        full: Arc<AtomicBool>,
+    }
+
+    impl Write for Reader {
+        fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+            if self.full.load(Ordering::SeqCst) {
+                return Err(ErrorKind::StorageFull.into());
+            }
+            self.text.lock().unwrap().extend_from_slice(data);
+            Ok(data.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[async_trait(?Send)]
+    impl contract::Subject for Reader {
+        async fn open(&self) -> Result<Box<dyn Sink>> {
+            let out = Box::new(self.clone());
+            Ok(Box::new(Stdout::new(Format::Raw, false, out)))
+        }
+
+        async fn contents(&self) -> Result<Vec<Bytes>> {
+            let text = self.text.lock().unwrap();
+            let lines = text.split_inclusive(|byte| *byte == b'\n');
+            Ok(lines
+                .map(|line| Bytes::copy_from_slice(line.strip_suffix(b"\n").unwrap()))
+                .collect())
+        }
+
+        async fn set_down(&self, down: bool) -> Result<bool> {
+            self.full.store(down, Ordering::SeqCst);
+            Ok(true)
+        }
+
+        fn exactly_once(&self) -> bool {
+            false
+        }
+    }
+
+    #[tokio::test]
+    async fn the_stdout_sink_keeps_the_promises_of_every_sink() {
+        contract::check(&Reader::default()).await.unwrap();
     }
 
     #[test]

@@ -7,93 +7,30 @@ What must be so:
 - each tenant's flows are in its own mailbox, and in no other;
 - a flow that arrives a day late is in the next mail, as late;
 - `digest send` sends a day again beside the running process; `digest list` and `preview` show what is so;
-- killed with SIGKILL between two mails, none is missing and none comes twice.
+- killed with SIGKILL between two mails, none is missing and none comes twice;
+- killed between the server's answer and what is noted of it, that mail comes once more, as the same.
 
 With --picture a day's digest is photographed in Chromium, as on a wide screen and on a phone.
 """
 import argparse
 import datetime
-import email.policy
-import imaplib
 import json
-import os
 import pathlib
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent.parent))
-from program import REPOSITORY, Failed, Run, Simulator, await_, build, get  # noqa: E402
+from program import Failed, Run, Simulator, await_, build, configuration, get  # noqa: E402
+from server import PASSWORD, MailServer  # noqa: E402
 
-PASSWORD = "of-the-mail-server"
 TENANTS = {
     "contoso": "11111111-2222-4333-8444-555555555501",
     "fabrikam": "11111111-2222-4333-8444-555555555502",
     "tailspin": "11111111-2222-4333-8444-555555555503",
 }
-APP = "c0a1b2d3-4e5f-4061-8273-94a5b6c7d8e9"
-VENV = REPOSITORY / "target/live/mail"
-
-
-def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
-
-
-class MailServer:
-    """mail-devel: SMTP with STARTTLS and AUTH, SMTPS, and every mail in a mailbox over IMAP."""
-
-    def __init__(self, folder):
-        self.certificate, key = folder / "certificate.pem", folder / "key.pem"
-        subprocess.run(
-            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-             "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-addext", "basicConstraints=CA:FALSE",
-             "-keyout", key, "-out", self.certificate],
-            check=True, capture_output=True,
-        )
-        self.smtp, self.smtps, self.imap = free_port(), free_port(), free_port()
-        self.log = (folder / "mail.log").open("wb")
-        self.process = subprocess.Popen(
-            [VENV / "bin/mail_devel", "--host", "127.0.0.1", "--multi-user", "--password", PASSWORD, "--no-http",
-             "--smtp-port", str(self.smtp), "--smtps-port", str(self.smtps), "--imap-port", str(self.imap),
-             "--auth-required", "--starttls-required", "--cert", self.certificate, "--key", key],
-            stdout=self.log, stderr=self.log,
-        )
-        await_("the mail server listens", lambda: self.listens())
-
-    def listens(self):
-        if self.process.poll() is not None:
-            raise Failed(f"the mail server has ended, see {self.log.name}")
-        try:
-            for port in (self.smtp, self.smtps, self.imap):
-                socket.create_connection(("127.0.0.1", port), 1).close()
-            return True
-        except OSError:
-            return False
-
-    def mails(self, user):
-        """All mails of a mailbox, over IMAP."""
-        box = imaplib.IMAP4("127.0.0.1", self.imap)
-        try:
-            box.login(user, PASSWORD)
-            box.select("INBOX", readonly=True)
-            _, (numbers,) = box.search(None, "ALL")
-            mails = []
-            for number in numbers.split():
-                _, parts = box.fetch(number, "(RFC822)")
-                mails.append(email.message_from_bytes(parts[0][1], policy=email.policy.default))
-            return mails
-        finally:
-            box.logout()
-
-    def stop(self):
-        self.process.terminate()
-        self.process.wait()
-        self.log.close()
 
 
 def flow(tenant, name, created):
@@ -120,16 +57,10 @@ def simulated():
     return tenants + "[faults]\ntokens = { lifetime_seconds = 864000 }\n"
 
 
-def configuration(simulator, server, tls):
+def digest_by_mail(simulator, server, tls):
     port = server.smtps if tls == "tls" else server.smtp
-    text = '[journal]\npath = "journal"\n[admin]\nlisten = "127.0.0.1:0"\n'
-    for name, id in TENANTS.items():
-        text += (
-            f'[tenants.{name}]\nid = "{id}"\nclient_id = "{APP}"\nclient_secret = "simulator-secret"\n'
-            f'authority = "{simulator.url}"\nmanagement_api = "{simulator.url}"\n'
-        )
     # A mail a minute, so that nobody has to wait for a morning.
-    text += (
+    text = (
         '[sources.activity]\ntype = "management_activity"\ncontent_types = ["Audit.General"]\npoll_interval = "1s"\n'
         '[filters.new-flows]\ntype = "operation"\ninclude = ["CreateFlow"]\n'
         '[sinks.new-flows]\ntype = "email_digest"\nfilters = ["new-flows"]\nreport = "flows"\ntitle = "New flows"\n'
@@ -139,7 +70,7 @@ def configuration(simulator, server, tls):
     )
     for name in TENANTS:
         text += f'[sinks.new-flows.per_tenant.{name}]\nto = ["admins@{name}.example"]\n'
-    return text
+    return configuration(simulator.url, text, TENANTS)
 
 
 def body(mail, kind):
@@ -177,7 +108,7 @@ def digests(binary, server, folder, tls):
 
 def mails(binary, simulator, server, folder, tls):
     config = folder / "config.toml"
-    config.write_text(configuration(simulator, server, tls))
+    config.write_text(digest_by_mail(simulator, server, tls))
     boxes = lambda: {name: server.mails(f"admins@{name}.example") for name in TENANTS}  # noqa: E731
     before = {name: len(mails) for name, mails in boxes().items()}
     new = lambda: {name: mails[before[name]:] for name, mails in boxes().items()}  # noqa: E731
@@ -185,7 +116,7 @@ def mails(binary, simulator, server, folder, tls):
     checked = subprocess.run([binary, "check", "--config", config], capture_output=True, text=True, check=False)
     expect("takes mails as audit@example.com" in checked.stdout, f"check says {checked.stdout}{checked.stderr}")
 
-    run = Run(binary, config, folder / "run.log", os.environ)
+    run = Run(binary, config, folder / "run.log")
     await_("the exporter has listed", run.listed)
     now = datetime.datetime.now(datetime.timezone.utc)
     for count, name in enumerate(TENANTS, 1):
@@ -199,7 +130,7 @@ def mails(binary, simulator, server, folder, tls):
     # Killed at any moment, and started again: nothing is lost, nothing comes twice.
     run.process.send_signal(signal.SIGKILL)
     run.process.wait()
-    run = Run(binary, config, folder / "run.log", os.environ)
+    run = Run(binary, config, folder / "run.log")
     await_("the exporter has listed again", run.listed)
     yesterday = now - datetime.timedelta(days=1)
     show(simulator, "contoso", [flow("contoso", "latecomer", yesterday)])
@@ -228,22 +159,39 @@ def mails(binary, simulator, server, folder, tls):
     print(f"{tls}: list, preview and send, beside the running process")
 
 
+def killed_after_the_answer(binary, server, folder):
+    simulator = Simulator(binary, folder, simulated())
+    try:
+        config = folder / "config.toml"
+        config.write_text(digest_by_mail(simulator, server, "tls"))
+        before = len(server.mails("admins@contoso.example"))
+        mails = lambda: server.mails("admins@contoso.example")[before:]  # noqa: E731
+        run = Run(binary, config, folder / "run.log", KILL_AT="email_digest::sent=1")
+        await_("the exporter has listed", run.listed)
+        show(simulator, "contoso", [flow("contoso", "maker", datetime.datetime.now(datetime.timezone.utc))])
+        await_("the exporter ends itself", run.ended)
+        expect(run.process.returncode == -signal.SIGKILL, f"it ended with {run.process.returncode}")
+        expect(len(mails()) == 1, "there is no mail yet")
+        run = Run(binary, config, folder / "run.log")
+        await_("the mail comes once more", lambda: len(mails()) > 1)
+        noted = lambda: [past for entry in json.loads(digest(binary, config, "list", "--json")) for past in entry["sent"]]  # noqa: E731
+        await_("it is noted", lambda: any(past["message_id"] for past in noted()))
+        run.stop()
+        first, second = mails()
+        expect(first.as_bytes() == second.as_bytes(), f"it is another: {first} and {second}")
+        expect([past["message_id"] for past in noted() if past["rows"] + past["late"]] == [first["Message-ID"]], "it is noted otherwise")
+        print("killed after the server's answer: the same mail comes once more")
+    finally:
+        simulator.stop()
+
+
 def photograph(binary, folder, picture):
     """A day of a generated tenant, as Chromium shows it: 860 and 390 pixels wide."""
     simulator = Simulator(binary, folder, '[[tenants]]\n[tenants.records.generated]\nevents = 1200\ndays = 2.0\n'
                           'oddities = 0.0\ncontent_types = ["Audit.General"]\n')
-    config = folder / "picture.toml"
-    config.write_text(f"""
-[journal]
-path = "picture-journal"
-[admin]
-listen = "127.0.0.1:0"
-[tenants.contoso]
-id = "7f3c9a52-1d0b-4c8e-9b61-2f5a8e0c4d17"
-client_id = "{APP}"
-client_secret = "simulator-secret"
-authority = "{simulator.url}"
-management_api = "{simulator.url}"
+    config = folder / "picture" / "config.toml"
+    config.parent.mkdir()
+    config.write_text(configuration(simulator.url, """
 [sources.activity]
 type = "management_activity"
 content_types = ["Audit.General"]
@@ -259,7 +207,7 @@ from = "audit@example.com"
 to = ["admins@contoso.example"]
 [sinks.new-flows.smtp]
 host = "localhost"
-""")
+"""))
     done = subprocess.run([binary, "run", "--once", "--config", config], capture_output=True, text=True, check=False)
     expect(done.returncode == 0, f"run --once ended with {done.returncode}: {done.stderr}")
     simulator.stop()
@@ -284,7 +232,7 @@ def main():
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--picture", type=pathlib.Path, metavar="FILE")
     arguments = options.parse_args()
-    binary = build()
+    binary = build("--features", "failpoints")
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         server = MailServer(folder)
@@ -293,6 +241,8 @@ def main():
             for tls in ("starttls", "tls"):
                 (folder / tls).mkdir()
                 digests(binary, server, folder / tls, tls)
+            (folder / "killed").mkdir()
+            killed_after_the_answer(binary, server, folder / "killed")
             photograph(binary, folder, (arguments.picture or folder / "digest.png").resolve())
             print(f"all as it should be, in {time.monotonic() - began:.0f} s")
         finally:

@@ -11,8 +11,9 @@ use super::config::Settings;
 use super::csv::Csv;
 use super::message::{self, Mail};
 use super::render::{Rendered, View};
-use super::report::{Cut, Gathered, Section, csv_heads, needs_days};
+use super::report::{Gathered, csv_heads};
 use super::store::{Rows, Sending, Sent, State, stamp};
+use super::tables::{Cut, Section, needs_days};
 use super::transport::Transport;
 
 /// How soon a mail that waits for collection is looked at again.
@@ -203,10 +204,11 @@ impl Mailing {
         let message_id = if composed.is_empty() && !self.settings.send_empty {
             None
         } else {
-            Some(self.hand_over(&composed, shares, at).await?)
+            let message_id = self.hand_over(&composed, shares, at).await?;
+            // Between the server's answer and our commit.
+            fail::fail_point!("email_digest::sent");
+            Some(message_id)
         };
-        // Between the server's answer and our commit.
-        fail::fail_point!("email_digest::sent");
         let mut changes = Changes::default();
         for (share, (count, marks)) in shares.iter().zip(&composed.counts) {
             let id = &share.tenant.id;

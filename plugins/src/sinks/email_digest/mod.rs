@@ -25,6 +25,7 @@ mod report;
 mod row;
 mod smtp;
 mod store;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod transport;

@@ -12,7 +12,7 @@ use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior};
 use serde::Serialize;
 
-use super::report::{Cell, Group, Part, Section};
+use super::tables::{Cell, Group, Part, Section};
 
 const HTML: &str = "digest.html";
 const TEXT: &str = "digest.txt";
@@ -76,7 +76,7 @@ impl Templates {
                 AutoEscape::None
             }
         });
-        templates.add_filter("thousands", super::report::thousands);
+        templates.add_filter("thousands", super::tables::thousands);
         let built_in = include_str!("templates/subject.txt").trim_end();
         for (name, key, source) in [
             (SUBJECT, "subject", subject.unwrap_or(built_in).to_owned()),

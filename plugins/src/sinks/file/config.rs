@@ -7,7 +7,7 @@ use audit_exporter_core::config::{Options, Size, Span};
 use audit_exporter_core::{Error, Result};
 use serde::Deserialize;
 
-use super::template::{PathTemplate, Wrong};
+use super::template::PathTemplate;
 use crate::sinks::line::Format;
 
 #[derive(Deserialize)]
@@ -123,10 +123,5 @@ fn template(options: &Options, path: &str, compression: Compression) -> Result<P
         })?;
         Some(text.to_owned())
     };
-    PathTemplate::parse(folder.as_deref(), path, compression.suffix()).map_err(
-        |wrong| match wrong {
-            Wrong::Template(wrong) => wrong.to_error(options, "path", path),
-            Wrong::NoFile => options.invalid("path", "a file's name at the end", path),
-        },
-    )
+    PathTemplate::parse(options, folder.as_deref(), path, compression.suffix())
 }

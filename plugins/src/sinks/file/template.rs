@@ -1,9 +1,11 @@
 //! File paths with placeholders.
 
+use audit_exporter_core::Result;
+use audit_exporter_core::config::Options;
 use audit_exporter_core::event::AuditEvent;
 use chrono::{DateTime, Utc};
 
-use crate::sinks::template::{self, Template, TimeKey};
+use crate::sinks::template::{Template, TimeKey};
 use crate::sinks::value::push_file_value;
 
 /// A path with placeholders, without the extension.
@@ -13,27 +15,27 @@ pub(super) struct PathTemplate {
     extension: String,
 }
 
-/// Why text is no path.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Wrong {
-    /// Its placeholders are wrong.
-    Template(template::Wrong),
-    /// The path names a folder.
-    NoFile,
-}
-
 impl PathTemplate {
-    /// Reads `text`, which is below `folder` if there is one. `suffix` is what compression adds to the name.
-    pub(super) fn parse(folder: Option<&str>, text: &str, suffix: &str) -> Result<Self, Wrong> {
+    /// Reads `text`, the option `path`, which is below `folder` if there is one. `suffix` is what compression adds to
+    /// the name.
+    pub(super) fn parse(
+        options: &Options,
+        folder: Option<&str>,
+        text: &str,
+        suffix: &str,
+    ) -> Result<Self> {
         let file = text.rsplit('/').next().unwrap_or_default();
         if file.is_empty() || file == "." || file == ".." {
-            return Err(Wrong::NoFile);
+            return Err(options.invalid("path", "a file's name at the end", &format!("{text:?}")));
         }
         let body = text.strip_suffix(suffix).unwrap_or(text);
         let (stem, extension) = body.split_at(file_extension(body));
-        let start = folder.map_or_else(String::new, |folder| format!("{folder}/"));
+        let stem = Template::parse(options, "path", stem)?;
         Ok(Self {
-            stem: Template::parse(start, stem).map_err(Wrong::Template)?,
+            stem: match folder {
+                Some(folder) => stem.behind(&format!("{folder}/")),
+                None => stem,
+            },
             extension: format!("{extension}{suffix}"),
         })
     }
@@ -69,7 +71,7 @@ impl PathTemplate {
 
     /// Writes the event's path without extension to `out`, which is cleared first.
     pub(super) fn render(&self, event: &AuditEvent, time: DateTime<Utc>, out: &mut String) {
-        self.stem.render(event, time, push_file_value, out);
+        self.stem.name(event, time, push_file_value, out);
     }
 }
 
@@ -89,8 +91,13 @@ mod tests {
     use super::*;
     use crate::testing::event;
 
+    fn parse(folder: Option<&str>, text: &str, suffix: &str) -> Result<PathTemplate> {
+        let options = Options::from_toml("sinks.file", &format!("path = {text:?}"));
+        PathTemplate::parse(&options, folder, text, suffix)
+    }
+
     fn render(template: &str, record: &str) -> String {
-        let template = PathTemplate::parse(Some("/base"), template, "").unwrap();
+        let template = parse(Some("/base"), template, "").unwrap();
         let event = event(record);
         let time = event.created().unwrap_or_default();
         let mut out = String::from("old");
@@ -144,7 +151,7 @@ mod tests {
             ("a/.hidden", "", ""),
             ("a/{date}-x.y.z", "", ".z"),
         ] {
-            let template = PathTemplate::parse(None, text, suffix).unwrap();
+            let template = parse(None, text, suffix).unwrap();
             assert_eq!(template.extension(), extension, "{text}");
         }
     }
@@ -162,20 +169,24 @@ mod tests {
             (Some("/etc/exporter"), "{tenant}.ndjson", "/etc/exporter"),
             (Some("/etc/exporter"), "out/a.ndjson", "/etc/exporter/out"),
         ] {
-            assert_eq!(PathTemplate::parse(folder, text, "").unwrap().root(), root);
+            assert_eq!(parse(folder, text, "").unwrap().root(), root);
         }
     }
 
     #[test]
-    fn what_is_no_template_is_refused() {
-        for (text, wrong) in [
-            ("/a/{tenant", Wrong::Template(template::Wrong::Unclosed)),
-            ("/a/", Wrong::NoFile),
-            ("", Wrong::NoFile),
-            ("/a/..", Wrong::NoFile),
+    fn what_is_no_path_is_refused() {
+        for (text, problem) in [
+            (
+                "/a/{tenant",
+                "expected a } for every {, found \"/a/{tenant\"",
+            ),
+            ("/a/", "expected a file's name at the end, found \"/a/\""),
+            ("", "expected a file's name at the end"),
+            ("/a/..", "expected a file's name at the end"),
         ] {
-            let found = PathTemplate::parse(None, text, "").err();
-            assert_eq!(found, Some(wrong), "{text}");
+            let error = parse(None, text, "").unwrap_err().to_string();
+            assert!(error.starts_with("sinks.file.path: "), "{error}");
+            assert!(error.contains(problem), "{error}");
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The options of an `http` sink.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use audit_exporter_core::Result;
 use audit_exporter_core::config::{Options, Secret, Size};
@@ -10,11 +11,13 @@ use url::Url;
 
 use crate::sinks::line::Format;
 use crate::sinks::post::{Compression, Frame, Limits, address};
+use crate::sinks::trust::Trust;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Config {
     url: String,
+    ca_file: Option<PathBuf>,
     #[serde(default)]
     headers: BTreeMap<String, Secret>,
     #[serde(default)]
@@ -89,6 +92,7 @@ impl Body {
 /// Where and how one tenant's events go.
 pub(super) struct Settings {
     pub(super) url: Url,
+    pub(super) trust: Trust,
     pub(super) headers: Vec<(HeaderName, Secret)>,
     pub(super) body: Body,
     pub(super) format: Format,
@@ -107,9 +111,11 @@ pub(super) fn read(options: &Options, name: &str, id: &str) -> Result<Settings> 
         let header = HeaderName::from_bytes(name.as_bytes()).map_err(|_| expected())?;
         Ok((header, value))
     });
+    let url = url(options, &config.url, name, id)?;
     Ok(Settings {
+        trust: Trust::read(options, config.ca_file, url.scheme() == "https")?,
         headers: headers.collect::<Result<_>>()?,
-        url: url(options, &config.url, name, id)?,
+        url,
         body: config.body,
         format: config.format,
         compression: config.compression,

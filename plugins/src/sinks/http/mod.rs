@@ -14,11 +14,12 @@ mod tests;
 
 use async_trait::async_trait;
 use audit_exporter_core::clock::Clock;
+use audit_exporter_core::config::Options;
 use audit_exporter_core::event::{AuditEvent, normalized};
 use audit_exporter_core::plugin::{Context, Finding, Sink};
 use audit_exporter_core::{Error, Result, http};
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
-use reqwest::{Method, Response};
+use reqwest::{Method, RequestBuilder, Response};
 use secrecy::ExposeSecret;
 
 use super::line::Format;
@@ -46,11 +47,12 @@ pub(crate) fn build(context: Context) -> Result<Box<dyn Sink>> {
         clock,
         ..
     } = context;
-    let read = move |options: &_, name: &str, id: &str| {
+    let read = move |options: &Options, name: &str, id: &str| {
+        let settings = config::read(options, name, id)?;
         Ok(Intake {
-            http: http.clone(),
+            http: settings.trust.http(options, http.clone())?,
             clock: clock.clone(),
-            settings: config::read(options, name, id)?,
+            settings,
         })
     };
     Ok(Box::new(Posting::new(options, &tenants, read)?))
@@ -83,7 +85,12 @@ impl Intake {
         if let Some(encoding) = body.encoding {
             request = request.header(CONTENT_ENCODING, encoding);
         }
-        self.http.send(request).await
+        self.ask(request).await
+    }
+
+    async fn ask(&self, request: RequestBuilder) -> Result<Response> {
+        let answer = self.http.send(request).await;
+        answer.map_err(|error| self.settings.trust.explain(error))
     }
 }
 
@@ -127,7 +134,7 @@ impl Destination for Intake {
             return vec![Finding::problem(error.context(host).to_string())];
         }
         let request = self.http.request(Method::HEAD, self.settings.url.clone());
-        let reached = match self.http.send(request).await {
+        let reached = match self.ask(request).await {
             Ok(_) => Finding::ok(format!(
                 "{host} answers; whether it takes events, the first will show"
             )),

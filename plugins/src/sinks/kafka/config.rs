@@ -204,8 +204,7 @@ fn brokers(options: &Options, brokers: &[String]) -> Result<String> {
 }
 
 fn topic(options: &Options, text: &str) -> Result<Template> {
-    let template = Template::parse(String::new(), text)
-        .map_err(|wrong| wrong.to_error(options, "topic", text))?;
+    let template = Template::parse(options, "topic", text)?;
     let longest: usize =
         template.literals().map(str::len).sum::<usize>() + template.placeholders() * MAX_VALUE;
     if longest > MAX_TOPIC {

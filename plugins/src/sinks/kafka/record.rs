@@ -148,7 +148,7 @@ impl<'a> Encoder<'a> {
         let destination = self.destinations.of(&origin.tenant_name)?;
         destination
             .topic
-            .render(event, time, push_topic_value, &mut self.topic);
+            .name(event, time, push_topic_value, &mut self.topic);
         self.previous = Some(Previous {
             origin: Arc::clone(origin),
             time: destination.topic.time_key(time),

@@ -95,7 +95,8 @@ impl Collector {
             Some(channel) => channel.mark(request),
             None => request,
         };
-        let response = self.http.send(request).await?;
+        let response = self.http.send(request).await;
+        let response = response.map_err(|error| self.settings.trust.explain(error))?;
         if let Some(channel) = channel {
             channel.learn(response.headers());
         }

@@ -1,6 +1,7 @@
 //! The options of a `splunk_hec` sink.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use audit_exporter_core::Result;
@@ -10,7 +11,8 @@ use url::Url;
 
 use super::envelope::Envelope;
 use crate::sinks::post::{Compression, Limits, address};
-use crate::sinks::text::Text;
+use crate::sinks::template::Template;
+use crate::sinks::trust::Trust;
 
 /// What endpoints end with, however the address was copied.
 const PATHS: [&str; 4] = [
@@ -24,6 +26,7 @@ const PATHS: [&str; 4] = [
 #[serde(deny_unknown_fields)]
 struct Config {
     urls: Vec<String>,
+    ca_file: Option<PathBuf>,
     token: Secret,
     index: Option<String>,
     #[serde(default = "host")]
@@ -81,6 +84,7 @@ fn parallel_requests() -> usize {
 pub(super) struct Settings {
     /// Never empty; without the paths of the protocol, and without a slash at the end.
     pub(super) urls: Vec<Url>,
+    pub(super) trust: Trust,
     pub(super) token: Secret,
     pub(super) envelope: Envelope,
     /// How long the indexers may take to acknowledge a request, if they are asked.
@@ -106,12 +110,15 @@ pub(super) fn read(options: &Options) -> Result<Settings> {
         let base = PATHS.iter().find_map(|path| text.strip_suffix(path));
         address(options, &format!("urls[{place}]"), base.unwrap_or(text))
     });
-    let template = |key: &str, text: &str| Text::parse(options, key, text);
+    let urls: Vec<Url> = urls.collect::<Result<_>>()?;
+    let uses_tls = urls.iter().any(|url| url.scheme() == "https");
+    let template = |key: &str, text: &str| Template::parse(options, key, text);
     let fields = config.fields.iter();
     let fields =
         fields.map(|(name, text)| Ok((name.clone(), template(&format!("fields.{name}"), text)?)));
     Ok(Settings {
-        urls: urls.collect::<Result<_>>()?,
+        urls,
+        trust: Trust::read(options, config.ca_file, uses_tls)?,
         token: config.token,
         envelope: Envelope {
             host: template("host", &config.host)?,

@@ -6,7 +6,7 @@ use audit_exporter_core::event::AuditEvent;
 use chrono::{DateTime, Utc};
 
 use crate::sinks::post::{write_string, write_value};
-use crate::sinks::text::Text;
+use crate::sinks::template::Template;
 
 /// The last second that is written with ten digits or fewer. Splunk takes longer numbers for milliseconds.
 const LAST_SECOND: i64 = 9_999_999_999;
@@ -15,13 +15,13 @@ const LAST_SECOND: i64 = 9_999_999_999;
 /// comes behind.
 #[derive(Debug)]
 pub(super) struct Envelope {
-    pub(super) host: Text,
-    pub(super) source: Text,
-    pub(super) sourcetype: Text,
+    pub(super) host: Template,
+    pub(super) source: Template,
+    pub(super) sourcetype: Template,
     /// The token's own without.
     pub(super) index: Option<String>,
     /// Indexed fields.
-    pub(super) fields: Vec<(String, Text)>,
+    pub(super) fields: Vec<(String, Template)>,
 }
 
 impl Envelope {
@@ -42,7 +42,7 @@ impl Envelope {
             ("sourcetype", &self.sourcetype),
         ];
         for (key, template) in metadata {
-            write_member(key, &template.fill(event), body);
+            write_member(key, &template.text(event), body);
         }
         write_member("index", self.index.as_deref().unwrap_or_default(), body);
         self.write_fields(event, body);
@@ -57,7 +57,7 @@ impl Envelope {
         body.extend_from_slice(b"\"fields\":{");
         let empty = body.len();
         for (name, template) in &self.fields {
-            write_member(name, &template.fill(event), body);
+            write_member(name, &template.text(event), body);
         }
         if body.len() == empty {
             body.truncate(before);

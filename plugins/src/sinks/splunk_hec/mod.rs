@@ -20,6 +20,7 @@ mod envelope;
 mod tests;
 
 use audit_exporter_core::Result;
+use audit_exporter_core::config::Options;
 use audit_exporter_core::plugin::{Context, Sink};
 
 use super::post::Posting;
@@ -34,12 +35,10 @@ pub(crate) fn build(context: Context) -> Result<Box<dyn Sink>> {
         clock,
         ..
     } = context;
-    let read = move |options: &_, _: &str, _: &str| {
-        Ok(Collector::new(
-            config::read(options)?,
-            http.clone(),
-            clock.clone(),
-        ))
+    let read = move |options: &Options, _: &str, _: &str| {
+        let settings = config::read(options)?;
+        let http = settings.trust.http(options, http.clone())?;
+        Ok(Collector::new(settings, http, clock.clone()))
     };
     Ok(Box::new(Posting::new(options, &tenants, read)?))
 }

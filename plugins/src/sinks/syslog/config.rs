@@ -1,20 +1,17 @@
 //! The options of a `syslog` sink.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use audit_exporter_core::config::{Options, Size};
 use audit_exporter_core::{Error, Result};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::{ClientConfig, RootCertStore};
-use rustls_platform_verifier::BuilderVerifierExt as _;
 use serde::Deserialize;
 
 use super::connection::Peer;
 use super::message::Layout;
 use crate::sinks::line::Format;
-use crate::sinks::text::Text;
+use crate::sinks::template::Template;
+use crate::sinks::trust::Trust;
 
 /// The facilities by number.
 const FACILITIES: [&str; 24] = [
@@ -29,7 +26,7 @@ struct Config {
     address: String,
     #[serde(default = "tls")]
     tls: bool,
-    ca_file: Option<String>,
+    ca_file: Option<PathBuf>,
     #[serde(default = "facility")]
     facility: String,
     #[serde(default = "hostname")]
@@ -93,8 +90,8 @@ pub(super) fn read(options: &Options) -> Result<Settings> {
         peer: peer(options, &config)?,
         layout: Layout {
             facility: facility as u8,
-            hostname: Text::parse(options, "hostname", &config.hostname)?,
-            app_name: Text::parse(options, "app_name", &config.app_name)?,
+            hostname: Template::parse(options, "hostname", &config.hostname)?,
+            app_name: Template::parse(options, "app_name", &config.app_name)?,
             data_id: config.data_id,
             format: config.format,
             message_bytes: config.message_size.bytes(),
@@ -111,56 +108,18 @@ fn peer(options: &Options, config: &Config) -> Result<Peer> {
     if host.is_empty() || port.parse::<u16>().is_err() {
         return Err(wrong());
     }
-    let ca_file = config
-        .ca_file
-        .as_ref()
-        .map(|path| options.resolve_path(Path::new(path)));
-    if !config.tls && ca_file.is_some() {
-        return Err(options.problem("ca_file", "has no effect without tls"));
-    }
+    let trust = Trust::read(options, config.ca_file.clone(), config.tls)?;
     let tls = config.tls.then(|| {
         let name = host
             .trim_start_matches('[')
             .trim_end_matches(']')
             .to_owned();
         let name = name.try_into().map_err(|_| wrong())?;
-        let client = client(ca_file.as_deref()).map_err(|error| {
-            let key = if ca_file.is_some() { "ca_file" } else { "tls" };
-            options.problem(key, &error.to_string())
-        })?;
-        Ok::<_, Error>((name, Arc::new(client)))
+        Ok::<_, Error>((name, Arc::new(trust.tls(options)?)))
     });
     Ok(Peer {
         address: config.address.clone(),
         tls: tls.transpose()?,
+        trust,
     })
-}
-
-/// Trusts the authorities in a file, or those that the system trusts.
-fn client(ca_file: Option<&Path>) -> Result<ClientConfig> {
-    let unusable = |error| Error::config("TLS cannot be set up").with_cause(error);
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(unusable)?;
-    let Some(path) = ca_file else {
-        let trusting = builder.with_platform_verifier().map_err(unusable)?;
-        return Ok(trusting.with_no_client_auth());
-    };
-    let unreadable = |error| {
-        Error::config(format!("{} holds no certificates", path.display())).with_cause(error)
-    };
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(path).map_err(unreadable)? {
-        roots
-            .add(certificate.map_err(unreadable)?)
-            .map_err(unusable)?;
-    }
-    if roots.is_empty() {
-        return Err(Error::config(format!(
-            "{} holds no certificates",
-            path.display()
-        )));
-    }
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
 }

@@ -12,6 +12,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use crate::sinks::trust::Trust;
+
 /// Longest time to connect, TLS included.
 const CONNECT: Duration = Duration::from_secs(15);
 /// Longest time that the peer may stand still, and that it may take to read the rest and close.
@@ -25,6 +27,7 @@ pub(super) struct Peer {
     /// Host and port.
     pub(super) address: String,
     pub(super) tls: Option<(ServerName<'static>, Arc<ClientConfig>)>,
+    pub(super) trust: Trust,
 }
 
 /// A connection to it.
@@ -55,6 +58,7 @@ impl Peer {
         in_time(CONNECT, "cannot be reached", connecting)
             .await
             .map(Connection)
+            .map_err(|error| self.trust.explain(error))
     }
 }
 

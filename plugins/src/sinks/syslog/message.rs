@@ -6,7 +6,7 @@ use audit_exporter_core::event::AuditEvent;
 use chrono::{DateTime, Datelike as _, SecondsFormat, Utc};
 
 use crate::sinks::line::Format;
-use crate::sinks::text::Text;
+use crate::sinks::template::Template;
 
 /// The lengths that the header's fields may have.
 const HOSTNAME: usize = 255;
@@ -19,8 +19,8 @@ const SEVERITY: u8 = 6;
 #[derive(Debug)]
 pub(super) struct Layout {
     pub(super) facility: u8,
-    pub(super) hostname: Text,
-    pub(super) app_name: Text,
+    pub(super) hostname: Template,
+    pub(super) app_name: Template,
     /// The name of the structured data, as `audit@32473`.
     pub(super) data_id: String,
     pub(super) format: Format,
@@ -51,8 +51,8 @@ impl Layout {
             "<{}>1 {} {} {} - {} ",
             self.facility * 8 + SEVERITY,
             event.created().map_or_else(nothing, timestamp),
-            word(&self.hostname.fill(event), HOSTNAME),
-            word(&self.app_name.fill(event), APP_NAME),
+            word(&self.hostname.text(event), HOSTNAME),
+            word(&self.app_name.text(event), APP_NAME),
             word(&event.operation().unwrap_or_default(), MSGID),
         );
         let record_type = event.record_type().map(|number| number.0.to_string());
@@ -119,7 +119,7 @@ mod tests {
 
     fn message(record: &str, format: Format) -> Result<String, String> {
         let template =
-            |text| Text::parse(&Options::from_toml("sinks.s", ""), "host", text).unwrap();
+            |text| Template::parse(&Options::from_toml("sinks.s", ""), "host", text).unwrap();
         let layout = Layout {
             facility: 13,
             hostname: template("{tenant}"),

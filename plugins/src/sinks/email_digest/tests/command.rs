@@ -6,8 +6,7 @@ use super::*;
 
 #[tokio::test]
 async fn a_preview_shows_what_the_next_mail_would_say() {
-    let bench = Bench::flows().await;
-    bench.tick("2026-11-20T00:10:00Z").await.unwrap();
+    let bench = Bench::begun().await;
     bench
         .deliver(
             "2026-11-20T12:00:00Z",
@@ -44,11 +43,7 @@ async fn a_preview_shows_what_the_next_mail_would_say() {
 
 #[tokio::test]
 async fn a_period_is_sent_by_hand_without_touching_the_schedule() {
-    let bench = Bench::flows().await;
-    bench.tick("2026-11-20T00:10:00Z").await.unwrap();
-    bench
-        .deliver("2026-11-20T12:00:00Z", [flow(0, "2026-11-20T11:00:00", 1)])
-        .await;
+    let bench = Bench::with_a_flow().await;
     let request = r#"{"do":"send","period":"2026-11-20"}"#;
     let said = bench.ask("2026-11-20T13:00:00Z", request).await.unwrap();
     assert!(
@@ -68,11 +63,7 @@ async fn a_period_is_sent_by_hand_without_touching_the_schedule() {
 
 #[tokio::test]
 async fn the_list_has_what_was_sent_and_what_waits() {
-    let bench = Bench::flows().await;
-    bench.tick("2026-11-20T00:10:00Z").await.unwrap();
-    bench
-        .deliver("2026-11-20T12:00:00Z", [flow(0, "2026-11-20T11:00:00", 1)])
-        .await;
+    let bench = Bench::with_a_flow().await;
     bench.tick("2026-11-21T07:00:01Z").await.unwrap();
     bench
         .deliver(
@@ -108,7 +99,7 @@ async fn the_list_has_what_was_sent_and_what_waits() {
 
 #[tokio::test]
 async fn requests_that_cannot_be_met_say_why() {
-    let bench = Bench::new(&format!("{FLOWS}to = [\"ada@example.com\"]\n"), 2).await;
+    let bench = Bench::of_flows("", 2).await;
     for (request, said) in [
         (r#"{"do":"preview"}"#, "say which tenant: contoso, fabrikam"),
         (

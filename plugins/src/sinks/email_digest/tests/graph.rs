@@ -11,11 +11,7 @@ use crate::microsoft::testing::{Peer, Reply};
 
 /// A digest of contoso by Graph, whose mail is due, and the peer that gets it.
 async fn due(peer: &Peer) -> (Box<dyn Sink>, Standing) {
-    let bench = Bench::flows().await;
-    bench.tick("2026-11-20T00:10:00Z").await.unwrap();
-    bench
-        .deliver("2026-11-20T12:00:00Z", [flow(0, "2026-11-20T11:00:00", 1)])
-        .await;
+    let bench = Bench::with_a_flow().await;
     let mut context = bench.context("2026-11-21T07:00:01Z");
     context.options = Options::from_toml(
         "sinks.digest",

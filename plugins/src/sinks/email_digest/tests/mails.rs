@@ -6,8 +6,7 @@ use super::*;
 
 #[tokio::test]
 async fn a_days_flows_are_in_the_mail_of_the_next_morning() {
-    let bench = Bench::flows().await;
-    bench.tick("2026-11-20T00:10:00Z").await.unwrap();
+    let bench = Bench::begun().await;
     bench
         .deliver(
             "2026-11-20T12:00:00Z",
@@ -54,8 +53,7 @@ async fn a_days_flows_are_in_the_mail_of_the_next_morning() {
 
 #[tokio::test]
 async fn a_flow_that_arrives_after_its_mail_is_in_the_next_as_late() {
-    let bench = Bench::flows().await;
-    bench.tick("2026-11-20T00:10:00Z").await.unwrap();
+    let bench = Bench::begun().await;
     bench.tick("2026-11-21T07:00:01Z").await.unwrap();
     bench
         .deliver("2026-11-21T08:00:00Z", [flow(0, "2026-11-20T23:00:00", 1)])
@@ -84,11 +82,7 @@ async fn a_flow_that_arrives_after_its_mail_is_in_the_next_as_late() {
 
 #[tokio::test]
 async fn killed_between_the_servers_answer_and_the_commit_the_same_mail_comes_again() {
-    let bench = Bench::flows().await;
-    bench.tick("2026-11-20T00:10:00Z").await.unwrap();
-    bench
-        .deliver("2026-11-20T12:00:00Z", [flow(0, "2026-11-20T11:00:00", 1)])
-        .await;
+    let bench = Bench::with_a_flow().await;
     let standing = bench.complete_to(Some(at("2026-11-21T07:00:00Z")));
     // It is written down first …
     let begun = bench
@@ -167,11 +161,7 @@ async fn three_tenants_mails_do_not_cross() {
 
 #[tokio::test]
 async fn several_tenants_are_in_one_mail_if_the_configuration_says_so() {
-    let bench = Bench::new(
-        &format!("{FLOWS}to = [\"ada@example.com\"]\ncombine_tenants = true\n"),
-        2,
-    )
-    .await;
+    let bench = Bench::of_flows("combine_tenants = true", 2).await;
     bench.tick("2026-11-20T00:10:00Z").await.unwrap();
     for tenant in 0..2 {
         bench
@@ -192,8 +182,7 @@ async fn several_tenants_are_in_one_mail_if_the_configuration_says_so() {
 
 #[tokio::test]
 async fn a_mail_waits_for_collection_and_then_says_that_it_is_behind() {
-    let bench = Bench::flows().await;
-    bench.tick("2026-11-20T00:10:00Z").await.unwrap();
+    let bench = Bench::begun().await;
     let behind = bench.complete_to(Some(at("2026-11-21T05:59:59Z")));
     let next = bench
         .tick_when("2026-11-21T07:00:01Z", &behind)
@@ -233,11 +222,7 @@ async fn a_mail_waits_for_collection_and_then_says_that_it_is_behind() {
 
 #[tokio::test]
 async fn after_a_downtime_the_missed_mails_come_in_order() {
-    let bench = Bench::new(
-        &format!("{FLOWS}to = [\"ada@example.com\"]\ncatch_up = 2\n"),
-        1,
-    )
-    .await;
+    let bench = Bench::of_flows("catch_up = 2", 1).await;
     bench.tick("2026-11-16T00:10:00Z").await.unwrap();
     for day in 16..20 {
         let time = format!("2026-11-{day}T11:00:00");
@@ -257,11 +242,7 @@ async fn after_a_downtime_the_missed_mails_come_in_order() {
 
 #[tokio::test]
 async fn a_day_without_anything_has_a_mail_or_none() {
-    let silent = Bench::new(
-        &format!("{FLOWS}to = [\"ada@example.com\"]\nsend_empty = false\n"),
-        1,
-    )
-    .await;
+    let silent = Bench::of_flows("send_empty = false", 1).await;
     silent.tick("2026-11-20T00:10:00Z").await.unwrap();
     silent.tick("2026-11-21T07:00:01Z").await.unwrap();
     assert_eq!(silent.taken(), []);
@@ -318,11 +299,7 @@ async fn a_refused_mail_keeps_its_rows_and_does_not_hold_up_other_tenants() {
 
 #[tokio::test]
 async fn rows_stay_for_a_while_after_their_mail_and_then_go() {
-    let bench = Bench::new(
-        &format!("{FLOWS}to = [\"ada@example.com\"]\nkeep = \"2d\"\n"),
-        1,
-    )
-    .await;
+    let bench = Bench::of_flows("keep = \"2d\"", 1).await;
     bench.tick("2026-11-20T00:10:00Z").await.unwrap();
     bench
         .deliver("2026-11-20T12:00:00Z", [flow(0, "2026-11-20T11:00:00", 1)])

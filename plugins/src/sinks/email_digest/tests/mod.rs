@@ -2,6 +2,7 @@
 
 mod command;
 mod content;
+mod contract;
 mod graph;
 mod mails;
 mod options;
@@ -59,9 +60,30 @@ impl Bench {
         }
     }
 
+    /// New flows of so many tenants, to ada, with one option more.
+    async fn of_flows(option: &str, tenants: usize) -> Self {
+        let options = format!("{FLOWS}to = [\"ada@example.com\"]\n{option}\n");
+        Self::new(&options, tenants).await
+    }
+
     /// New flows of contoso, to ada.
     async fn flows() -> Self {
-        Self::new(&format!("{FLOWS}to = [\"ada@example.com\"]\n"), 1).await
+        Self::of_flows("", 1).await
+    }
+
+    /// The same, whose first mail is about the 20th of November.
+    async fn begun() -> Self {
+        let bench = Self::flows().await;
+        bench.tick("2026-11-20T00:10:00Z").await.unwrap();
+        bench
+    }
+
+    /// The same, with a flow of that day.
+    async fn with_a_flow() -> Self {
+        let bench = Self::begun().await;
+        let flow = flow(0, "2026-11-20T11:00:00", 1);
+        bench.deliver("2026-11-20T12:00:00Z", [flow]).await;
+        bench
     }
 
     fn context(&self, now: &str) -> Context {
