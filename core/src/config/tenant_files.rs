@@ -10,20 +10,18 @@ use crate::error::{Error, Result};
 
 /// The layers of the files in `tenant_files.folder`, in the order of their names.
 pub(super) fn read(root: &Options, file: &Layer, problems: &mut Problems) -> Vec<Layer> {
-    let all = files(root).and_then(|files| {
-        let layers = files.iter().map(|path| layer(path, file));
-        Ok(layers.collect::<Vec<_>>())
-    });
+    let files = match files(root) {
+        Ok(files) => files,
+        Err(error) => {
+            problems.add(&error);
+            return Vec::new();
+        }
+    };
     let mut layers = Vec::new();
-    match all {
-        Err(error) => problems.add(&error),
-        Ok(all) => {
-            for layer in all {
-                match layer {
-                    Ok(layer) => layers.push(layer),
-                    Err(error) => problems.add(&error),
-                }
-            }
+    for path in files {
+        match layer(&path, file) {
+            Ok(layer) => layers.push(layer),
+            Err(error) => problems.add(&error),
         }
     }
     layers

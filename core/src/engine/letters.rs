@@ -138,11 +138,13 @@ impl Replayer {
         let (mut ways, mut lines) = (BTreeMap::new(), BTreeMap::new());
         for SinkSpec { name, tenants, .. } in sinks {
             let kept = known.remove(&name).filter(|_| !fresh.contains(&name));
-            let line = kept.map(|way| way.line).unwrap_or_else(|| {
+            let line = if let Some(way) = kept {
+                way.line
+            } else {
                 let (line, letters) = mpsc::channel(1);
                 lines.insert(Arc::clone(&name), letters);
                 line
-            });
+            };
             ways.insert(name, Way { line, tenants });
         }
         *known = ways;
