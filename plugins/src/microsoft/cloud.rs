@@ -182,11 +182,7 @@ impl Access {
             management_api: origin(options, "management_api", management_api)?,
             graph_api: origin(options, "graph_api", graph_api)?,
             exchange_api: origin(options, "exchange_api", exchange_api)?,
-            audience: audience(
-                "audience",
-                given.audience.as_deref(),
-                cloud.management_api,
-            )?,
+            audience: audience("audience", given.audience.as_deref(), cloud.management_api)?,
             graph_audience: audience(
                 "graph_audience",
                 given.graph_audience.as_deref(),
