@@ -7,7 +7,6 @@ use audit_exporter_core::clock::Clock;
 use audit_exporter_core::http;
 use audit_exporter_core::metrics::Meter;
 use audit_exporter_core::{Error, Kind, Result};
-use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, LOCATION,
@@ -33,8 +32,8 @@ const MOST_REDIRECTS: usize = 3;
 pub(crate) const NOTABLE_SKEW: TimeDelta = TimeDelta::minutes(5);
 
 /// A call to make.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Call {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Call<'c> {
     /// A GET whose body comes as it is.
     Get,
     /// A GET whose body may come compressed by gzip.
@@ -42,7 +41,7 @@ pub(crate) enum Call {
     /// A POST without a body.
     Post,
     /// A POST of JSON, with further headers.
-    PostJson(Bytes, HeaderMap),
+    PostJson(&'c str, &'c HeaderMap),
 }
 
 /// What a refusal means: by its status, the beginning of its body, and the wait that it asks for.
@@ -123,7 +122,7 @@ impl Api {
     pub(crate) async fn send(
         &self,
         operation: &'static str,
-        call: Call,
+        call: Call<'_>,
         url: Url,
     ) -> Result<Response> {
         let answer = self.send_uncounted(call, url).await;
@@ -134,13 +133,13 @@ impl Api {
         answer
     }
 
-    async fn send_uncounted(&self, call: Call, mut url: Url) -> Result<Response> {
+    async fn send_uncounted(&self, call: Call<'_>, mut url: Url) -> Result<Response> {
         self.pin(&url)?;
         let mut token = self.tokens.get().await?;
         let mut replaced = false;
         let mut redirects = 0;
         loop {
-            let response = self.once(&call, url.clone(), &token).await?;
+            let response = self.once(call, url.clone(), &token).await?;
             let status = response.status();
             if status.is_success() {
                 self.learn_the_time(response.headers());
@@ -148,7 +147,7 @@ impl Api {
             }
             if status.is_redirection() {
                 redirects += 1;
-                url = self.redirected(&call, &url, &response, redirects)?;
+                url = self.redirected(call, &url, &response, redirects)?;
                 continue;
             }
             let error = self.refusal(response).await;
@@ -165,7 +164,7 @@ impl Api {
         }
     }
 
-    async fn once(&self, call: &Call, url: Url, token: &Token) -> Result<Response> {
+    async fn once(&self, call: Call<'_>, url: Url, token: &Token) -> Result<Response> {
         let waited = self.limit.wait().await;
         if !waited.is_zero() {
             self.meter.throttled(waited);
@@ -186,7 +185,7 @@ impl Api {
             Call::PostJson(body, headers) => request
                 .headers(headers.clone())
                 .header(CONTENT_TYPE, "application/json")
-                .body(body.clone()),
+                .body(body.to_owned()),
         };
         let answer = timeout(ANSWER_TIMEOUT, self.http.send(request)).await;
         answer
@@ -212,7 +211,7 @@ impl Api {
 
     fn redirected(
         &self,
-        call: &Call,
+        call: Call<'_>,
         from: &Url,
         response: &Response,
         redirects: usize,
