@@ -42,7 +42,7 @@ impl Counts {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Stats {
     /// Requests by operation (`token`, `start`, `stop`, `subscriptions`, `content`, `blob`,
-    /// `notifications`, `sensitive_types`, `send_mail`, `hec`) and outcome: the HTTP status, or the error code, or
+    /// `notifications`, `sensitive_types`, `send_mail`, `hec`, `invoke_command`, `legacy_search`) and outcome: the HTTP status, or the error code, or
     /// the name of the fault that damaged the answer.
     pub requests: BTreeMap<&'static str, BTreeMap<String, u64>>,
     /// Body bytes of blobs, as sent.
