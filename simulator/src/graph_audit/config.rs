@@ -12,6 +12,8 @@ pub struct GraphAuditConfig {
     pub run_seconds: u64,
     /// Whether `/v1.0` serves the tenants; `/beta` always does.
     pub v1: bool,
+    /// Whether `/v1.0` takes new queries; if not, it answers 404 to them alone.
+    pub v1_creates: bool,
     /// Queries that a tenant may create in 24 hours.
     pub creates_per_day: usize,
     /// Queries of a tenant that may wait or run at a time.
@@ -31,6 +33,7 @@ impl Default for GraphAuditConfig {
         Self {
             run_seconds: 2,
             v1: true,
+            v1_creates: true,
             creates_per_day: 200,
             at_once: 50,
             most_records: 1_000_000,

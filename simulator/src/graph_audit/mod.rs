@@ -169,7 +169,9 @@ async fn admit(
         let text = "The application does not have any of the required application permissions (AuditLogsQuery.Read.All).";
         return Err(Box::new(error(StatusCode::FORBIDDEN, "Forbidden", text)));
     }
-    if incoming.version == "v1.0" && !state.config.graph_audit.v1 {
+    let config = &state.config.graph_audit;
+    let creates = operation != "graph_create" || config.v1_creates;
+    if incoming.version == "v1.0" && !(config.v1 && creates) {
         return Err(Box::new(error(StatusCode::NOT_FOUND, "UnknownError", "")));
     }
     let call = Call {

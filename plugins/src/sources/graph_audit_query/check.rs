@@ -27,7 +27,11 @@ pub(super) async fn check(client: &Client, settings: &Settings) -> Vec<Finding> 
     match client.queries().await {
         Ok(_) => findings.push(Finding::ok(format!(
             "{host} shows the tenant's audit log queries (by {})",
-            if client.is_beta() { "beta, for v1.0 does not serve it" } else { "v1.0" }
+            if client.is_beta() {
+                "beta, for v1.0 does not serve it"
+            } else {
+                "v1.0"
+            }
         ))),
         Err(error) => findings.push(Finding::problem(format!("{host}: {error}"))),
     }
@@ -54,7 +58,11 @@ fn permissions(client: &Client, claims: Option<&Claims>) -> Finding {
             access.tenant, access.cloud
         ));
     }
-    if claims.roles.iter().any(|role| role.starts_with(OF_ONE_SERVICE)) {
+    if claims
+        .roles
+        .iter()
+        .any(|role| role.starts_with(OF_ONE_SERVICE))
+    {
         return Finding::warning(format!(
             "the app has permissions for the audit records of some services alone ({roles}); the others' are not \
              collected, and nothing says so; grant it {PERMISSION} of Microsoft Graph for all"

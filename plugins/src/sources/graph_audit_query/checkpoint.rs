@@ -119,7 +119,9 @@ impl<'a> Ledger<'a> {
             gaps,
             reach: vec![self.checkpoint.plan.reach(CONTENT_TYPE, now, schedule)],
         };
-        let recorded = self.intake.register_listing(listing, Some(&self.checkpoint));
+        let recorded = self
+            .intake
+            .register_listing(listing, Some(&self.checkpoint));
         recorded.await.map(drop)
     }
 }

@@ -160,14 +160,25 @@ impl Client {
     }
 
     /// Creates a query for a slice of time and returns it.
-    pub(super) async fn create(&self, name: &str, slice: Slice, filters: &Filters) -> Result<Query> {
+    pub(super) async fn create(
+        &self,
+        name: &str,
+        slice: Slice,
+        filters: &Filters,
+    ) -> Result<Query> {
         let time = |time: DateTime<Utc>| time.to_rfc3339_opts(SecondsFormat::Secs, true);
         let mut body = json!(filters);
         if let Some(fields) = body.as_object_mut() {
             fields.extend([
-                ("@odata.type".to_owned(), json!("#microsoft.graph.security.auditLogQuery")),
+                (
+                    "@odata.type".to_owned(),
+                    json!("#microsoft.graph.security.auditLogQuery"),
+                ),
                 ("displayName".to_owned(), json!(name)),
-                ("filterStartDateTime".to_owned(), json!(time(slice.from - MARGIN))),
+                (
+                    "filterStartDateTime".to_owned(),
+                    json!(time(slice.from - MARGIN)),
+                ),
                 ("filterEndDateTime".to_owned(), json!(time(slice.to))),
             ]);
         }
@@ -229,9 +240,9 @@ impl Client {
             .map_err(|_| Error::unavailable("the service handed out an address that is no URL"))?;
         self.api.pin(&url)?;
         let path = url.path();
-        let is_ours = ["v1.0", "beta"].iter().any(|version| {
-            path.starts_with(&format!("/{version}/security/auditLog/queries"))
-        });
+        let is_ours = ["v1.0", "beta"]
+            .iter()
+            .any(|version| path.starts_with(&format!("/{version}/security/auditLog/queries")));
         if is_ours && path.contains(id) {
             return Ok(url);
         }
@@ -253,6 +264,5 @@ impl Client {
 
 async fn read<T: DeserializeOwned>(answer: Response) -> Result<T> {
     let body = read_capped(answer, PAGE_CAP).await?;
-    serde_json::from_slice(&body)
-        .map_err(|_| Error::unavailable("Graph's answer is not readable"))
+    serde_json::from_slice(&body).map_err(|_| Error::unavailable("Graph's answer is not readable"))
 }

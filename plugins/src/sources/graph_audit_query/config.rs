@@ -125,7 +125,9 @@ impl Settings {
         let daily_queries = within("daily_queries", given.daily_queries)?;
         let needed = schedule.searches_a_day();
         if needed > i64::from(given.daily_queries) {
-            let expected = format!("at least the {needed} queries a day that slice and search_again_after take");
+            let expected = format!(
+                "at least the {needed} queries a day that slice and search_again_after take"
+            );
             return Err(options.invalid("daily_queries", &expected, &daily_queries.to_string()));
         }
         Ok(Self {
@@ -164,7 +166,12 @@ fn schedule(options: &Options, given: &SourceOptions) -> Result<Schedule> {
     let start = Duration::ZERO..=KEPT;
     Ok(Schedule {
         slice: delta(slice),
-        longest: delta(span(options, "longest_slice", given.longest_slice, &longest)?),
+        longest: delta(span(
+            options,
+            "longest_slice",
+            given.longest_slice,
+            &longest,
+        )?),
         settle: delta(span(options, "settle", given.settle, &SETTLE)?),
         again: lags(options, &given.search_again_after)?,
         start: delta(span(options, "start", given.start, &start)?),
@@ -211,7 +218,10 @@ mod tests {
     fn the_defaults_stay_well_within_what_microsoft_grants() {
         let settings = settings("").unwrap();
         assert_eq!(settings.schedule.searches_a_day(), 48 + 12 + 4 + 1 + 1 + 1);
-        assert_eq!((settings.daily_queries, settings.concurrent_queries), (150, 10));
+        assert_eq!(
+            (settings.daily_queries, settings.concurrent_queries),
+            (150, 10)
+        );
         assert_eq!(settings.filters, Filters::default());
         assert!(settings.read_twice);
     }

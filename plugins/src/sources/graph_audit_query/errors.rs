@@ -31,7 +31,10 @@ pub(super) fn refusal(status: u16, body: &[u8], retry_after: Option<Duration>) -
     let envelope = serde_json::from_slice::<Envelope>(body);
     let is_graphs = envelope.is_ok();
     let detail = envelope.map(|envelope| envelope.error).unwrap_or_default();
-    let (code, message) = (first_sentence(&detail.code), first_sentence(&detail.message));
+    let (code, message) = (
+        first_sentence(&detail.code),
+        first_sentence(&detail.message),
+    );
     let said = match (code.is_empty(), message.is_empty()) {
         (true, _) => format!("HTTP {status}"),
         (false, true) => format!("HTTP {status} {code}"),
@@ -71,12 +74,27 @@ mod tests {
         let body = |code: &str| format!(r#"{{"error":{{"code":"{code}","message":"Why."}}}}"#);
         for (status, body, kind, code) in [
             (400, body("BadRequest"), Kind::Config, "HTTP 400"),
-            (401, body("InvalidAuthenticationToken"), Kind::Auth, "InvalidAuthenticationToken"),
+            (
+                401,
+                body("InvalidAuthenticationToken"),
+                Kind::Auth,
+                "InvalidAuthenticationToken",
+            ),
             (403, body("Forbidden"), Kind::Auth, "Forbidden"),
             (403, "<html>".to_owned(), Kind::Unavailable, "HTTP 403"),
             (404, body("UnknownError"), Kind::Unavailable, "HTTP 404"),
-            (429, body("TooManyRequests"), Kind::Throttled, "TooManyRequests"),
-            (500, body("InternalServerError"), Kind::Unavailable, "InternalServerError"),
+            (
+                429,
+                body("TooManyRequests"),
+                Kind::Throttled,
+                "TooManyRequests",
+            ),
+            (
+                500,
+                body("InternalServerError"),
+                Kind::Unavailable,
+                "InternalServerError",
+            ),
             (502, "<html>".to_owned(), Kind::Unavailable, "HTTP 502"),
         ] {
             let error = refusal(status, body.as_bytes(), Some(Duration::from_secs(7)));
@@ -87,8 +105,15 @@ mod tests {
 
     #[test]
     fn microsofts_own_code_is_told() {
-        let error = refusal(403, br#"{"error":{"code":"Authorization_RequestDenied"}}"#, None);
-        assert!(error.to_string().contains("Authorization_RequestDenied"), "{error}");
+        let error = refusal(
+            403,
+            br#"{"error":{"code":"Authorization_RequestDenied"}}"#,
+            None,
+        );
+        assert!(
+            error.to_string().contains("Authorization_RequestDenied"),
+            "{error}"
+        );
         assert!(error.to_string().contains(PERMISSION), "{error}");
     }
 }

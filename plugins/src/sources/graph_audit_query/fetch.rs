@@ -94,7 +94,8 @@ impl Fetcher {
             return Ok(());
         }
         let locator: Locator = serde_json::from_str(&unit.locator).map_err(|error| {
-            Error::lost("where the query's records are was written by another version").with_cause(error)
+            Error::lost("where the query's records are was written by another version")
+                .with_cause(error)
         })?;
         if locator.beta {
             self.client.set_beta(true);
@@ -110,12 +111,16 @@ impl Fetcher {
     fn note(&self, unit: &Unit, slice: Slice, error: &Error) {
         let mut notes = self.notes();
         if error.code() == Some(NOT_FOUND) {
-            notes.unreadable.push((Arc::clone(&unit.id), slice, Cure::Again));
+            notes
+                .unreadable
+                .push((Arc::clone(&unit.id), slice, Cure::Again));
         } else if error.kind() == Kind::Unavailable {
             let failures = notes.failures.entry(Arc::clone(&unit.id)).or_default();
             *failures += 1;
             if *failures >= MOST_FAILURES {
-                notes.unreadable.push((Arc::clone(&unit.id), slice, Cure::Split));
+                notes
+                    .unreadable
+                    .push((Arc::clone(&unit.id), slice, Cure::Split));
             }
         }
     }
@@ -154,7 +159,9 @@ impl Fetcher {
             };
             let next = self.client.handed_out(&next, &unit.id)?;
             if next == url {
-                return Err(Error::unavailable("a page of records names itself as the next"));
+                return Err(Error::unavailable(
+                    "a page of records names itself as the next",
+                ));
             }
             url = next;
         }
@@ -200,6 +207,7 @@ impl Seen {
     }
 
     fn is_new(&mut self, row: &str) -> bool {
-        self.hashes.insert(xxh3_128_with_seed(row.as_bytes(), self.seed))
+        self.hashes
+            .insert(xxh3_128_with_seed(row.as_bytes(), self.seed))
     }
 }

@@ -159,7 +159,11 @@ impl Lister {
         checkpoint.beta = self.client.is_beta();
         for (unit, slice, cure) in self.fetcher.unreadable() {
             let until = round.now + RESULTS_KEPT;
-            if checkpoint.replaced.insert(unit.to_string(), until).is_some() {
+            if checkpoint
+                .replaced
+                .insert(unit.to_string(), until)
+                .is_some()
+            {
                 continue;
             }
             tracing::warn!(query = %unit, %slice, ?cure, "the query's records cannot be read; its time is searched anew");
@@ -230,7 +234,10 @@ impl Lister {
         let interval = self.settings.poll_interval;
         let poll = memory.polls.entry(id).or_insert((Instant::now(), interval));
         let wait = poll.1;
-        *poll = (Instant::now() + wait, (wait * 2).min(LONGEST_POLL.max(interval)));
+        *poll = (
+            Instant::now() + wait,
+            (wait * 2).min(LONGEST_POLL.max(interval)),
+        );
         wait
     }
 
@@ -307,7 +314,8 @@ impl Lister {
             .filter(|open| open.state.is_under_way() && open.state.query.is_none())
             .map(|open| (open.slice, open.state.clone()))
             .collect();
-        let age = |search: &Search| search.asked.map_or(TimeDelta::MAX, |at| round.now - at);
+        let now = round.now;
+        let age = |search: &Search| search.asked.map_or(TimeDelta::MAX, |at| now - at);
         let is_due = |(_, search): &(Slice, Search)| age(search) >= LOOK_AFTER;
         if lost.is_empty() || !(is_first || lost.iter().any(is_due)) {
             if !lost.is_empty() {
@@ -374,12 +382,7 @@ impl Lister {
         self.create(ledger, slice, round).await
     }
 
-    async fn create(
-        &self,
-        ledger: &mut Ledger<'_>,
-        slice: Slice,
-        round: &mut Round,
-    ) -> Result<()> {
+    async fn create(&self, ledger: &mut Ledger<'_>, slice: Slice, round: &mut Round) -> Result<()> {
         let name = format!("audit-exporter {slice} {:08x}", rand::random::<u32>());
         with_search(ledger, slice, |search| {
             (search.name, search.asked) = (Some(name.clone()), Some(round.now));
@@ -387,11 +390,16 @@ impl Lister {
         ledger.checkpoint.asked.push(round.now);
         ledger.record(Vec::new(), Vec::new(), round.now).await?;
         fail::fail_point!("graph::create");
-        let created = self.client.create(&name, slice, &self.settings.filters).await;
+        let created = self
+            .client
+            .create(&name, slice, &self.settings.filters)
+            .await;
         fail::fail_point!("graph::created");
         let error = match created {
             Ok(query) => {
-                with_search(ledger, slice, |search| search.query = Some(query.id.clone()));
+                with_search(ledger, slice, |search| {
+                    search.query = Some(query.id.clone())
+                });
                 ledger.record(Vec::new(), Vec::new(), round.now).await?;
                 round.again_after(self.look_later(query.id));
                 round.again_after(PACE);
@@ -411,7 +419,9 @@ impl Lister {
         ledger.checkpoint.asked.pop();
         let turns_to_beta = is_unserved && !self.client.is_beta();
         if turns_to_beta {
-            tracing::info!("Graph's v1.0 does not serve the tenant's audit queries; beta is asked from now on");
+            tracing::info!(
+                "Graph's v1.0 does not serve the tenant's audit queries; beta is asked from now on"
+            );
             self.client.set_beta(true);
             ledger.checkpoint.beta = true;
         }

@@ -29,8 +29,9 @@ pub(super) struct Page<'p> {
 impl<'p> Page<'p> {
     /// Reads a page. Fails if it was cut off, or is no page.
     pub(super) fn read(body: &'p [u8]) -> Result<Self> {
-        serde_json::from_slice(body)
-            .map_err(|error| Error::unavailable("the page is not a list of records").with_cause(error))
+        serde_json::from_slice(body).map_err(|error| {
+            Error::unavailable("the page is not a list of records").with_cause(error)
+        })
     }
 }
 
@@ -241,7 +242,9 @@ fn value_end(text: &str, at: usize) -> Option<usize> {
             b',' | b':' | b' ' | b'\t' | b'\n' | b'\r' => at += 1,
             _ => {
                 let rest = bytes[at..].iter();
-                at += rest.take_while(|byte| !b",:]} \t\n\r".contains(byte)).count();
+                at += rest
+                    .take_while(|byte| !b",:]} \t\n\r".contains(byte))
+                    .count();
             }
         }
         if depth == 0 {
@@ -304,7 +307,10 @@ mod tests {
     fn a_page_that_was_cut_off_is_no_page() {
         let page = br#"{"@odata.nextLink":"https://x/","value":[{"id":1},{"id":2}]}"#;
         let whole = Page::read(page).unwrap();
-        assert_eq!((whole.rows.len(), whole.next.as_deref()), (2, Some("https://x/")));
+        assert_eq!(
+            (whole.rows.len(), whole.next.as_deref()),
+            (2, Some("https://x/"))
+        );
         for end in 0..page.len() {
             assert!(Page::read(&page[..end]).is_err());
         }

@@ -210,7 +210,10 @@ impl Bench {
             counts.entry(entry.sha256).or_default().1 += 1;
         }
         let count = |wrong: &dyn Fn(usize, usize) -> bool| {
-            counts.values().filter(|(held, shown)| wrong(*held, *shown)).count()
+            counts
+                .values()
+                .filter(|(held, shown)| wrong(*held, *shown))
+                .count()
         };
         let missing = count(&|held, shown| held < shown);
         let repeated = count(&|held, shown| held > shown);
@@ -221,8 +224,10 @@ impl Bench {
 }
 
 fn hash(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").unwrap();
-        text
-    })
+    Sha256::digest(bytes)
+        .iter()
+        .fold(String::new(), |mut text, byte| {
+            write!(text, "{byte:02x}").unwrap();
+            text
+        })
 }

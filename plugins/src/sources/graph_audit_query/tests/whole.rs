@@ -8,7 +8,11 @@ async fn a_tenant_is_collected_whole_with_one_query_a_slice() {
     let stats = bench.simulator.stats();
     assert_eq!(stats.audit_queries, stats.count("graph_create", "201"));
     // Twelve days, of which the last hours in shorter slices.
-    assert!((12..=20).contains(&stats.audit_queries), "{}", stats.audit_queries);
+    assert!(
+        (12..=20).contains(&stats.audit_queries),
+        "{}",
+        stats.audit_queries
+    );
     // Each page was read, and read again.
     let reads = stats.count("graph_records", "200");
     assert!(reads >= 2 * stats.audit_queries, "{reads}");
@@ -51,12 +55,18 @@ async fn what_shows_up_late_is_found_by_a_later_pass() {
     assert_eq!(events[0].raw(), record.as_bytes());
     control.advance(TimeDelta::hours(200));
     bench.collect().await;
-    assert_eq!(bench.journaled().await.len(), 1, "other passes bring it again");
+    assert_eq!(
+        bench.journaled().await.len(),
+        1,
+        "other passes bring it again"
+    );
 }
 
 #[tokio::test]
 async fn filters_are_pushed_to_microsoft() {
-    let options = format!("{ALL}operations = [\"FileAccessed\"]\nrecord_types = [\"SharePointFileOperation\"]");
+    let options = format!(
+        "{ALL}operations = [\"FileAccessed\"]\nrecord_types = [\"SharePointFileOperation\"]"
+    );
     let mut bench = Bench::new(events(600), &options).await;
     bench.collect().await;
     let events = bench.journaled().await;
@@ -79,9 +89,15 @@ async fn coverage_knows_how_far_each_pass_is() {
         .reach(CONTENT_TYPE, now, &settings.schedule);
     assert_eq!(reach.passes.len(), 6);
     let behind = now - reach.passes[0].to;
-    assert!(behind >= TimeDelta::minutes(15) && behind < TimeDelta::minutes(50), "{behind}");
+    assert!(
+        behind >= TimeDelta::minutes(15) && behind < TimeDelta::minutes(50),
+        "{behind}"
+    );
     let behind = now - reach.passes[5].to;
-    assert!(behind >= TimeDelta::days(7) && behind <= TimeDelta::days(8), "{behind}");
+    assert!(
+        behind >= TimeDelta::days(7) && behind <= TimeDelta::days(8),
+        "{behind}"
+    );
 }
 
 #[tokio::test]
@@ -118,8 +134,16 @@ async fn a_cloud_without_audit_queries_says_so_and_asks_nothing() {
 async fn a_check_names_missing_permissions_and_creates_nothing() {
     for (roles, severity, named) in [
         (&["AuditLogsQuery.Read.All"][..], Severity::Ok, "was issued"),
-        (&["AuditLogsQuery-Exchange.Read.All"], Severity::Warning, "some services alone"),
-        (&["ActivityFeed.Read"], Severity::Problem, "lacks the application permission"),
+        (
+            &["AuditLogsQuery-Exchange.Read.All"],
+            Severity::Warning,
+            "some services alone",
+        ),
+        (
+            &["ActivityFeed.Read"],
+            Severity::Problem,
+            "lacks the application permission",
+        ),
     ] {
         let mut config = events(5);
         config.tenants[0].roles = roles.iter().map(ToString::to_string).collect();
@@ -137,6 +161,12 @@ async fn a_missing_permission_is_told_with_what_mends_it() {
     config.tenants[0].roles = vec!["ActivityFeed.Read".to_owned()];
     let bench = Bench::new(config, ALL).await;
     let error = bench.list().await.unwrap_err();
-    assert_eq!((error.kind(), error.code()), (Kind::Auth, Some("Forbidden")));
-    assert!(error.to_string().contains("AuditLogsQuery.Read.All"), "{error}");
+    assert_eq!(
+        (error.kind(), error.code()),
+        (Kind::Auth, Some("Forbidden"))
+    );
+    assert!(
+        error.to_string().contains("AuditLogsQuery.Read.All"),
+        "{error}"
+    );
 }
