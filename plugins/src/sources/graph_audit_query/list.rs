@@ -389,12 +389,10 @@ impl Lister {
         });
         ledger.checkpoint.asked.push(round.now);
         ledger.record(Vec::new(), Vec::new(), round.now).await?;
-        fail::fail_point!("graph::create");
         let created = self
             .client
             .create(&name, slice, &self.settings.filters)
             .await;
-        fail::fail_point!("graph::created");
         let error = match created {
             Ok(query) => {
                 with_search(ledger, slice, |search| {
