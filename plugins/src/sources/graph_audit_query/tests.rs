@@ -159,7 +159,7 @@ impl Bench {
     async fn collect(&mut self) -> BTreeMap<&'static str, usize> {
         let mut kinds = BTreeMap::new();
         for round in 0..2000 {
-            if round % 5 == 4 {
+            if round % 5 == 0 {
                 self.restart();
             }
             let mut listed = false;
