@@ -257,12 +257,11 @@ async fn queries_a_day_and_at_a_time_are_limited() {
         (limits(2, 50), TimeDelta::hours(25)),
         (limits(200, 2), TimeDelta::seconds(10)),
     ] {
-        let stage = Stage::new(Config {
+        let mut stage = Stage::new(Config {
             graph_audit,
             ..records(1)
         })
         .await;
-        let mut stage = stage;
         for _ in 0..2 {
             assert_eq!(create(&stage, &json!({})).await.0, 201);
         }

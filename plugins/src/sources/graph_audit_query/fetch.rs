@@ -102,7 +102,9 @@ impl Fetcher {
         }
         let read = self.read(unit, out).await;
         match &read {
-            Ok(()) => drop(self.notes().failures.remove(&unit.id)),
+            Ok(()) => {
+                self.notes().failures.remove(&unit.id);
+            }
             Err(error) => self.note(unit, locator.slice, error),
         }
         read

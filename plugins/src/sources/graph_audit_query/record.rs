@@ -114,7 +114,7 @@ impl Row<'_> {
                 if !out.ends_with('{') {
                     out.push(',');
                 }
-                out.push_str(&format!("\"{name}\":{value}}}"));
+                out.extend(["\"", name, "\":", value.as_str(), "}"]);
             }
         }
         out
