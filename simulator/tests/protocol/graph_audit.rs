@@ -86,7 +86,7 @@ async fn read_all(stage: &Stage, id: &str) -> (Vec<Value>, usize) {
         all.extend(page["value"].as_array().unwrap().clone());
         pages += 1;
         match page["@odata.nextLink"].as_str() {
-            Some(link) => next = link.to_owned(),
+            Some(link) => link.clone_into(&mut next),
             None => return (all, pages),
         }
     }

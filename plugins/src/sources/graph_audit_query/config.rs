@@ -74,24 +74,29 @@ impl Default for SourceOptions {
 
 /// What Microsoft is asked to leave out, as a query says it (reference: §3).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
 pub(super) struct Filters {
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    record_type_filters: Vec<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    keyword_filter: Option<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    service_filters: Vec<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    operation_filters: Vec<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    user_principal_name_filters: Vec<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    ip_address_filters: Vec<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    object_id_filters: Vec<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    administrative_unit_id_filters: Vec<String>,
+    #[serde(rename = "recordTypeFilters", skip_serializing_if = "Vec::is_empty")]
+    record_types: Vec<&'static str>,
+    #[serde(rename = "keywordFilter", skip_serializing_if = "Option::is_none")]
+    keyword: Option<String>,
+    #[serde(rename = "serviceFilters", skip_serializing_if = "Vec::is_empty")]
+    services: Vec<String>,
+    #[serde(rename = "operationFilters", skip_serializing_if = "Vec::is_empty")]
+    operations: Vec<String>,
+    #[serde(
+        rename = "userPrincipalNameFilters",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    users: Vec<String>,
+    #[serde(rename = "ipAddressFilters", skip_serializing_if = "Vec::is_empty")]
+    ip_addresses: Vec<String>,
+    #[serde(rename = "objectIdFilters", skip_serializing_if = "Vec::is_empty")]
+    objects: Vec<String>,
+    #[serde(
+        rename = "administrativeUnitIdFilters",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    administrative_units: Vec<String>,
 }
 
 /// The options, checked.
@@ -148,14 +153,14 @@ fn filters(options: &Options, given: SourceOptions) -> Result<Filters> {
         known.ok_or_else(|| options.invalid("record_types", expected, &format!("{given:?}")))
     };
     Ok(Filters {
-        record_type_filters: given.record_types.iter().map(name).collect::<Result<_>>()?,
-        keyword_filter: given.keyword,
-        service_filters: given.services,
-        operation_filters: given.operations,
-        user_principal_name_filters: given.users,
-        ip_address_filters: given.ip_addresses,
-        object_id_filters: given.objects,
-        administrative_unit_id_filters: given.administrative_units,
+        record_types: given.record_types.iter().map(name).collect::<Result<_>>()?,
+        keyword: given.keyword,
+        services: given.services,
+        operations: given.operations,
+        users: given.users,
+        ip_addresses: given.ip_addresses,
+        objects: given.objects,
+        administrative_units: given.administrative_units,
     })
 }
 

@@ -269,7 +269,7 @@ impl Lister {
         let error = match created {
             Ok(query) => {
                 with_search(ledger, slice, |search| {
-                    search.query = Some(query.id.clone())
+                    search.query = Some(query.id.clone());
                 });
                 ledger.record(Vec::new(), Vec::new(), round.now).await?;
                 round.again_after(self.look_later(query.id));

@@ -141,7 +141,7 @@ struct Open {
     is_empty: bool,
 }
 
-impl<'t> Cleaner<'t> {
+impl Cleaner<'_> {
     /// `None` if the text is not JSON after all.
     fn run(&mut self) -> Option<()> {
         let mut open: Vec<Open> = Vec::new();

@@ -25,7 +25,9 @@ fn at(text: &str) -> DateTime<Utc> {
 fn search(plan: &mut TestPlan, now: DateTime<Utc>, schedule: &Schedule) -> Vec<String> {
     assert_eq!(plan.advance(now, schedule, "log"), []);
     let due: Vec<_> = plan.open().map(|open| open.slice).collect();
-    due.iter().for_each(|slice| plan.finish(*slice));
+    for slice in &due {
+        plan.finish(*slice);
+    }
     let time = |time: DateTime<Utc>| time.format("%dT%H:%M");
     let text = |slice: &Slice| format!("{}-{} +{}", time(slice.from), time(slice.to), slice.pass);
     due.iter().map(text).collect()
@@ -167,7 +169,9 @@ fn a_slice_whose_results_are_gone_counts_as_behind_until_it_is_finished_again() 
     let now = at("16T10:20");
     plan.advance(now, &schedule, "log");
     let slices: Vec<_> = plan.open().map(|open| open.slice).collect();
-    slices.iter().for_each(|slice| plan.finish(*slice));
+    for slice in &slices {
+        plan.finish(*slice);
+    }
     plan.reopen(slices[0]);
     plan.reopen(slices[0]);
     assert_eq!(plan.open().count(), 1);
