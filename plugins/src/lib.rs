@@ -19,6 +19,7 @@ use audit_exporter_core::plugin::Registry;
 #[must_use]
 pub fn registry() -> Registry {
     let registry = Registry::default()
+        .source("graph_audit_query", sources::graph_audit_query::build)
         .source("management_activity", sources::management_activity::build)
         .filter("field", filters::field::build)
         .filter("operation", filters::operation::build)

@@ -147,7 +147,8 @@ impl Answer {
         }
     }
 
-    fn spoilt(mut self, how: &str) -> Self {
+    /// The same, counted under another name.
+    pub(crate) fn spoilt(mut self, how: &str) -> Self {
         how.clone_into(&mut self.outcome);
         self
     }

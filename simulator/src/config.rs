@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::{
     content_type::ContentType,
     faults::{Faults, Script},
+    graph_audit::GraphAuditConfig,
     hec::HecConfig,
+    search::{AuditReader, SearchConfig},
 };
 
 /// The simulator's configuration. The default serves one tenant with a thousand events, without
@@ -64,6 +66,10 @@ pub struct Config {
     pub prepare: bool,
     /// The HTTP Event Collector.
     pub hec: HecConfig,
+    /// Search-UnifiedAuditLog.
+    pub search: SearchConfig,
+    /// Audit log queries of Microsoft Graph.
+    pub graph_audit: GraphAuditConfig,
 }
 
 impl Default for Config {
@@ -78,6 +84,7 @@ impl Default for Config {
             audiences: vec![
                 "https://manage.office.com".to_owned(),
                 "https://graph.microsoft.com".to_owned(),
+                "https://outlook.office365.com".to_owned(),
             ],
             next_page_header: HeaderCase::default(),
             over_24_hours: LongWindow::default(),
@@ -94,6 +101,8 @@ impl Default for Config {
             cache_bytes: 1 << 30,
             prepare: false,
             hec: HecConfig::default(),
+            search: SearchConfig::default(),
+            graph_audit: GraphAuditConfig::default(),
         }
     }
 }
@@ -146,6 +155,10 @@ pub struct TenantConfig {
     pub other_cloud: bool,
     /// Mailboxes that Graph sends from; any, if there are none.
     pub mailboxes: Vec<String>,
+    /// Whether the applications have a directory role that lets them search the audit log in Exchange Online.
+    pub exchange_role: bool,
+    /// Who searches it with a password.
+    pub audit_reader: AuditReader,
     /// The records.
     pub records: Records,
 }
@@ -160,12 +173,16 @@ impl Default for TenantConfig {
             roles: vec![
                 "ActivityFeed.Read".to_owned(),
                 "ActivityFeed.ReadDlp".to_owned(),
+                "Exchange.ManageAsApp".to_owned(),
+                "AuditLogsQuery.Read.All".to_owned(),
             ],
             other_apps: Vec::new(),
             subscribed: false,
             audit: true,
             other_cloud: false,
             mailboxes: Vec::new(),
+            exchange_role: true,
+            audit_reader: AuditReader::default(),
             records: Records::default(),
         }
     }

@@ -185,7 +185,7 @@ struct Identity {
 }
 
 /// A given record's Id, and whether it has everything that tells a second copy.
-fn identity(record: &Bytes) -> (Option<String>, bool) {
+pub(crate) fn identity(record: &Bytes) -> (Option<String>, bool) {
     let Ok(parts) = serde_json::from_slice::<Identity>(record) else {
         return (None, false);
     };

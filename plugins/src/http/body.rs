@@ -11,6 +11,9 @@ use tokio::time::timeout;
 /// How long a body may stand still. There is no limit to the whole: a blob of 200 MB may take its time.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 
+/// The code of the error for a body that is larger than its cap.
+pub(crate) const TOO_LARGE: &str = "too_large";
+
 /// The error for a peer that was `what` for too long.
 pub(crate) fn silent(what: &str, limit: Duration) -> Error {
     Error::unavailable(format!("{what} within {} s", limit.as_secs()))
@@ -32,9 +35,8 @@ pub(crate) async fn read_capped(mut response: Response, cap: usize) -> Result<By
     let mut body = BytesMut::new();
     while let Some(chunk) = next_chunk(&mut response).await? {
         if body.len() + chunk.len() > cap {
-            return Err(Error::unavailable(format!(
-                "the answer is larger than {cap} bytes"
-            )));
+            let message = format!("the answer is larger than {cap} bytes");
+            return Err(Error::unavailable(message).with_code(TOO_LARGE));
         }
         body.extend_from_slice(&chunk);
     }

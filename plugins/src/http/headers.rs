@@ -1,4 +1,4 @@
-//! Response headers that steer the client: `Retry-After` and `Date`.
+//! Response headers that steer the client: `Retry-After`, `Rate-Limit-Remaining` and `Date`.
 
 use std::time::Duration;
 
@@ -16,6 +16,27 @@ pub(crate) fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Dur
         Err(_) => (http_date(value)? - date(headers).unwrap_or(now))
             .to_std()
             .unwrap_or_default(),
+    };
+    Some(wait.min(LONGEST_WAIT))
+}
+
+/// How long to wait if the peer says that no request is left of its limit (`Rate-Limit-Remaining`): until
+/// `Rate-Limit-Reset`, in seconds or as a time, seen from the response's own `Date` or else from `now`.
+pub(crate) fn rate_limit_wait(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
+    let named = |name| text(headers, HeaderName::from_static(name));
+    if named("rate-limit-remaining")?.parse::<u64>().ok()? > 0 {
+        return None;
+    }
+    let reset = named("rate-limit-reset")?;
+    let wait = match reset.parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let at = DateTime::parse_from_rfc3339(reset).map(|at| at.to_utc());
+            let at = at.ok().or_else(|| http_date(reset))?;
+            (at - date(headers).unwrap_or(now))
+                .to_std()
+                .unwrap_or_default()
+        }
     };
     Some(wait.min(LONGEST_WAIT))
 }
@@ -61,6 +82,33 @@ mod tests {
             let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(value))]);
             let found = retry_after(&headers, now).map(|wait| wait.as_secs());
             assert_eq!(found, expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_limit_that_is_used_up_is_waited_for() {
+        let now = Utc.with_ymd_and_hms(2026, 1, 9, 2, 0, 0).unwrap();
+        for (remaining, reset, expected) in [
+            ("0", "30", Some(30)),
+            ("0", "2026-01-09T02:01:00Z", Some(60)),
+            ("0", "Fri, 09 Jan 2026 02:01:00 GMT", Some(60)),
+            ("0", "2026-01-09T01:00:00Z", Some(0)),
+            ("0", "soon", None),
+            ("1", "30", None),
+            ("few", "30", None),
+        ] {
+            let headers = HeaderMap::from_iter([
+                (
+                    HeaderName::from_static("rate-limit-remaining"),
+                    HeaderValue::from_static(remaining),
+                ),
+                (
+                    HeaderName::from_static("rate-limit-reset"),
+                    HeaderValue::from_static(reset),
+                ),
+            ]);
+            let found = rate_limit_wait(&headers, now).map(|wait| wait.as_secs());
+            assert_eq!(found, expected, "{remaining} {reset}");
         }
     }
 

@@ -15,6 +15,9 @@ struct Cloud {
     authority: &'static str,
     management_api: &'static str,
     graph_api: &'static str,
+    exchange_api: &'static str,
+    /// Microsoft's page of the API says where it is not (reference: graph-audit-queries.md §1).
+    has_graph_audit_queries: bool,
 }
 
 const CLOUDS: [Cloud; 5] = [
@@ -23,24 +26,32 @@ const CLOUDS: [Cloud; 5] = [
         authority: "https://login.microsoftonline.com",
         management_api: "https://manage.office.com",
         graph_api: "https://graph.microsoft.com",
+        exchange_api: "https://outlook.office365.com",
+        has_graph_audit_queries: true,
     },
     Cloud {
         name: "gcc",
         authority: "https://login.microsoftonline.com",
         management_api: "https://manage-gcc.office.com",
         graph_api: "https://graph.microsoft.com",
+        exchange_api: "https://outlook.office365.com",
+        has_graph_audit_queries: true,
     },
     Cloud {
         name: "gcc_high",
         authority: "https://login.microsoftonline.us",
         management_api: "https://manage.office365.us",
         graph_api: "https://graph.microsoft.us",
+        exchange_api: "https://outlook.office365.us",
+        has_graph_audit_queries: false,
     },
     Cloud {
         name: "dod",
         authority: "https://login.microsoftonline.us",
         management_api: "https://manage.protection.apps.mil",
         graph_api: "https://dod-graph.microsoft.us",
+        exchange_api: "https://webmail.apps.mil",
+        has_graph_audit_queries: false,
     },
     // Known from its users only; Microsoft's reference does not list it.
     Cloud {
@@ -48,6 +59,8 @@ const CLOUDS: [Cloud; 5] = [
         authority: "https://login.partner.microsoftonline.cn",
         management_api: "https://manage.office365.cn",
         graph_api: "https://microsoftgraph.chinacloudapi.cn",
+        exchange_api: "https://partner.outlook.cn",
+        has_graph_audit_queries: false,
     },
 ];
 
@@ -67,7 +80,10 @@ struct TenantOptions {
     authority: Option<String>,
     management_api: Option<String>,
     graph_api: Option<String>,
+    exchange_api: Option<String>,
     audience: Option<String>,
+    graph_audience: Option<String>,
+    exchange_audience: Option<String>,
     publisher_identifier: Option<String>,
     #[serde(default = "baseline")]
     requests_per_minute: u32,
@@ -109,10 +125,16 @@ pub(crate) struct Access {
     pub(crate) management_api: Url,
     /// Microsoft Graph: scheme and host. The one place that its tokens go to.
     pub(crate) graph_api: Url,
-    /// What Graph tokens are for.
-    pub(crate) graph_audience: &'static str,
+    /// Exchange Online: scheme and host. The one place that its tokens go to.
+    pub(crate) exchange_api: Url,
     /// What Management API tokens are for, without a slash at the end.
     pub(crate) audience: String,
+    /// What Graph tokens are for, likewise.
+    pub(crate) graph_audience: String,
+    /// What Exchange Online tokens are for, likewise.
+    pub(crate) exchange_audience: String,
+    /// Whether the cloud offers Graph audit queries; false in GCC High, DoD and China.
+    pub(crate) has_graph_audit_queries: bool,
     /// The app's id.
     pub(crate) client_id: String,
     /// The app's secret.
@@ -137,6 +159,10 @@ impl Access {
             .as_deref()
             .unwrap_or(cloud.management_api);
         let graph_api = given.graph_api.as_deref().unwrap_or(cloud.graph_api);
+        let exchange_api = given.exchange_api.as_deref().unwrap_or(cloud.exchange_api);
+        let audience = |key: &str, given: Option<&str>, default: &str| {
+            bare_audience(options, key, given.unwrap_or(default))
+        };
         let publisher = given.publisher_identifier.as_deref().unwrap_or(&tenant.id);
         if !is_guid(publisher.trim()) {
             return Err(options.invalid("publisher_identifier", "a tenant's GUID", publisher));
@@ -155,8 +181,19 @@ impl Access {
             authority: origin(options, "authority", authority)?,
             management_api: origin(options, "management_api", management_api)?,
             graph_api: origin(options, "graph_api", graph_api)?,
-            graph_audience: cloud.graph_api,
-            audience: audience(options, given.audience.as_deref(), cloud)?,
+            exchange_api: origin(options, "exchange_api", exchange_api)?,
+            audience: audience("audience", given.audience.as_deref(), cloud.management_api)?,
+            graph_audience: audience(
+                "graph_audience",
+                given.graph_audience.as_deref(),
+                cloud.graph_api,
+            )?,
+            exchange_audience: audience(
+                "exchange_audience",
+                given.exchange_audience.as_deref(),
+                cloud.exchange_api,
+            )?,
+            has_graph_audit_queries: cloud.has_graph_audit_queries,
             client_id: given.client_id.trim().to_owned(),
             client_secret: given.client_secret,
             publisher: publisher.trim().to_owned(),
@@ -219,15 +256,15 @@ fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// What tokens are for. Spaces, a slash or `/.default` at the end are what people paste; tokens for such an audience
+/// What tokens are for, bare. Spaces, a slash or `/.default` at the end are what people paste; tokens for such an audience
 /// would be refused later with a message that helps nobody.
-fn audience(options: &Options, given: Option<&str>, cloud: &Cloud) -> Result<String> {
-    let given = given.unwrap_or(cloud.management_api).trim();
+fn bare_audience(options: &Options, key: &str, given: &str) -> Result<String> {
+    let given = given.trim();
     let bare = given.strip_suffix("/.default").unwrap_or(given);
     let bare = bare.trim_end_matches('/');
     if bare.is_empty() || bare.contains(char::is_whitespace) {
         let expected = "an audience such as https://manage.office.com";
-        return Err(options.invalid("audience", expected, &format!("{given:?}")));
+        return Err(options.invalid(key, expected, &format!("{given:?}")));
     }
     Ok(bare.to_owned())
 }

@@ -8,7 +8,9 @@ use audit_exporter_core::http;
 use audit_exporter_core::metrics::Meter;
 use audit_exporter_core::{Error, Kind, Result};
 use chrono::{DateTime, TimeDelta, Utc};
-use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, HeaderMap, LOCATION};
+use reqwest::header::{
+    ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, LOCATION,
+};
 use reqwest::{Method, Response, StatusCode};
 use tokio::time::timeout;
 use url::Url;
@@ -31,14 +33,19 @@ pub(crate) const NOTABLE_SKEW: TimeDelta = TimeDelta::minutes(5);
 
 /// A call to make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Call {
+pub(crate) enum Call<'c> {
     /// A GET whose body comes as it is.
     Get,
     /// A GET whose body may come compressed by gzip.
     GetCompressed,
     /// A POST without a body.
     Post,
+    /// A POST of JSON, with further headers.
+    PostJson(&'c str, &'c HeaderMap),
 }
+
+/// What a refusal means: by its status, the beginning of its body, and the wait that it asks for.
+pub(crate) type Judge = fn(u16, &[u8], Option<Duration>) -> Error;
 
 /// A client for one API of one tenant.
 pub(crate) struct Api {
@@ -48,6 +55,7 @@ pub(crate) struct Api {
     limit: RateLimit,
     meter: Meter,
     clock: Clock,
+    judge: Judge,
     skew: Mutex<Skew>,
 }
 
@@ -68,8 +76,14 @@ impl Api {
             limit,
             meter,
             clock,
+            judge: errors::refusal,
             skew: Mutex::default(),
         }
+    }
+
+    /// The same client for an API with refusals of its own: those of the Management Activity API are the default.
+    pub(crate) fn judged_by(self, judge: Judge) -> Self {
+        Self { judge, ..self }
     }
 
     /// The tenant's tokens.
@@ -108,7 +122,7 @@ impl Api {
     pub(crate) async fn send(
         &self,
         operation: &'static str,
-        call: Call,
+        call: Call<'_>,
         url: Url,
     ) -> Result<Response> {
         let answer = self.send_uncounted(call, url).await;
@@ -119,7 +133,7 @@ impl Api {
         answer
     }
 
-    async fn send_uncounted(&self, call: Call, mut url: Url) -> Result<Response> {
+    async fn send_uncounted(&self, call: Call<'_>, mut url: Url) -> Result<Response> {
         self.pin(&url)?;
         let mut token = self.tokens.get().await?;
         let mut replaced = false;
@@ -150,27 +164,29 @@ impl Api {
         }
     }
 
-    async fn once(&self, call: Call, url: Url, token: &Token) -> Result<Response> {
+    async fn once(&self, call: Call<'_>, url: Url, token: &Token) -> Result<Response> {
         let waited = self.limit.wait().await;
         if !waited.is_zero() {
             self.meter.throttled(waited);
         }
-        let method = if call == Call::Post {
-            Method::POST
-        } else {
-            Method::GET
+        let method = match call {
+            Call::Post | Call::PostJson(..) => Method::POST,
+            Call::Get | Call::GetCompressed => Method::GET,
         };
-        let mut request = self
+        let request = self
             .http
             .request(method, url)
             .header(AUTHORIZATION, token.bearer());
-        if call == Call::GetCompressed {
-            request = request.header(ACCEPT_ENCODING, "gzip");
-        }
-        if call == Call::Post {
+        let request = match call {
+            Call::Get => request,
+            Call::GetCompressed => request.header(ACCEPT_ENCODING, "gzip"),
             // Front ends refuse a POST without a length (reference: management-activity-api.md §3).
-            request = request.header(CONTENT_LENGTH, 0);
-        }
+            Call::Post => request.header(CONTENT_LENGTH, 0),
+            Call::PostJson(body, headers) => request
+                .headers(headers.clone())
+                .header(CONTENT_TYPE, "application/json")
+                .body(body.to_owned()),
+        };
         let answer = timeout(ANSWER_TIMEOUT, self.http.send(request)).await;
         answer
             .unwrap_or_else(|_| Err(silent("did not answer", ANSWER_TIMEOUT)))
@@ -195,7 +211,7 @@ impl Api {
 
     fn redirected(
         &self,
-        call: Call,
+        call: Call<'_>,
         from: &Url,
         response: &Response,
         redirects: usize,
@@ -215,7 +231,7 @@ impl Api {
         let Some(target) = target else {
             return Err(refused("to nowhere"));
         };
-        if call == Call::Post {
+        if matches!(call, Call::Post | Call::PostJson(..)) {
             return Err(refused(
                 "to a call that changes something; it is not followed",
             ));
@@ -230,10 +246,12 @@ impl Api {
 
     async fn refusal(&self, response: Response) -> Error {
         let status = response.status().as_u16();
-        let retry_after = headers::retry_after(response.headers(), self.clock.now());
+        let now = self.clock.now();
+        let retry_after = headers::retry_after(response.headers(), now)
+            .or_else(|| headers::rate_limit_wait(response.headers(), now));
         // The status alone is worth telling if the rest breaks off.
         let body = read_start(response, REFUSAL_CAP).await;
-        let error = errors::refusal(status, &body, retry_after);
+        let error = (self.judge)(status, &body, retry_after);
         if error.kind() == Kind::Throttled
             && let Some(wait) = error.retry_after()
         {

@@ -60,7 +60,7 @@ impl Transport {
             }
             Way::Graph(given) => {
                 let access = access("graph.tenant", given.tenant.as_deref())?;
-                let tokens = tokens(&access, access.graph_audience);
+                let tokens = tokens(&access, &access.graph_audience);
                 let (http, clock) = (context.http.clone(), context.clock.clone());
                 let graph = Graph::new(http, clock, &access, given.sender, tokens)?;
                 Ok(Self::Graph(Box::new(graph)))
