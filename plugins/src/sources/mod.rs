@@ -1,3 +1,4 @@
 //! Where events come from.
 
 pub(crate) mod management_activity;
+mod slices;

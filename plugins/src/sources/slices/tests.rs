@@ -1,0 +1,254 @@
+use audit_exporter_core::plugin::Reach;
+use proptest::prelude::*;
+
+use super::*;
+
+type TestPlan = Plan<Option<&'static str>>;
+
+/// Half-hour slices of at most a day, searched again after two hours, a day and a week.
+fn schedule() -> Schedule {
+    Schedule {
+        slice: TimeDelta::minutes(30),
+        longest: TimeDelta::hours(24),
+        settle: TimeDelta::minutes(15),
+        again: vec![2 * 3600, 24 * 3600, 7 * 24 * 3600],
+        start: TimeDelta::days(7),
+        kept: TimeDelta::days(180),
+    }
+}
+
+fn at(text: &str) -> DateTime<Utc> {
+    format!("2026-07-{text}:00Z").parse().unwrap()
+}
+
+/// Advances to `now` and finishes everything. Returns what was due, as `from-to +pass`.
+fn search(plan: &mut TestPlan, now: DateTime<Utc>, schedule: &Schedule) -> Vec<String> {
+    assert_eq!(plan.advance(now, schedule, "log"), []);
+    let due: Vec<_> = plan.open().map(|open| open.slice).collect();
+    due.iter().for_each(|slice| plan.finish(*slice));
+    let time = |time: DateTime<Utc>| time.format("%dT%H:%M");
+    let text = |slice: &Slice| format!("{}-{} +{}", time(slice.from), time(slice.to), slice.pass);
+    due.iter().map(text).collect()
+}
+
+/// How far each pass is, as `16T09:00`.
+fn passed(plan: &TestPlan, now: DateTime<Utc>) -> Vec<String> {
+    let Reach { passes, .. } = plan.reach("log", now, &schedule());
+    let text = |pass: &audit_exporter_core::plugin::Pass| pass.to.format("%dT%H:%M").to_string();
+    passes.iter().map(text).collect()
+}
+
+#[test]
+fn a_first_search_takes_the_newest_first_and_the_week_behind_it_in_days() {
+    let (mut plan, schedule) = (TestPlan::default(), schedule());
+    let due = search(&mut plan, at("16T09:47"), &schedule);
+    assert_eq!(due[0], "16T06:00-16T09:30 +0");
+    assert_eq!(due.last().unwrap(), "09T09:30-10T00:00 +0");
+    assert_eq!(due.len(), 9, "{due:?}");
+    // What is old enough needs no later pass.
+    let now = at("16T09:50");
+    assert_eq!(search(&mut plan, now, &schedule), Vec::<String>::new());
+    assert_eq!(
+        passed(&plan, now),
+        ["16T09:30", "16T06:00", "15T00:00", "09T09:30"]
+    );
+}
+
+#[test]
+fn a_slice_is_due_when_it_has_settled_and_each_pass_when_its_lag_has_come_together() {
+    let (mut plan, schedule) = (TestPlan::default(), schedule());
+    search(&mut plan, at("16T09:47"), &schedule);
+    for (now, due) in [
+        ("16T10:14", &[][..]),
+        ("16T10:15", &["16T09:30-16T10:00 +0"]),
+        ("16T10:45", &["16T10:00-16T10:30 +0"]),
+        ("16T11:20", &["16T10:30-16T11:00 +0"]),
+        ("16T11:59", &["16T11:00-16T11:30 +0"]),
+        ("16T12:00", &["16T06:00-16T10:00 +7200"][..0]),
+        ("16T12:15", &["16T11:30-16T12:00 +0"]),
+    ] {
+        let mut found = search(&mut plan, at(now), &schedule);
+        found.retain(|slice| slice.ends_with("+0"));
+        assert_eq!(found, due, "{now}");
+    }
+    // Two hours after 12:00 the slices since 10:00 are searched once more, as one.
+    let due = search(&mut plan, at("16T14:00"), &schedule);
+    assert_eq!(due, ["16T12:00-16T13:30 +0", "16T10:00-16T12:00 +7200"]);
+    let due = search(&mut plan, at("17T00:00"), &schedule);
+    assert!(
+        due.contains(&"15T00:00-16T00:00 +86400".to_owned()),
+        "{due:?}"
+    );
+}
+
+#[test]
+fn after_a_standstill_nothing_is_searched_twice_and_what_piled_up_comes_in_long_slices() {
+    let (mut plan, schedule) = (TestPlan::default(), schedule());
+    search(&mut plan, at("16T09:47"), &schedule);
+    let due = search(&mut plan, at("19T09:47"), &schedule);
+    assert_eq!(
+        due,
+        [
+            "19T06:00-19T09:30 +0",
+            "19T00:00-19T06:00 +0",
+            "18T00:00-19T00:00 +0",
+            "17T00:00-18T00:00 +0",
+            "16T00:00-17T00:00 +0",
+            "15T00:00-16T00:00 +86400",
+        ]
+    );
+    assert_eq!(
+        search(&mut plan, at("19T09:48"), &schedule),
+        Vec::<String>::new()
+    );
+}
+
+#[test]
+fn a_slice_that_is_not_finished_holds_back_its_passes_and_no_earlier_one() {
+    let (mut plan, schedule) = (TestPlan::default(), schedule());
+    search(&mut plan, at("16T09:47"), &schedule);
+    let now = at("16T12:16");
+    plan.advance(now, &schedule, "log");
+    let open: Vec<_> = plan.open().map(|open| open.slice).collect();
+    assert_eq!((open[0].pass, open[1].pass), (0, 7200));
+    plan.finish(open[0]);
+    assert_eq!(passed(&plan, now)[..2], ["16T12:00", "16T06:00"]);
+    plan.finish(open[1]);
+    assert_eq!(passed(&plan, now)[..2], ["16T12:00", "16T10:00"]);
+}
+
+#[test]
+fn slices_that_wait_are_joined_and_those_under_way_or_split_are_not() {
+    let (mut plan, schedule) = (TestPlan::default(), schedule());
+    search(&mut plan, at("16T00:30"), &schedule);
+    for hour in ["16T01:00", "16T01:30", "16T02:00"] {
+        plan.advance(at(hour), &schedule, "log");
+    }
+    // The newest was opened after the others had been joined.
+    let lengths = |plan: &mut TestPlan| -> Vec<i64> {
+        plan.open()
+            .filter(|open| open.slice.pass == 0)
+            .map(|open| (open.slice.to - open.slice.from).num_minutes())
+            .collect()
+    };
+    assert_eq!(lengths(&mut plan), [30, 60]);
+    plan.open().for_each(|open| open.state = Some("under way"));
+    plan.advance(at("16T02:30"), &schedule, "log");
+    plan.advance(at("16T03:00"), &schedule, "log");
+    plan.advance(at("16T03:30"), &schedule, "log");
+    assert_eq!(lengths(&mut plan), [30, 60, 30, 60]);
+    let longest = plan.open().map(|open| open.slice).nth(1).unwrap();
+    assert!(plan.split(longest));
+    plan.advance(at("16T04:00"), &schedule, "log");
+    assert_eq!(lengths(&mut plan), [30, 30, 30, 30, 30, 60]);
+}
+
+#[test]
+fn halves_make_the_whole_and_a_second_has_none() {
+    let slice = Slice {
+        from: at("16T09:00"),
+        to: at("16T09:00") + TimeDelta::seconds(3),
+        pass: 7200,
+    };
+    let [first, second] = slice.halves().unwrap();
+    assert_eq!((first.from, first.to), (slice.from, second.from));
+    assert_eq!((second.to, first.pass, second.pass), (slice.to, 7200, 7200));
+    assert!(first.halves().is_none());
+    assert!(second.halves().is_some());
+}
+
+#[test]
+fn a_slice_whose_results_are_gone_counts_as_behind_until_it_is_finished_again() {
+    let (mut plan, schedule) = (TestPlan::default(), schedule());
+    let now = at("16T10:20");
+    plan.advance(now, &schedule, "log");
+    let slices: Vec<_> = plan.open().map(|open| open.slice).collect();
+    slices.iter().for_each(|slice| plan.finish(*slice));
+    plan.reopen(slices[0]);
+    plan.reopen(slices[0]);
+    assert_eq!(plan.open().count(), 1);
+    assert_eq!(
+        passed(&plan, now)[0],
+        slices[0].from.format("%dT%H:%M").to_string()
+    );
+    plan.finish(slices[0]);
+    assert_eq!(passed(&plan, now)[0], "16T10:00");
+}
+
+#[test]
+fn time_that_the_service_has_forgotten_is_a_gap() {
+    let (mut plan, mut schedule) = (TestPlan::default(), schedule());
+    schedule.kept = TimeDelta::days(10);
+    search(&mut plan, at("01T00:20"), &schedule);
+    let gaps = plan.advance(at("16T00:20"), &schedule, "log");
+    assert_eq!(gaps.len(), 1);
+    assert_eq!((gaps[0].from, gaps[0].to), (at("01T00:00"), at("06T00:00")));
+    assert_eq!(&*gaps[0].content_type, "log");
+    let first = plan.open().map(|open| open.slice.from).min();
+    assert_eq!(first, Some(at("06T00:00")));
+}
+
+#[test]
+fn a_plan_by_a_wrong_clock_is_taken_back() {
+    let (mut plan, schedule) = (TestPlan::default(), schedule());
+    search(&mut plan, at("16T09:47"), &schedule);
+    search(&mut plan, at("30T09:47"), &schedule);
+    let due = search(&mut plan, at("16T10:17"), &schedule);
+    assert_eq!(due[0], "16T08:00-16T10:00 +0");
+    assert_eq!(due.last().unwrap(), "09T09:30-10T00:00 +0");
+}
+
+#[test]
+fn a_pass_that_is_new_to_the_options_begins_with_what_is_not_yet_so_old() {
+    let (mut plan, mut schedule) = (TestPlan::default(), schedule());
+    search(&mut plan, at("16T09:47"), &schedule);
+    schedule.again.insert(1, 6 * 3600);
+    assert_eq!(
+        search(&mut plan, at("16T09:48"), &schedule),
+        Vec::<String>::new()
+    );
+    let due = search(&mut plan, at("16T18:00"), &schedule);
+    assert!(
+        due.contains(&"16T06:00-16T12:00 +7200".to_owned()),
+        "{due:?}"
+    );
+}
+
+#[test]
+fn the_searches_of_a_day_are_known_beforehand() {
+    assert_eq!(schedule().searches_a_day(), 48 + 12 + 1 + 1);
+}
+
+proptest! {
+    /// Whenever it runs, and whatever is finished in between: each pass has been over every second when it says so, and
+    /// every second is searched after its lag.
+    #[test]
+    fn no_second_is_left_out(steps in prop::collection::vec((1_i64..3000, any::<bool>()), 1..60)) {
+        let (mut plan, schedule) = (TestPlan::default(), schedule());
+        let begin = at("16T09:47");
+        let mut now = begin;
+        let mut searched: Vec<(Slice, DateTime<Utc>)> = Vec::new();
+        for (minutes, finishes) in steps {
+            now += TimeDelta::minutes(minutes);
+            plan.advance(now, &schedule, "log");
+            let due: Vec<_> = plan.open().map(|open| open.slice).collect();
+            for slice in due.into_iter().filter(|_| finishes) {
+                plan.finish(slice);
+                searched.push((slice, now));
+            }
+            let reach = plan.reach("log", now, &schedule);
+            for pass in reach.passes {
+                let lag = TimeDelta::from_std(pass.lag).unwrap();
+                let mut time = reach.since;
+                while time < pass.to {
+                    let after = |(slice, when): &&(Slice, DateTime<Utc>)| {
+                        slice.from <= time && time < slice.to && *when >= time + lag
+                    };
+                    let next = searched.iter().filter(after).map(|(slice, _)| slice.to).max();
+                    prop_assert!(next.is_some(), "{time} was not searched after {lag}");
+                    time = next.unwrap_or(pass.to);
+                }
+            }
+        }
+    }
+}
