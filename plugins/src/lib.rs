@@ -18,6 +18,7 @@ use audit_exporter_core::plugin::Registry;
 pub fn registry() -> Registry {
     let registry = Registry::default()
         .source("management_activity", sources::management_activity::build)
+        .source("search_unified_audit_log", sources::search_unified_audit_log::build)
         .filter("field", filters::field::build)
         .filter("operation", filters::operation::build)
         .sink("email_digest", sinks::email_digest::build)

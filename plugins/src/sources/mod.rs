@@ -1,4 +1,5 @@
 //! Where events come from.
 
 pub(crate) mod management_activity;
+pub(crate) mod search_unified_audit_log;
 mod slices;

@@ -1,7 +1,5 @@
 //! How much time one session searches: as much as holds well fewer rows than a session shows.
 
-use std::sync::atomic::{AtomicI64, Ordering};
-
 use chrono::{DateTime, TimeDelta, Utc};
 
 /// A stretch of event time: from `from` (included) to `to` (excluded), in whole seconds.
@@ -20,8 +18,10 @@ impl Window {
 }
 
 /// A length that follows what sessions hold. Only a hint: whether a session is complete is seen from its rows.
-#[derive(Debug)]
-pub(super) struct Pace(AtomicI64);
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    seconds: i64,
+}
 
 /// Sessions that could be this many times as full are made longer.
 const ROOM: u64 = 8;
@@ -29,32 +29,32 @@ const ROOM: u64 = 8;
 impl Pace {
     /// As long as the first time that is searched.
     pub(super) fn new() -> Self {
-        Self(AtomicI64::new(i64::MAX))
+        Self { seconds: i64::MAX }
     }
 
     /// The next window of the time from `from` to `to`.
-    pub(super) fn window(&self, from: DateTime<Utc>, to: DateTime<Utc>) -> Window {
+    pub(super) fn window(self, from: DateTime<Utc>, to: DateTime<Utc>) -> Window {
         let left = (to - from).num_seconds();
-        let seconds = self.0.load(Ordering::Relaxed).clamp(1, left.max(1));
+        let seconds = self.seconds.clamp(1, left.max(1));
         let to = (from + TimeDelta::seconds(seconds)).min(to);
         Window { from, to }
     }
 
-    /// A window held too much: from now on half of it at most. False if it cannot be any shorter.
-    pub(super) fn shorten(&self, window: Window) -> bool {
+    /// A window held too much: the next is half as long. False if it cannot be any shorter.
+    pub(super) fn shorten(&mut self, window: Window) -> bool {
         let half = window.seconds() / 2;
         if half < 1 {
             return false;
         }
-        self.0.fetch_min(half, Ordering::Relaxed);
+        self.seconds = half;
         true
     }
 
     /// A window held so many rows: if many more would have fitted, windows become longer.
-    pub(super) fn held(&self, window: Window, rows: u64, ceiling: u64) {
+    pub(super) fn held(&mut self, window: Window, rows: u64, ceiling: u64) {
         if rows.saturating_mul(ROOM) < ceiling {
             let longer = window.seconds().saturating_mul(2);
-            self.0.fetch_max(longer, Ordering::Relaxed);
+            self.seconds = self.seconds.max(longer);
         }
     }
 }
@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn windows_become_shorter_when_they_hold_too_much_and_longer_when_they_hold_little() {
-        let pace = Pace::new();
+        let mut pace = Pace::new();
         let whole = pace.window(at(0), at(1000));
         assert_eq!(whole.to, at(1000));
         assert!(pace.shorten(whole));
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn a_second_cannot_be_cut() {
-        let pace = Pace::new();
+        let mut pace = Pace::new();
         let mut window = pace.window(at(0), at(7));
         let mut lengths = vec![window.seconds()];
         while pace.shorten(window) {
