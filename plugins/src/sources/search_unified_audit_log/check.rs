@@ -5,9 +5,9 @@ use audit_exporter_core::plugin::Finding;
 use super::RETIRED;
 use super::client::Client;
 use super::exchange::Exchange;
+use super::refusal::AUDITING_IS_OFF;
 use crate::http::text::first_sentence;
 use crate::microsoft::cloud::Access;
-use crate::microsoft::explain::AUDITING_IS_OFF;
 
 /// The permission, which is the first of two grants.
 const PERMISSION: &str = "Exchange.ManageAsApp";

@@ -20,7 +20,6 @@ use super::refusal;
 use crate::http::body::read_capped;
 use crate::http::headers;
 use crate::microsoft::cloud::Access;
-use crate::microsoft::explain::AUDITING_IS_OFF;
 use crate::microsoft::http::{Api, Call};
 use crate::microsoft::limit::RateLimit;
 use crate::microsoft::token::Tokens;
@@ -139,7 +138,7 @@ impl Exchange {
     /// Fails if the app is refused, or auditing is off.
     pub(super) async fn probe(&self) -> Result<()> {
         match self.is_auditing().await? {
-            Some(false) => Err(Error::auth(AUDITING_IS_OFF)),
+            Some(false) => Err(Error::auth(refusal::AUDITING_IS_OFF)),
             Some(true) | None => Ok(()),
         }
     }
