@@ -7,7 +7,7 @@ use audit_exporter_core::clock::Clock;
 use audit_exporter_core::plugin::Context;
 use audit_exporter_core::{Error, Result};
 use bytes::Bytes;
-use chrono::SecondsFormat;
+use chrono::{DateTime, SecondsFormat, Utc};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -99,7 +99,7 @@ impl Exchange {
 
     /// One page of a session.
     pub(super) async fn search(&self, query: Query<'_>) -> Result<Bytes> {
-        let time = |time: chrono::DateTime<chrono::Utc>| time.to_rfc3339_opts(SecondsFormat::Secs, true);
+        let time = |time: DateTime<Utc>| time.to_rfc3339_opts(SecondsFormat::Secs, true);
         let mut parameters = json!({
             "StartDate": time(query.window.from),
             "EndDate": time(query.window.to),
@@ -135,9 +135,13 @@ impl Exchange {
         Ok(configs.value.first().and_then(|config| config.is_on))
     }
 
-    /// Fails if the app is refused, or auditing is off.
+    /// Fails if the app is refused, or auditing is off. The first thing that is asked, so it also settles the time.
     pub(super) async fn probe(&self) -> Result<()> {
-        match self.is_auditing().await? {
+        let mut is_on = self.is_auditing().await?;
+        if self.api.doubts_the_time() {
+            is_on = self.is_auditing().await?;
+        }
+        match is_on {
             Some(false) => Err(Error::auth(refusal::AUDITING_IS_OFF)),
             Some(true) | None => Ok(()),
         }

@@ -1,0 +1,243 @@
+use audit_exporter_simulator::{
+    AfterTheEnd, ContentType, ExplicitBlob, ResultCount, SearchConfig, SearchFaults, TokenFaults,
+};
+use chrono::TimeDelta;
+
+use super::*;
+
+#[tokio::test]
+async fn a_tenant_is_collected_whole_by_either_service() {
+    for way in Way::BOTH {
+        let bench = Bench::new(events(700), &way.options()).await;
+        assert_eq!(bench.collect().await, BTreeMap::new());
+        bench.assert_whole().await;
+        assert_eq!(bench.simulator.stats().foreign_requests, 0);
+    }
+}
+
+#[tokio::test]
+async fn odd_and_hostile_records_and_repeats_arrive_as_they_are() {
+    let generated = Generated {
+        events: 500,
+        oddities: 20.0,
+        hostile_records: 0.1,
+        ..Generated::default()
+    };
+    let all = Faults::all(3);
+    let config = Config {
+        tenants: vec![TenantConfig {
+            records: Records::Generated(generated),
+            ..TenantConfig::default()
+        }],
+        faults: Faults {
+            records: audit_exporter_simulator::RecordFaults {
+                late_blob: 0.0,
+                ..all.records
+            },
+            ..Faults::default()
+        },
+        ..Config::default()
+    };
+    let bench = Bench::new(config, &Way::Exchange.options()).await;
+    assert_eq!(bench.collect().await, BTreeMap::new());
+    let held = bench.journaled().await;
+    let shown: HashSet<String> = bench.simulator.ledger().map(|entry| entry.sha256).collect();
+    assert_eq!(held.into_keys().collect::<HashSet<_>>(), shown);
+}
+
+#[tokio::test]
+async fn sessions_are_whole_whatever_they_count_and_however_they_end() {
+    for result_count in [ResultCount::Session, ResultCount::Page, ResultCount::ResultSize] {
+        for after_the_end in [AfterTheEnd::Empty, AfterTheEnd::StartsOver] {
+            for way in Way::BOTH {
+                let config = Config {
+                    search: SearchConfig {
+                        result_count,
+                        after_the_end,
+                        duplicates: 0.1,
+                        ..SearchConfig::default()
+                    },
+                    ..events(300)
+                };
+                let options = format!("{}page_size = 7\n", way.options());
+                let bench = Bench::new(config, &options).await;
+                let kinds = bench.collect().await;
+                assert_eq!(kinds, BTreeMap::new(), "{result_count:?} {after_the_end:?}");
+                bench.assert_whole().await;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_fault_at_once_loses_nothing_and_leaks_nothing() {
+    for (seed, way) in [(1, Way::Exchange), (2, Way::Exchange), (3, Way::Rest)] {
+        let config = Config {
+            faults: Faults {
+                seed: Some(seed),
+                retry_after_seconds: Some(0),
+                search: SearchFaults::all(),
+                tokens: TokenFaults {
+                    retry_after_seconds: Some(0),
+                    throttled: 0.1,
+                    unavailable: 0.1,
+                    ..TokenFaults::default()
+                },
+                ..Faults::default()
+            },
+            ..events(600)
+        };
+        let options = format!("{}page_size = 20\n", way.options());
+        let bench = Bench::new(config, &options).await;
+        let kinds = bench.collect().await;
+        let usual = ["throttled", "unavailable", "auth"];
+        assert!(kinds.keys().all(|kind| usual.contains(kind)), "{kinds:?}");
+        bench.assert_whole().await;
+        let stats = bench.simulator.stats();
+        assert_eq!((stats.foreign_requests, stats.foreign_tokens), (0, 0));
+        let outcomes = &stats.requests[way.counted()];
+        assert!(outcomes.len() > 8, "too few faults were met: {outcomes:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_time_with_more_rows_than_a_session_shows_is_searched_in_parts() {
+    for (result_count, duplicates) in [(ResultCount::Session, 0.0), (ResultCount::Page, 0.05)] {
+        let config = Config {
+            search: SearchConfig {
+                result_count,
+                duplicates,
+                ..SearchConfig::default()
+            },
+            tenants: vec![TenantConfig {
+                // Within a slice of six hours.
+                records: Records::Generated(Generated {
+                    events: 6_000,
+                    events_per_blob: 500,
+                    days: 0.02,
+                    oddities: 0.0,
+                    huge_records: 0.0,
+                    ..Generated::default()
+                }),
+                ..TenantConfig::default()
+            }],
+            ..Config::default()
+        };
+        let bench = Bench::new(config, &Way::Rest.options()).await;
+        assert_eq!(bench.collect().await, BTreeMap::new());
+        bench.assert_whole().await;
+        // 6,000 rows are 20 pages, and some were read twice.
+        let requests = bench.requests(Way::Rest);
+        assert!((25..200).contains(&requests), "{requests}");
+    }
+}
+
+#[tokio::test]
+async fn only_what_is_asked_for_is_searched_for() {
+    let options = |way: Way| {
+        format!("{}operations = [\"CreateFlow\", \"EditFlow\"]\n", way.options())
+    };
+    for way in Way::BOTH {
+        let blob = ExplicitBlob::new(ContentType::General, ["CreateFlow", "EditFlow", "DeleteFlow"].map(record));
+        let config = Config {
+            tenants: vec![TenantConfig {
+                records: Records::Explicit(vec![blob]),
+                ..TenantConfig::default()
+            }],
+            ..Config::default()
+        };
+        let bench = Bench::new(config, &options(way)).await;
+        bench.collect().await;
+        let deleted = hex(&Sha256::digest(record("DeleteFlow")));
+        bench.assert_holds(|entry| entry.sha256 != deleted).await;
+    }
+}
+
+/// A record of an hour ago.
+fn record(operation: &str) -> String {
+    let time = (Utc::now() - TimeDelta::hours(1)).format("%Y-%m-%dT%H:00:00");
+    let id = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, operation.as_bytes());
+    format!(r#"{{"CreationTime":"{time}","Id":"{id}","Operation":"{operation}","UserId":"a@b.example","RecordType":30}}"#)
+}
+
+#[tokio::test]
+async fn what_shows_up_late_is_found_by_a_later_pass() {
+    let mut config = events(300);
+    config.faults.records.late_blob = 0.3;
+    config.faults.records.late_within_seconds = 3_000;
+    let options = format!("{}search_again_after = [\"1h\"]\n", Way::Exchange.options());
+    let mut bench = Bench::new(config, &options).await;
+    bench.collect().await;
+    let found = bench.journaled().await.len();
+    assert!((100..290).contains(&found), "{found}");
+    // A pass of an hour comes within two.
+    bench.simulator.control().advance(TimeDelta::hours(3));
+    bench.restart();
+    bench.collect().await;
+    bench.assert_holds(|entry| entry.visible_at > Utc::now() - TimeDelta::hours(1)).await;
+}
+
+#[tokio::test]
+async fn a_restart_in_any_phase_loses_nothing() {
+    for way in Way::BOTH {
+        let options = format!("{}page_size = 50\n", way.options());
+        let mut bench = Bench::new(events(500), &options).await;
+        bench.list().await.unwrap();
+        // Broken off after one request more each time, until nothing is left to break off.
+        for most in 0.. {
+            bench.restart();
+            let limit = bench.requests(way) + most;
+            let units = bench.due().await;
+            if units.is_empty() {
+                break;
+            }
+            tokio::select! {
+                biased;
+                () = asked(&bench, way, limit) => {}
+                () = async {
+                    for unit in &units {
+                        bench.fetch(unit).await.unwrap();
+                    }
+                } => {}
+            }
+        }
+        bench.assert_whole().await;
+    }
+}
+
+/// Returns when so many requests were answered.
+async fn asked(bench: &Bench, way: Way, limit: u64) {
+    while bench.requests(way) < limit {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_start_that_was_not_journaled_is_planned_again() {
+    let mut bench = Bench::new(events(50), &Way::Exchange.options()).await;
+    bench.list().await.unwrap();
+    let planned = bench.due().await.len();
+    bench.restart();
+    bench.list().await.unwrap();
+    // Nothing that is planned is planned again, and nothing but the new minute comes.
+    assert!(bench.due().await.len() <= planned + 1);
+}
+
+#[tokio::test]
+async fn a_limit_that_is_less_than_a_session_is_waited_for() {
+    let config = Config {
+        search: SearchConfig {
+            requests_per_minute: Some(1_000),
+            ..SearchConfig::default()
+        },
+        ..events(200)
+    };
+    let mut faults = Faults::default();
+    faults.search.throttled = 0.5;
+    faults.retry_after_seconds = Some(0);
+    let options = format!("{}page_size = 10\n", Way::Exchange.options());
+    let bench = Bench::new(Config { faults, ..config }, &options).await;
+    assert_eq!(bench.collect().await, BTreeMap::new());
+    bench.assert_whole().await;
+    assert!(bench.simulator.stats().count("invoke_command", "throttled") > 10);
+}
