@@ -8,6 +8,7 @@ mod faults;
 mod ledger;
 mod listing;
 mod mail;
+mod search;
 mod subscriptions;
 mod tokens;
 mod webhooks;

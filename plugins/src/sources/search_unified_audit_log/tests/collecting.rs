@@ -132,49 +132,59 @@ async fn a_time_with_more_rows_than_a_session_shows_is_searched_in_parts() {
     }
 }
 
+/// A record of some minutes ago.
+fn record(operation: &str, minutes: i64) -> String {
+    let time = (Utc::now() - TimeDelta::minutes(minutes)).format("%Y-%m-%dT%H:%M:%S");
+    let number: u32 = operation.bytes().map(u32::from).sum();
+    let id = format!("00000000-0000-4000-8000-{number:012x}");
+    format!(
+        r#"{{"CreationTime":"{time}","Id":"{id}","Operation":"{operation}","UserId":"a@b.example","RecordType":30}}"#
+    )
+}
+
+/// A tenant with these blobs.
+fn blobs(blobs: impl IntoIterator<Item = ExplicitBlob>) -> Config {
+    let records = Records::Explicit(blobs.into_iter().collect());
+    Config {
+        tenants: vec![TenantConfig {
+            records,
+            ..TenantConfig::default()
+        }],
+        ..Config::default()
+    }
+}
+
 #[tokio::test]
 async fn only_what_is_asked_for_is_searched_for() {
-    let options = |way: Way| {
-        format!("{}operations = [\"CreateFlow\", \"EditFlow\"]\n", way.options())
-    };
     for way in Way::BOTH {
-        let blob = ExplicitBlob::new(ContentType::General, ["CreateFlow", "EditFlow", "DeleteFlow"].map(record));
-        let config = Config {
-            tenants: vec![TenantConfig {
-                records: Records::Explicit(vec![blob]),
-                ..TenantConfig::default()
-            }],
-            ..Config::default()
-        };
-        let bench = Bench::new(config, &options(way)).await;
+        let records = ["CreateFlow", "EditFlow", "DeleteFlow"].map(|name| record(name, 60));
+        let deleted = hex(&Sha256::digest(&records[2]));
+        let config = blobs([ExplicitBlob::new(ContentType::General, records)]);
+        let wanted = "operations = [\"CreateFlow\", \"EditFlow\"]\n";
+        let options = format!("{}{wanted}", way.options());
+        let bench = Bench::new(config, &options).await;
         bench.collect().await;
-        let deleted = hex(&Sha256::digest(record("DeleteFlow")));
         bench.assert_holds(|entry| entry.sha256 != deleted).await;
     }
 }
 
-/// A record of an hour ago.
-fn record(operation: &str) -> String {
-    let time = (Utc::now() - TimeDelta::hours(1)).format("%Y-%m-%dT%H:00:00");
-    let id = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_OID, operation.as_bytes());
-    format!(r#"{{"CreationTime":"{time}","Id":"{id}","Operation":"{operation}","UserId":"a@b.example","RecordType":30}}"#)
-}
-
 #[tokio::test]
 async fn what_shows_up_late_is_found_by_a_later_pass() {
-    let mut config = events(300);
-    config.faults.records.late_blob = 0.3;
-    config.faults.records.late_within_seconds = 3_000;
-    let options = format!("{}search_again_after = [\"1h\"]\n", Way::Exchange.options());
+    let blob = |name, after| ExplicitBlob {
+        visible_at: Some(Utc::now() + TimeDelta::minutes(after)),
+        ..ExplicitBlob::new(ContentType::General, [record(name, 10)])
+    };
+    let config = blobs([blob("CreateFlow", -5), blob("EditFlow", 30)]);
+    let again = "search_again_after = [\"1h\"]\n";
+    let options = format!("{}{again}", Way::Exchange.options());
     let mut bench = Bench::new(config, &options).await;
     bench.collect().await;
-    let found = bench.journaled().await.len();
-    assert!((100..290).contains(&found), "{found}");
+    bench.assert_holds(|entry| entry.visible_at < Utc::now()).await;
     // A pass of an hour comes within two.
     bench.simulator.control().advance(TimeDelta::hours(3));
     bench.restart();
     bench.collect().await;
-    bench.assert_holds(|entry| entry.visible_at > Utc::now() - TimeDelta::hours(1)).await;
+    bench.assert_whole().await;
 }
 
 #[tokio::test]
@@ -224,20 +234,33 @@ async fn a_start_that_was_not_journaled_is_planned_again() {
 }
 
 #[tokio::test]
-async fn a_limit_that_is_less_than_a_session_is_waited_for() {
-    let config = Config {
-        search: SearchConfig {
-            requests_per_minute: Some(1_000),
-            ..SearchConfig::default()
-        },
-        ..events(200)
-    };
-    let mut faults = Faults::default();
-    faults.search.throttled = 0.5;
-    faults.retry_after_seconds = Some(0);
+async fn throttling_does_not_end_a_session() {
+    let mut config = events(200);
+    config.faults.search.throttled = 0.5;
+    config.faults.retry_after_seconds = Some(0);
     let options = format!("{}page_size = 10\n", Way::Exchange.options());
-    let bench = Bench::new(Config { faults, ..config }, &options).await;
+    let bench = Bench::new(config, &options).await;
     assert_eq!(bench.collect().await, BTreeMap::new());
     bench.assert_whole().await;
-    assert!(bench.simulator.stats().count("invoke_command", "throttled") > 10);
+    let throttled = bench.simulator.stats().count("invoke_command", "throttled");
+    assert!(throttled > 10, "{throttled}");
+}
+
+#[tokio::test]
+async fn a_minute_that_is_used_up_is_waited_for() {
+    let config = Config {
+        search: SearchConfig {
+            requests_per_minute: Some(2),
+            ..SearchConfig::default()
+        },
+        ..events(10)
+    };
+    let bench = Bench::new(config, &Way::Exchange.options()).await;
+    bench.source.probe().await.unwrap();
+    bench.source.searcher.client().probe().await.unwrap();
+    // Nothing is left of this minute, so the third request is not sent before the next.
+    let third = bench.source.searcher.client().probe();
+    assert!(futures::FutureExt::now_or_never(third).is_none());
+    assert_eq!(bench.simulator.stats().count("invoke_command", "429"), 0);
+    assert_eq!(bench.requests(Way::Exchange), 2);
 }
