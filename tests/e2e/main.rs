@@ -24,4 +24,5 @@ mod odd;
 mod once;
 mod refusals;
 mod replay;
+mod search;
 mod tenants;
