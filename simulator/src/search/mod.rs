@@ -222,7 +222,9 @@ impl Search {
         }
         let mut page = next(session);
         match failure {
-            Some(SearchFailure::MissingRow) if page.rows.len() > 1 => drop(page.rows.remove(0)),
+            Some(SearchFailure::MissingRow) if page.rows.len() > 1 => {
+                page.rows.remove(0);
+            }
             Some(SearchFailure::WarningPartial | SearchFailure::Truncated) => {
                 page.rows.truncate(page.rows.len() / 2);
             }
