@@ -17,6 +17,7 @@ use audit_exporter_core::plugin::Registry;
 #[must_use]
 pub fn registry() -> Registry {
     let registry = Registry::default()
+        .source("graph_audit_query", sources::graph_audit_query::build)
         .source("management_activity", sources::management_activity::build)
         .source("search_unified_audit_log", sources::search_unified_audit_log::build)
         .filter("field", filters::field::build)

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     content_type::ContentType,
     faults::{Faults, Script},
+    graph_audit::GraphAuditConfig,
     hec::HecConfig,
     search::{AuditReader, SearchConfig},
 };
@@ -67,6 +68,8 @@ pub struct Config {
     pub hec: HecConfig,
     /// Search-UnifiedAuditLog.
     pub search: SearchConfig,
+    /// Audit log queries of Microsoft Graph.
+    pub graph_audit: GraphAuditConfig,
 }
 
 impl Default for Config {
@@ -99,6 +102,7 @@ impl Default for Config {
             prepare: false,
             hec: HecConfig::default(),
             search: SearchConfig::default(),
+            graph_audit: GraphAuditConfig::default(),
         }
     }
 }
@@ -170,6 +174,7 @@ impl Default for TenantConfig {
                 "ActivityFeed.Read".to_owned(),
                 "ActivityFeed.ReadDlp".to_owned(),
                 "Exchange.ManageAsApp".to_owned(),
+                "AuditLogsQuery.Read.All".to_owned(),
             ],
             other_apps: Vec::new(),
             subscribed: false,

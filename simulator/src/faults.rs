@@ -8,7 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{chance::Chance, hec::HecFaults, search::SearchFaults};
+use crate::{chance::Chance, graph_audit::GraphAuditFaults, hec::HecFaults, search::SearchFaults};
 
 /// All faults. The default has none.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,6 +39,8 @@ pub struct Faults {
     pub hec: HecFaults,
     /// Faults of Search-UnifiedAuditLog.
     pub search: SearchFaults,
+    /// Faults of audit log queries of Microsoft Graph.
+    pub graph_audit: GraphAuditFaults,
     /// Share of blobs that answer `AF50000` until they expire. Their records are lost.
     pub stuck_blobs: f64,
     /// Share of blobs that expire between being listed and being fetched. Their records are lost.
@@ -144,6 +146,7 @@ impl Default for Faults {
             records: RecordFaults::default(),
             hec: HecFaults::default(),
             search: SearchFaults::default(),
+            graph_audit: GraphAuditFaults::default(),
             stuck_blobs: 0.0,
             expired_blobs: 0.0,
         }
@@ -207,6 +210,7 @@ impl Faults {
             },
             hec: HecFaults::all(),
             search: SearchFaults::all(),
+            graph_audit: GraphAuditFaults::all(),
             ..Self::default()
         }
     }

@@ -4,7 +4,8 @@
 //! One HTTP server plays Microsoft Entra's token endpoint (`/{tenant}/oauth2/token`,
 //! `/{tenant}/oauth2/v2.0/token`), the Management Activity API
 //! (`/api/v1.0/{tenant}/activity/feed/…`), Graph's `sendMail`
-//! (`/v1.0/users/{mailbox}/sendMail`), Search-UnifiedAuditLog by Exchange Online
+//! (`/v1.0/users/{mailbox}/sendMail`) and audit log queries
+//! (`/v1.0/security/auditLog/queries/…`, `/beta/…`), Search-UnifiedAuditLog by Exchange Online
 //! (`/adminapi/beta/{tenant}/InvokeCommand`) and by the older REST service
 //! (`/psws/service.svc/UnifiedAuditLog`), and a Splunk HTTP Event Collector to deliver to
 //! (`/services/collector/…`), to the letter of the protocol references, with whatever faults the
@@ -66,6 +67,7 @@ mod control;
 mod faults;
 mod folder;
 mod generate;
+mod graph_audit;
 mod graph_mail;
 mod hec;
 mod jwt;
@@ -93,6 +95,7 @@ pub use crate::{
     content_type::ContentType,
     control::Control,
     faults::{AnswerFaults, Failure, Faults, PageFaults, RecordFaults, Script, TokenFaults},
+    graph_audit::{GraphAuditConfig, GraphAuditFaults},
     graph_mail::SentMail,
     hec::{HecConfig, HecEvent, HecFailure, HecFaults, HecToken},
     ledger::{Entry, Ledger, Position},

@@ -20,7 +20,7 @@ use crate::{
     api::{self, Incoming},
     connection::Line,
     control::{self, Control},
-    graph_mail, hec,
+    graph_audit, graph_mail, hec,
     ledger::Ledger,
     search::{invoke, psws},
     state::{State, lock},
@@ -41,8 +41,13 @@ pub(crate) fn routes(state: Arc<State>) -> Router {
         .route("/api/v1.0/{tenant}/activity/feed/{*path}", any(management))
         .route("/api/v1/{tenant}/activity/feed/{*path}", any(management))
         .route("/v1.0/users/{sender}/sendMail", post(send_mail))
+        .route("/v1.0/security/auditLog/{*path}", any(audit_queries))
+        .route("/beta/security/auditLog/{*path}", any(audit_queries))
         .route("/psws/service.svc/UnifiedAuditLog", get(legacy_search))
-        .route("/adminapi/beta/{tenant}/InvokeCommand", post(invoke_command))
+        .route(
+            "/adminapi/beta/{tenant}/InvokeCommand",
+            post(invoke_command),
+        )
         .route("/services/collector", any(collector))
         .route("/services/collector/{*path}", any(collector))
         .route("/hec/events", get(hec_events))
@@ -126,6 +131,33 @@ async fn send_mail(
     body: Bytes,
 ) -> Response<Body> {
     let answer = graph_mail::send(&state, sender, &headers, &body);
+    send(&state, answer)
+}
+
+async fn audit_queries(
+    Shared(state): Shared<Arc<State>>,
+    ConnectInfo(line): ConnectInfo<Line>,
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response<Body> {
+    let (version, path) = if let Some(path) = uri.path().strip_prefix("/v1.0/") {
+        ("v1.0", path)
+    } else {
+        ("beta", uri.path().trim_start_matches("/beta/"))
+    };
+    let path = path.trim_start_matches("security/auditLog/queries");
+    let incoming = graph_audit::Incoming {
+        version,
+        method,
+        path: path.trim_start_matches('/').to_owned(),
+        query: uri.query().unwrap_or_default().to_owned(),
+        headers,
+        body,
+        line,
+    };
+    let answer = graph_audit::answer(&state, incoming).await;
     send(&state, answer)
 }
 

@@ -42,7 +42,7 @@ impl Counts {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Stats {
     /// Requests by operation (`token`, `start`, `stop`, `subscriptions`, `content`, `blob`,
-    /// `notifications`, `sensitive_types`, `send_mail`, `hec`, `invoke_command`, `legacy_search`) and outcome: the HTTP status, or the error code, or
+    /// `notifications`, `sensitive_types`, `send_mail`, `hec`, `graph_create`, `graph_list`, `graph_get`, `graph_records`, `invoke_command`, `legacy_search`) and outcome: the HTTP status, or the error code, or
     /// the name of the fault that damaged the answer.
     pub requests: BTreeMap<&'static str, BTreeMap<String, u64>>,
     /// Body bytes of blobs, as sent.
@@ -57,6 +57,8 @@ pub struct Stats {
     pub foreign_tokens: u64,
     /// Webhook notifications sent.
     pub notifications: u64,
+    /// Audit log queries that were created, whether or not the client was told, and are still kept.
+    pub audit_queries: u64,
     /// Events that the HTTP Event Collector has indexed.
     pub hec_events: u64,
     /// Blobs that exist, whether or not they are listed yet.
@@ -91,6 +93,7 @@ pub(crate) fn take(state: &State) -> Stats {
         foreign_requests: read(&counts.foreign_requests),
         foreign_tokens: read(&counts.foreign_tokens),
         notifications: read(&counts.notifications),
+        audit_queries: state.graph_audit.count(),
         hec_events: state.hec.count(),
         ..Stats::default()
     };

@@ -2,7 +2,11 @@
 
 use std::process::{Command, Stdio};
 
-use audit_exporter_simulator::{Config, HecConfig, HecToken, Simulator};
+use audit_exporter_core::coverage::{Coverage, Question};
+use audit_exporter_simulator::{
+    Config, Generated, HecConfig, HecToken, Records, Simulator, TenantConfig,
+};
+use chrono::{TimeDelta, Utc};
 
 use crate::intake::Post;
 use crate::program::{
@@ -467,6 +471,72 @@ async fn legacy_search_has_the_new_and_the_edited_flows() {
     assert!(said.contains("Microsoft has retired"), "{said}");
     let found = lines(&older.path("everything/contoso.ndjson"));
     assert_eq!(found.len(), flows.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn graph_audit_brings_each_event_once_though_two_sources_have_it() {
+    let records = Records::Generated(Generated {
+        events: 2_000,
+        // Only an Id says that two sources have the same event.
+        oddities: 0.0,
+        huge_records: 0.0,
+        ..Generated::default()
+    });
+    let contoso = TenantConfig {
+        records,
+        ..tenant(CONTOSO, APP)
+    };
+    let microsoft = microsoft(vec![contoso]).await;
+    let setup = Setup::of("graph-audit.toml")
+        .at("contoso", &microsoft)
+        .with("SOURCES__QUERIES__POLL_INTERVAL", "1s")
+        .variable("M365_CLIENT_SECRET", SECRET);
+    let (code, said) = setup.check();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("audit log queries"), "{said}");
+    let blobs = blobs(&microsoft, |_, _| true);
+    let all = |setup: &Setup| {
+        let queries = microsoft.stats().audit_queries as usize;
+        has_searched(setup) && setup.is_settled(blobs + queries)
+    };
+    setup.run_until(all).await;
+    let everything = collected(&setup, &microsoft, "contoso", CONTOSO, &[]);
+    assert_same(&by_name(&setup, "data/contoso"), &everything);
+    let repeats: i64 = coverage(&setup).tenants[0]
+        .rows
+        .iter()
+        .map(|row| row.events.repeats)
+        .sum();
+    // All but the oldest and the newest came by both.
+    assert!(repeats > 1_000, "{repeats}");
+}
+
+/// All lines of the files below a folder.
+fn by_name(setup: &Setup, folder: &str) -> Vec<String> {
+    let folder = setup.path(folder);
+    let names = files(&folder);
+    names
+        .iter()
+        .flat_map(|name| lines(&folder.join(name)))
+        .collect()
+}
+
+fn coverage(setup: &Setup) -> Coverage {
+    let question = Question::usual(Utc::now());
+    Coverage::read(&setup.path("journal"), &question, str::to_owned).unwrap()
+}
+
+/// Whether Graph has been searched up to the last slice that is due.
+fn has_searched(setup: &Setup) -> bool {
+    let question = Question::usual(Utc::now());
+    let Ok(coverage) = Coverage::read(&setup.path("journal"), &question, str::to_owned) else {
+        return false;
+    };
+    let due = (Utc::now() - TimeDelta::minutes(80)).timestamp_millis();
+    let mut passes = coverage.tenants.iter().flat_map(|tenant| &tenant.passes);
+    passes.any(|pass| {
+        pass.source == "queries" && pass.listed_to_ms.get("poll").is_some_and(|to| *to > due)
+    })
 }
 
 #[test]

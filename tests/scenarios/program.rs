@@ -40,6 +40,7 @@ pub(crate) async fn microsoft(tenants: Vec<TenantConfig>) -> Simulator {
         "https://manage-gcc.office.com",
         "https://manage.office365.us",
         "https://outlook.office365.com",
+        "https://graph.microsoft.com",
     ];
     Simulator::start(Config {
         tenants,
@@ -96,6 +97,7 @@ impl Setup {
         let key = |key| format!("TENANTS__{}__{key}", tenant.to_uppercase());
         self.with(&key("AUTHORITY"), microsoft.url())
             .with(&key("MANAGEMENT_API"), microsoft.url())
+            .with(&key("GRAPH_API"), microsoft.url())
     }
 
     /// Puts the simulator's secret where the configuration looks for it.
@@ -141,6 +143,11 @@ impl Setup {
     /// Runs until all that the tenants have is delivered everywhere, then stops as a service manager does. Gives what
     /// was written to standard output.
     pub(crate) async fn run(&self, wanted: usize) -> Vec<String> {
+        self.run_until(|setup| setup.is_settled(wanted)).await
+    }
+
+    /// Runs until something is so, then stops as a service manager does.
+    pub(crate) async fn run_until(&self, is_done: impl Fn(&Self) -> bool) -> Vec<String> {
         let log = std::fs::File::create(self.path("log")).unwrap();
         let mut run = Run(self
             .command(&["run"])
@@ -151,7 +158,7 @@ impl Setup {
         let out = std::io::BufReader::new(run.0.stdout.take().unwrap());
         let reader = std::thread::spawn(move || out.lines().map(Result::unwrap).collect());
         let begun = Instant::now();
-        while !self.is_settled(wanted) {
+        while !is_done(self) {
             let ended = run.0.try_wait().unwrap();
             let waits = ended.is_none() && begun.elapsed() < PATIENCE;
             assert!(waits, "in vain ({ended:?}):\n{}", self.log());
@@ -170,7 +177,7 @@ impl Setup {
     }
 
     /// Whether `wanted` blobs are fetched and every sink has passed all of them.
-    fn is_settled(&self, wanted: usize) -> bool {
+    pub(crate) fn is_settled(&self, wanted: usize) -> bool {
         let Ok(status) = Status::read(&self.path("journal")) else {
             return false;
         };

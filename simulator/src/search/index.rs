@@ -18,15 +18,15 @@ use crate::{
 };
 
 /// One event.
-pub(super) struct Event {
+pub(crate) struct Event {
     /// `CreationTime`; of an event without one, when its blob was made.
-    pub(super) at: DateTime<Utc>,
+    pub(crate) at: DateTime<Utc>,
     /// When it can be found.
     pub(super) visible_at: DateTime<Utc>,
-    pub(super) id: String,
+    pub(crate) id: String,
     pub(super) operation: String,
     pub(super) user: String,
-    pub(super) record_type: i64,
+    pub(crate) record_type: i64,
     blob: Arc<Blob>,
     place: usize,
 }
@@ -42,13 +42,13 @@ pub(super) struct Index {
 
 /// Which events are wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Filter {
-    pub(super) from: DateTime<Utc>,
-    pub(super) to: DateTime<Utc>,
+pub(crate) struct Filter {
+    pub(crate) from: DateTime<Utc>,
+    pub(crate) to: DateTime<Utc>,
     /// In lower case; none = any.
-    pub(super) operations: Vec<String>,
+    pub(crate) operations: Vec<String>,
     /// The same.
-    pub(super) users: Vec<String>,
+    pub(crate) users: Vec<String>,
 }
 
 impl Filter {
@@ -73,7 +73,8 @@ impl Index {
     pub(super) fn extend(&mut self, blobs: Vec<Arc<Blob>>) {
         self.blobs += blobs.len();
         for blob in blobs {
-            let mut add = |record: &[u8], place| self.events.push(Event::read(record, &blob, place));
+            let mut add =
+                |record: &[u8], place| self.events.push(Event::read(record, &blob, place));
             match &blob.content {
                 Content::Generated(recipe, number) => {
                     let mut place = 0;
@@ -184,6 +185,9 @@ fn time(text: &str) -> Option<DateTime<Utc>> {
         .ok()
         .or_else(|| {
             let read = |form| NaiveDateTime::parse_from_str(text, form).ok();
-            zone_less.into_iter().find_map(read).map(|time| time.and_utc())
+            zone_less
+                .into_iter()
+                .find_map(read)
+                .map(|time| time.and_utc())
         })
 }

@@ -45,7 +45,8 @@ const PARAMETERS: [&str; 15] = [
     "longerretentionenabled",
 ];
 /// What a warning says that is a failure.
-const CANCELED: &str = "The search could not be completed: A task was canceled. Failed to process request.";
+const CANCELED: &str =
+    "The search could not be completed: A task was canceled. Failed to process request.";
 const SERVER_ERROR: &str = "A server side error has occurred because of which the operation could not be completed. Please try again after some time.";
 
 /// The body of a request.
@@ -94,7 +95,11 @@ fn admit(state: &State, incoming: &Incoming<'_>) -> Result<Answer, Box<Answer>> 
     }
     if !tenant.config.exchange_role {
         let nothing = vec![0; 64];
-        return Err(Box::new(Answer::new(StatusCode::FORBIDDEN, "application/json", nothing)));
+        return Err(Box::new(Answer::new(
+            StatusCode::FORBIDDEN,
+            "application/json",
+            nothing,
+        )));
     }
     let limit = state.config.search.requests_per_minute;
     let Some(left) = state.search.quota(state, tenant) else {
@@ -103,11 +108,19 @@ fn admit(state: &State, incoming: &Incoming<'_>) -> Result<Answer, Box<Answer>> 
     };
     if incoming.query.to_lowercase().contains("skiptoken") {
         let text = "Expired or Invalid pagination request. Default Expiry time is 00:30:00";
-        return Err(Box::new(refusal(StatusCode::BAD_REQUEST, "BadRequest", text)));
+        return Err(Box::new(refusal(
+            StatusCode::BAD_REQUEST,
+            "BadRequest",
+            text,
+        )));
     }
     let input: Input = serde_json::from_slice(incoming.body).map_err(|error| {
         let text = format!("The request body is not valid: {error}");
-        Box::new(refusal(StatusCode::BAD_REQUEST, "InvalidRequestException", &text))
+        Box::new(refusal(
+            StatusCode::BAD_REQUEST,
+            "InvalidRequestException",
+            &text,
+        ))
     })?;
     let answer = run(state, tenant, &input.cmdlet, incoming);
     Ok(match limit {
@@ -132,7 +145,10 @@ fn rate(answer: Answer, state: &State, left: u32) -> Answer {
     let next = (state.clock.now().timestamp() / 60 + 1) * 60;
     let next = chrono::DateTime::from_timestamp(next, 0).unwrap_or_default();
     answer
-        .with(HeaderName::from_static("rate-limit-remaining"), &left.to_string())
+        .with(
+            HeaderName::from_static("rate-limit-remaining"),
+            &left.to_string(),
+        )
         .with(
             HeaderName::from_static("rate-limit-reset"),
             &next.format("%Y-%m-%dT%H:%M:%SZ").to_string(),
@@ -152,7 +168,10 @@ fn refusal(status: StatusCode, kind: &str, message: &str) -> Answer {
         },
     }});
     let mut answer = Answer::json(status, body.to_string());
-    kind.rsplit('.').next().unwrap_or(kind).clone_into(&mut answer.outcome);
+    kind.rsplit('.')
+        .next()
+        .unwrap_or(kind)
+        .clone_into(&mut answer.outcome);
     answer
 }
 
@@ -161,11 +180,18 @@ fn run(state: &State, tenant: &Tenant, cmdlet: &Cmdlet, incoming: &Incoming<'_>)
         "search-unifiedauditlog" => search(state, tenant, cmdlet, incoming),
         "get-adminauditlogconfig" => {
             let on = tenant.audit.load(std::sync::atomic::Ordering::Relaxed);
-            succeed(vec![json!({"UnifiedAuditLogIngestionEnabled": on})], &[], None)
+            succeed(
+                vec![json!({"UnifiedAuditLogIngestionEnabled": on})],
+                &[],
+                None,
+            )
         }
         _ => {
             let kind = "System.Management.Automation.CommandNotFoundException";
-            let text = format!("The term '{}' is not recognized as the name of a cmdlet.", cmdlet.name);
+            let text = format!(
+                "The term '{}' is not recognized as the name of a cmdlet.",
+                cmdlet.name
+            );
             refusal(StatusCode::BAD_REQUEST, kind, &text)
         }
     }
@@ -196,7 +222,10 @@ fn search(state: &State, tenant: &Tenant, cmdlet: &Cmdlet, incoming: &Incoming<'
     let asked = parameters(cmdlet)
         .map_err(|name| {
             let kind = "AmbiguousParameterSetException";
-            Invalid(kind, format!("A parameter cannot be found that matches parameter name '{name}'."))
+            Invalid(
+                kind,
+                format!("A parameter cannot be found that matches parameter name '{name}'."),
+            )
         })
         .and_then(|parameters| Asked::read(&parameters, state, state.clock.now()));
     let asked = match asked {
@@ -246,11 +275,16 @@ fn page(
     found: &Found,
     incoming: &Incoming<'_>,
 ) -> Answer {
-    let mut rows = state.search.rows(state, (tenant, asked), found, |event, row| {
-        row.insert("RecordType".to_owned(), json!(event.record_type));
-        row.insert("CreationDate@data.type".to_owned(), json!("System.DateTime"));
-        row.insert("ResultIndex@odata.type".to_owned(), json!("#Int32"));
-    });
+    let mut rows = state
+        .search
+        .rows(state, (tenant, asked), found, |event, row| {
+            row.insert("RecordType".to_owned(), json!(event.record_type));
+            row.insert(
+                "CreationDate@data.type".to_owned(),
+                json!("System.DateTime"),
+            );
+            row.insert("ResultIndex@odata.type".to_owned(), json!("#Int32"));
+        });
     let most = preferred(incoming.headers).unwrap_or(USUAL_PAGE);
     let is_cut = rows.len() > most || found.failure == Some(SearchFailure::Truncated);
     rows.truncate(most);
@@ -279,7 +313,9 @@ fn select(rows: &mut [Value], query: &str) {
 /// The page size of `Prefer: odata.maxpagesize=N`.
 fn preferred(headers: &HeaderMap) -> Option<usize> {
     let prefer = headers.get("prefer")?.to_str().ok()?;
-    let size = prefer.split(';').find_map(|part| part.trim().strip_prefix("odata.maxpagesize="));
+    let size = prefer
+        .split(';')
+        .find_map(|part| part.trim().strip_prefix("odata.maxpagesize="));
     size?.parse().ok()
 }
 

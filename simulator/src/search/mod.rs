@@ -23,9 +23,10 @@ use uuid::Uuid;
 
 pub use config::{AfterTheEnd, AuditReader, ResultCount, SearchConfig, SearchFaults};
 
+pub(crate) use self::index::{Event, Filter};
 use self::{
     config::SearchFailure,
-    index::{Event, Filter, Index},
+    index::Index,
     session::{Command, Page, Session},
 };
 use crate::{
@@ -85,7 +86,10 @@ impl Asked {
         let (from, to) = (time("startdate")?, time("enddate")?);
         let kept = now - TimeDelta::days(i64::from(state.config.search.retention_days));
         if from < kept {
-            let text = format!("The startDate should be after {}.", kept.format("%m/%d/%Y %H:%M:%S"));
+            let text = format!(
+                "The startDate should be after {}.",
+                kept.format("%m/%d/%Y %H:%M:%S")
+            );
             return Err(Invalid("InvalidParameterValueException", text));
         }
         let size = match one("resultsize") {
@@ -101,7 +105,9 @@ impl Asked {
                 Invalid("ParameterBindingArgumentTransformationException", text)
             })
         });
-        let command = command.transpose()?.unwrap_or(Command::ReturnNextPreviewPage);
+        let command = command
+            .transpose()?
+            .unwrap_or(Command::ReturnNextPreviewPage);
         let names = |name: &str| {
             let names = parameters.get(name).into_iter().flatten();
             names.map(|name| name.to_lowercase()).collect()
@@ -132,7 +138,15 @@ fn read_time(text: &str) -> Option<DateTime<Utc>> {
                 .into_iter()
                 .find_map(date)
                 .map(midnight)
-                .or_else(|| ["%m/%d/%Y %H:%M:%S", "%m/%d/%Y %H:%M", "%Y-%m-%dT%H:%M:%S%.f"].into_iter().find_map(time))
+                .or_else(|| {
+                    [
+                        "%m/%d/%Y %H:%M:%S",
+                        "%m/%d/%Y %H:%M",
+                        "%Y-%m-%dT%H:%M:%S%.f",
+                    ]
+                    .into_iter()
+                    .find_map(time)
+                })
                 .map(|time| time.and_utc())
         })
 }
@@ -216,7 +230,9 @@ impl Search {
         let next = |session: &mut Session| session.next(size, asked.size, config.after_the_end);
         match failure {
             // A last page that is missing could not be told from a time without events.
-            Some(SearchFailure::MissingPage) if session.has_more_than(asked.size) => drop(next(session)),
+            Some(SearchFailure::MissingPage) if session.has_more_than(asked.size) => {
+                drop(next(session))
+            }
             Some(SearchFailure::RepeatedPage) => session.back(asked.size),
             _ => {}
         }
@@ -243,7 +259,9 @@ impl Search {
         session.is_some_and(|session| session.has_ended(&state.config.search, state.clock.now()))
     }
 
-    fn find(&self, tenant: &Tenant, filter: &Filter, now: DateTime<Utc>) -> Vec<usize> {
+    /// The numbers of a tenant's events that a filter takes and that can be found at `now`, in the order of their
+    /// times.
+    pub(crate) fn find(&self, tenant: &Tenant, filter: &Filter, now: DateTime<Utc>) -> Vec<usize> {
         if !tenant.audit.load(Ordering::Relaxed) {
             return Vec::new();
         }
@@ -251,6 +269,22 @@ impl Search {
         let index = indexes.entry(tenant.id).or_default();
         index.extend(tenant.blobs_after(index.blobs()));
         index.find(filter, now)
+    }
+
+    /// Looks at the events of these numbers, each with its record.
+    pub(crate) fn each(
+        &self,
+        tenant: &Tenant,
+        numbers: &[usize],
+        mut look: impl FnMut(usize, &Event, &[u8]),
+    ) {
+        let indexes = lock(&self.indexes);
+        let Some(index) = indexes.get(&tenant.id) else {
+            return;
+        };
+        for (number, (event, record)) in numbers.iter().zip(index.records(numbers)) {
+            look(*number, event, &record);
+        }
     }
 
     /// Counts a request, and says how many are left of this minute: `None` if that one was too many.
@@ -327,7 +361,11 @@ fn instead(state: &State, failure: SearchFailure) -> Option<Answer> {
     let like = |failure| answer::instead(failure, &faults, "", "", &elsewhere);
     match failure {
         SearchFailure::Throttled => {
-            let answer = Answer::new(StatusCode::TOO_MANY_REQUESTS, "text/html", "Too Many Requests");
+            let answer = Answer::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "text/html",
+                "Too Many Requests",
+            );
             Some(match faults.retry_after_seconds {
                 Some(seconds) => answer.with(header::RETRY_AFTER, &seconds.to_string()),
                 None => answer,

@@ -41,12 +41,19 @@ fn admit(state: &State, query: &str, headers: &HeaderMap, line: &Line) -> Answer
         Ok(asked) => search(state, tenant, &asked, line),
         Err(Invalid(_, message)) => refusal(StatusCode::BAD_REQUEST, &message),
     };
-    let accepts = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+    let accepts = headers
+        .get(header::ACCEPT)
+        .and_then(|value| value.to_str().ok());
     if accepts.is_some_and(|accepts| accepts.contains("application/json")) {
         answer
     } else {
-        let feed = r#"<?xml version="1.0" encoding="utf-8"?><feed xmlns="http://www.w3.org/2005/Atom"/>"#;
-        Answer::new(answer.status, "application/atom+xml;type=feed;charset=utf-8", feed)
+        let feed =
+            r#"<?xml version="1.0" encoding="utf-8"?><feed xmlns="http://www.w3.org/2005/Atom"/>"#;
+        Answer::new(
+            answer.status,
+            "application/atom+xml;type=feed;charset=utf-8",
+            feed,
+        )
     }
 }
 
@@ -67,8 +74,12 @@ fn authenticate<'s>(state: &'s State, headers: &HeaderMap) -> Option<&'s Tenant>
 }
 
 fn unauthorized() -> Answer {
-    Answer::new(StatusCode::UNAUTHORIZED, "text/html", "<h2>Unauthorized</h2>")
-        .with(header::WWW_AUTHENTICATE, "Basic Realm=\"\"")
+    Answer::new(
+        StatusCode::UNAUTHORIZED,
+        "text/html",
+        "<h2>Unauthorized</h2>",
+    )
+    .with(header::WWW_AUTHENTICATE, "Basic Realm=\"\"")
 }
 
 fn refusal(status: StatusCode, message: &str) -> Answer {
@@ -114,12 +125,17 @@ fn search(state: &State, tenant: &Tenant, asked: &Asked, line: &Line) -> Answer 
     {
         return answer.spoilt(failure.name());
     }
-    let rows = state.search.rows(state, (tenant, asked), &found, |event, row| {
-        row.insert("RecordType".to_owned(), json!(event.record_type.to_string()));
-        for name in ["SiteIds", "ObjectIds", "IPAddresses"] {
-            row.insert(name.to_owned(), Value::Null);
-        }
-    });
+    let rows = state
+        .search
+        .rows(state, (tenant, asked), &found, |event, row| {
+            row.insert(
+                "RecordType".to_owned(),
+                json!(event.record_type.to_string()),
+            );
+            for name in ["SiteIds", "ObjectIds", "IPAddresses"] {
+                row.insert(name.to_owned(), Value::Null);
+            }
+        });
     let next = (asked.size > most && rows.len() == most).then_some(most);
     let answer = page(rows, next);
     match found.failure {

@@ -20,9 +20,9 @@ impl Command {
             ("returnlargeset", Self::ReturnLargeSet),
             ("returnnextpreviewpage", Self::ReturnNextPreviewPage),
         ];
-        members
-            .into_iter()
-            .find_map(|(name, command)| (!text.is_empty() && name.starts_with(&text)).then_some(command))
+        members.into_iter().find_map(|(name, command)| {
+            (!text.is_empty() && name.starts_with(&text)).then_some(command)
+        })
     }
 }
 
@@ -144,7 +144,10 @@ mod tests {
             duplicates: 0.0,
             ..SearchConfig::default()
         };
-        assert_eq!(session(Command::ReturnLargeSet, 60_000, &config).rows.len(), 50_000);
+        assert_eq!(
+            session(Command::ReturnLargeSet, 60_000, &config).rows.len(),
+            50_000
+        );
         let preview = session(Command::ReturnNextPreviewPage, 60_000, &config);
         assert_eq!(preview.rows.len(), 5_000);
         let mut mixed = session(Command::ReturnLargeSet, 60_000, &config);
@@ -155,7 +158,10 @@ mod tests {
     #[test]
     fn commands_are_read_as_powershell_does() {
         assert_eq!(Command::parse("returnL"), Some(Command::ReturnLargeSet));
-        assert_eq!(Command::parse("ReturnNextPreviewPage"), Some(Command::ReturnNextPreviewPage));
+        assert_eq!(
+            Command::parse("ReturnNextPreviewPage"),
+            Some(Command::ReturnNextPreviewPage)
+        );
         assert_eq!((Command::parse(""), Command::parse("All")), (None, None));
     }
 }

@@ -5,6 +5,7 @@
 
 mod client;
 mod faults;
+mod graph_audit;
 mod ledger;
 mod listing;
 mod mail;

@@ -14,7 +14,7 @@
 
 mod plan;
 
-pub(crate) use plan::{Open, Plan};
+pub(crate) use plan::Plan;
 
 use std::fmt;
 

@@ -1,0 +1,467 @@
+//! From slices that are due to queries, and from queries that have succeeded to units.
+//!
+//! Each step is on record before the next is taken: the name of a query before it is created, its id before it is looked
+//! at, its unit in the transaction that finishes its slice.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use audit_exporter_core::plugin::{Gap, Intake, Next, Unit};
+use audit_exporter_core::{Error, Kind, Result};
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::time::Instant;
+
+use super::CONTENT_TYPE;
+use super::checkpoint::{Ledger, Search};
+use super::client::{Client, Query, Status};
+use super::config::Settings;
+use super::errors::NOT_FOUND;
+use super::fetch::{Cure, Fetcher, Locator};
+use crate::sources::slices::Slice;
+
+/// Slices are looked at for being due this often at least.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// Queries are created one by one: many in a row are refused even within the quota (reference:
+/// graph-audit-queries.md §6).
+const PACE: Duration = Duration::from_secs(2);
+/// The waits between two looks at a query double up to this.
+const LONGEST_POLL: Duration = Duration::from_mins(2);
+/// A query whose creation was not answered is looked for by its name after this, and given up after that.
+const LOOK_AFTER: TimeDelta = TimeDelta::seconds(10);
+const LOST_AFTER: TimeDelta = TimeDelta::minutes(2);
+/// The first wait after a query that failed, or a creation that was refused; it doubles up to the second.
+const FIRST_RETRY: Duration = Duration::from_mins(1);
+const LONGEST_RETRY: Duration = Duration::from_hours(1);
+/// Queries take minutes, those of long times hours (reference: §5). One that takes longer has come to nothing.
+const LONGEST_RUN: TimeDelta = TimeDelta::hours(24);
+/// A slice whose queries fail so often is searched in halves, as long as it is longer than this.
+const MOST_FAILURES: u32 = 3;
+const SPLIT_ABOVE: TimeDelta = TimeDelta::hours(1);
+/// Results are known to be kept for some 30 days; that is not documented.
+const RESULTS_KEPT: TimeDelta = TimeDelta::days(28);
+/// Why there may be a gap in a second of time.
+const CUT_OFF: &str = "Microsoft returned the most records that a query may have, and the time is too short to be \
+    divided; narrow the source's filters, or collect this time by management_activity";
+
+/// Brings a tenant's searches on.
+pub(super) struct Lister {
+    client: Arc<Client>,
+    fetcher: Arc<Fetcher>,
+    settings: Settings,
+    memory: Mutex<Memory>,
+}
+
+/// What need not outlive the process.
+#[derive(Default)]
+struct Memory {
+    /// The journal knows what is collected, and the service's time is known.
+    has_begun: bool,
+    /// When to look at a query next, and the wait after that.
+    polls: HashMap<String, (Instant, Duration)>,
+    /// No query is created before this, because Graph refused one; and how many it refused in a row.
+    refused_until: Option<Instant>,
+    refusals: u32,
+}
+
+/// What one call finds out.
+struct Round {
+    now: DateTime<Utc>,
+    next: Duration,
+    trouble: Option<Error>,
+}
+
+impl Round {
+    /// Comes again after `wait` at the latest.
+    fn again_after(&mut self, wait: Duration) {
+        self.next = self.next.min(wait);
+    }
+
+    /// The same, for a moment.
+    fn again_at(&mut self, at: DateTime<Utc>) {
+        self.again_after((at - self.now).to_std().unwrap_or_default());
+    }
+
+    /// Something does not work, and the rest goes on.
+    fn trouble(&mut self, error: Error) {
+        self.trouble.get_or_insert(error);
+    }
+
+    /// What does not work is told as long as it does not; the engine does not slow down what does.
+    fn end(self) -> Result<Next> {
+        let Some(trouble) = self.trouble else {
+            return Ok(Next::After(self.next));
+        };
+        let error = Error::unavailable(trouble.to_string()).with_retry_after(Some(self.next));
+        Err(match trouble.code() {
+            Some(code) => error.with_code(code),
+            None => error,
+        })
+    }
+}
+
+impl Lister {
+    pub(super) fn new(client: Arc<Client>, fetcher: Arc<Fetcher>, settings: Settings) -> Self {
+        Self {
+            client,
+            fetcher,
+            settings,
+            memory: Mutex::default(),
+        }
+    }
+
+    fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the steps that are due.
+    pub(super) async fn list(&self, intake: &Intake) -> Result<Next> {
+        if let Some(error) = self.client.unserved() {
+            return Err(error);
+        }
+        let mut ledger = Ledger::open(intake, &self.settings).await?;
+        if ledger.checkpoint.beta {
+            self.client.set_beta(true);
+        }
+        let known = self.begin(&ledger).await?;
+        let mut round = Round {
+            now: self.client.now(),
+            next: LONGEST_WAIT,
+            trouble: None,
+        };
+        self.plan(&mut ledger, &round).await?;
+        self.look(&mut ledger, &mut round).await?;
+        self.find_lost(&mut ledger, &mut round, known).await?;
+        self.start(&mut ledger, &mut round).await?;
+        round.end()
+    }
+
+    /// The first time: says what is collected, and asks for all queries. That settles the service's time, whether
+    /// `/v1.0` serves the tenant, and what a process before this one has left.
+    async fn begin(&self, ledger: &Ledger<'_>) -> Result<Option<Vec<Query>>> {
+        if self.memory().has_begun {
+            return Ok(None);
+        }
+        ledger.declare(self.client.now()).await?;
+        let mut known = self.client.queries().await?;
+        if self.client.api().doubts_the_time() {
+            known = self.client.queries().await?;
+        }
+        self.memory().has_begun = true;
+        Ok(Some(known))
+    }
+
+    /// Opens the slices that are due, and those whose results could not be read.
+    async fn plan(&self, ledger: &mut Ledger<'_>, round: &Round) -> Result<()> {
+        let before = ledger.checkpoint.clone();
+        let checkpoint = &mut ledger.checkpoint;
+        checkpoint.prune(round.now);
+        checkpoint.beta = self.client.is_beta();
+        for (unit, slice, cure) in self.fetcher.unreadable() {
+            let until = round.now + RESULTS_KEPT;
+            if checkpoint
+                .replaced
+                .insert(unit.to_string(), until)
+                .is_some()
+            {
+                continue;
+            }
+            tracing::warn!(query = %unit, %slice, ?cure, "the query's records cannot be read; its time is searched anew");
+            checkpoint.plan.reopen(slice);
+            if cure == Cure::Split {
+                checkpoint.plan.split(slice);
+            }
+        }
+        let gaps = checkpoint
+            .plan
+            .advance(round.now, &self.settings.schedule, CONTENT_TYPE);
+        if ledger.checkpoint != before {
+            ledger.record(Vec::new(), gaps, round.now).await?;
+        }
+        self.fetcher.replace(ledger.checkpoint.replaced.keys());
+        Ok(())
+    }
+
+    /// Looks at the queries that it is time for.
+    async fn look(&self, ledger: &mut Ledger<'_>, round: &mut Round) -> Result<()> {
+        let open = ledger.checkpoint.plan.open();
+        let running: Vec<(Slice, String, Option<DateTime<Utc>>)> = open
+            .filter_map(|open| Some((open.slice, open.state.query.clone()?, open.state.asked)))
+            .collect();
+        self.memory()
+            .polls
+            .retain(|id, _| running.iter().any(|(_, query, _)| query == id));
+        for (slice, id, asked) in running {
+            let wait = self.wait_for(&id);
+            if !wait.is_zero() {
+                round.again_after(wait);
+                continue;
+            }
+            let is_overdue = asked.is_none_or(|asked| round.now - asked > LONGEST_RUN);
+            match self.client.query(&id).await {
+                Ok(query) if query.status() == Status::Succeeded => {
+                    self.succeeded(ledger, slice, &query, round).await?;
+                }
+                Ok(query) if query.status() == Status::UnderWay && !is_overdue => {
+                    round.again_after(self.look_later(id));
+                }
+                Ok(_) => self.failed(ledger, slice, &id, round).await?,
+                Err(error) if error.code() == Some(NOT_FOUND) => {
+                    self.failed(ledger, slice, &id, round).await?;
+                }
+                Err(error) if error.kind() != Kind::Unavailable => return Err(error),
+                Err(error) => {
+                    round.again_after(self.look_later(id));
+                    round.trouble(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// How long until a query is to be looked at.
+    fn wait_for(&self, id: &str) -> Duration {
+        let interval = self.settings.poll_interval;
+        let mut memory = self.memory();
+        let poll = memory.polls.entry(id.to_owned());
+        // One that an earlier process created may have ended long ago.
+        let (at, _) = poll.or_insert_with(|| (Instant::now(), interval));
+        at.saturating_duration_since(Instant::now())
+    }
+
+    fn look_later(&self, id: String) -> Duration {
+        let mut memory = self.memory();
+        let interval = self.settings.poll_interval;
+        let poll = memory.polls.entry(id).or_insert((Instant::now(), interval));
+        let wait = poll.1;
+        *poll = (
+            Instant::now() + wait,
+            (wait * 2).min(LONGEST_POLL.max(interval)),
+        );
+        wait
+    }
+
+    /// A query has records: they are a unit now, unless there were more than it may have.
+    async fn succeeded(
+        &self,
+        ledger: &mut Ledger<'_>,
+        slice: Slice,
+        query: &Query,
+        round: &Round,
+    ) -> Result<()> {
+        let plan = &mut ledger.checkpoint.plan;
+        let mut gaps = Vec::new();
+        if query.is_cut_off() {
+            if plan.split(slice) {
+                tracing::info!(query = query.id, %slice, "the query was cut off; its time is searched in halves");
+                return ledger.record(Vec::new(), gaps, round.now).await;
+            }
+            gaps.push(Gap {
+                content_type: CONTENT_TYPE.into(),
+                from: slice.from,
+                to: slice.to,
+                reason: CUT_OFF.to_owned(),
+            });
+        }
+        plan.finish(slice);
+        let beta = self.client.is_beta();
+        let locator = serde_json::to_string(&Locator { slice, beta })
+            .map_err(|error| Error::bug("a locator cannot be written as JSON").with_cause(error))?;
+        let unit = Unit {
+            id: query.id.as_str().into(),
+            content_type: CONTENT_TYPE.into(),
+            locator,
+            created: slice.moment(),
+            expires: round.now + RESULTS_KEPT,
+            lane: slice.lane(round.now),
+        };
+        ledger.record(vec![unit], gaps, round.now).await
+    }
+
+    /// A query has come to nothing: another is created later.
+    async fn failed(
+        &self,
+        ledger: &mut Ledger<'_>,
+        slice: Slice,
+        id: &str,
+        round: &Round,
+    ) -> Result<()> {
+        let mut failures = 0;
+        with_search(ledger, slice, |search| {
+            search.failures += 1;
+            failures = search.failures;
+            search.forget_query();
+            let wait = retry_wait(failures);
+            search.not_before = Some(round.now + TimeDelta::from_std(wait).unwrap_or_default());
+        });
+        tracing::warn!(query = id, %slice, failures, "the query has failed or is gone; another is created later");
+        if failures >= MOST_FAILURES && slice.to - slice.from > SPLIT_ABOVE {
+            ledger.checkpoint.plan.split(slice);
+        }
+        ledger.record(Vec::new(), Vec::new(), round.now).await
+    }
+
+    /// Finds the queries whose creation was not answered by their names.
+    async fn find_lost(
+        &self,
+        ledger: &mut Ledger<'_>,
+        round: &mut Round,
+        known: Option<Vec<Query>>,
+    ) -> Result<()> {
+        let is_first = known.is_some();
+        let open = ledger.checkpoint.plan.open();
+        let lost: Vec<(Slice, Search)> = open
+            .filter(|open| open.state.is_under_way() && open.state.query.is_none())
+            .map(|open| (open.slice, open.state.clone()))
+            .collect();
+        let now = round.now;
+        let age = |search: &Search| search.asked.map_or(TimeDelta::MAX, |at| now - at);
+        let is_due = |(_, search): &(Slice, Search)| age(search) >= LOOK_AFTER;
+        if lost.is_empty() || !(is_first || lost.iter().any(is_due)) {
+            if !lost.is_empty() {
+                round.again_at(round.now + LOOK_AFTER);
+            }
+            return Ok(());
+        }
+        let known = match known {
+            Some(known) => known,
+            None => self.client.queries().await?,
+        };
+        for (slice, search) in lost {
+            let is_it = |query: &&Query| query.display_name == search.name;
+            let found = known.iter().find(is_it).map(|query| query.id.clone());
+            if found.is_none() && age(&search) < LOST_AFTER {
+                round.again_at(round.now + LOOK_AFTER);
+                continue;
+            }
+            with_search(ledger, slice, |search| match found {
+                Some(id) => search.query = Some(id),
+                None => search.forget_query(),
+            });
+        }
+        ledger.record(Vec::new(), Vec::new(), round.now).await?;
+        round.again_after(PACE);
+        Ok(())
+    }
+
+    /// Creates the next query, if there is one to create and Microsoft's limits allow it.
+    async fn start(&self, ledger: &mut Ledger<'_>, round: &mut Round) -> Result<()> {
+        let (mut under_way, mut next) = (0, None);
+        for open in ledger.checkpoint.plan.open() {
+            if open.state.is_under_way() {
+                under_way += 1;
+                continue;
+            }
+            match open.state.not_before.filter(|at| *at > round.now) {
+                Some(at) => round.again_at(at),
+                None => next = next.or(Some(open.slice)),
+            }
+        }
+        let Some(slice) = next else {
+            return Ok(());
+        };
+        if under_way >= self.settings.concurrent_queries {
+            return Ok(());
+        }
+        let most = self.settings.daily_queries;
+        if let Some(free) = ledger.checkpoint.quota_free_at(most) {
+            round.trouble(Error::unavailable(format!(
+                "the {most} queries of daily_queries are used up; the next is created at {}",
+                free.format("%Y-%m-%d %H:%M UTC")
+            )));
+            return Ok(());
+        }
+        let refused = self.memory().refused_until;
+        if let Some(until) = refused.filter(|until| *until > Instant::now()) {
+            round.again_after(until - Instant::now());
+            round.trouble(Error::unavailable(
+                "Graph refused to create a query, because there were too many in a day or at a time; it is tried again",
+            ));
+            return Ok(());
+        }
+        self.create(ledger, slice, round).await
+    }
+
+    async fn create(&self, ledger: &mut Ledger<'_>, slice: Slice, round: &mut Round) -> Result<()> {
+        let name = format!("audit-exporter {slice} {:08x}", rand::random::<u32>());
+        with_search(ledger, slice, |search| {
+            (search.name, search.asked) = (Some(name.clone()), Some(round.now));
+        });
+        ledger.checkpoint.asked.push(round.now);
+        ledger.record(Vec::new(), Vec::new(), round.now).await?;
+        fail::fail_point!("graph::create");
+        let created = self
+            .client
+            .create(&name, slice, &self.settings.filters)
+            .await;
+        fail::fail_point!("graph::created");
+        let error = match created {
+            Ok(query) => {
+                with_search(ledger, slice, |search| {
+                    search.query = Some(query.id.clone())
+                });
+                ledger.record(Vec::new(), Vec::new(), round.now).await?;
+                round.again_after(self.look_later(query.id));
+                round.again_after(PACE);
+                self.accepted();
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        let is_unserved = error.code() == Some(NOT_FOUND);
+        if error.kind() == Kind::Unavailable && !is_unserved {
+            // It may have been created all the same.
+            round.again_at(round.now + LOOK_AFTER);
+            round.trouble(error);
+            return Ok(());
+        }
+        with_search(ledger, slice, Search::forget_query);
+        ledger.checkpoint.asked.pop();
+        let turns_to_beta = is_unserved && !self.client.is_beta();
+        if turns_to_beta {
+            tracing::info!(
+                "Graph's v1.0 does not serve the tenant's audit queries; beta is asked from now on"
+            );
+            self.client.set_beta(true);
+            ledger.checkpoint.beta = true;
+        }
+        ledger.record(Vec::new(), Vec::new(), round.now).await?;
+        match error.kind() {
+            _ if turns_to_beta => round.again_after(Duration::ZERO),
+            Kind::Throttled => {
+                round.again_after(self.refused(error.retry_after()));
+                round.trouble(error);
+            }
+            _ => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn accepted(&self) {
+        let mut memory = self.memory();
+        memory.refusals = 0;
+        memory.refused_until = None;
+    }
+
+    /// Notes that Graph takes no further query for now. Returns for how long.
+    fn refused(&self, asked_for: Option<Duration>) -> Duration {
+        let mut memory = self.memory();
+        memory.refusals = memory.refusals.saturating_add(1);
+        let wait = asked_for.unwrap_or_else(|| retry_wait(memory.refusals));
+        memory.refused_until = Some(Instant::now() + wait);
+        wait
+    }
+}
+
+/// The wait after the `failures`th failure in a row.
+fn retry_wait(failures: u32) -> Duration {
+    let doubled = FIRST_RETRY.saturating_mul(1 << failures.saturating_sub(1).min(10));
+    doubled.min(LONGEST_RETRY)
+}
+
+fn with_search(ledger: &mut Ledger<'_>, slice: Slice, change: impl FnOnce(&mut Search)) {
+    let mut open = ledger.checkpoint.plan.open();
+    if let Some(open) = open.find(|open| open.slice == slice) {
+        change(&mut open.state);
+    }
+}

@@ -1,0 +1,207 @@
+use super::*;
+
+fn graph(faults: GraphAuditFaults) -> Faults {
+    Faults {
+        graph_audit: faults,
+        ..Faults::default()
+    }
+}
+
+/// Enough queries a day for everything that is tried again.
+const MANY: &str = "start = \"12d\"\ndaily_queries = 5000";
+
+fn plenty() -> GraphAuditConfig {
+    GraphAuditConfig {
+        creates_per_day: 5000,
+        ..GraphAuditConfig::default()
+    }
+}
+
+#[tokio::test]
+async fn every_fault_at_once_loses_nothing_and_leaks_no_token() {
+    for seed in 1..3 {
+        let faults = Faults {
+            seed: Some(seed),
+            retry_after_seconds: (seed == 1).then_some(1),
+            ..graph(GraphAuditFaults {
+                foreign_page: 0.0,
+                ..GraphAuditFaults::all()
+            })
+        };
+        let mut bench = Bench::new(
+            Config {
+                faults,
+                graph_audit: plenty(),
+                ..events(500)
+            },
+            MANY,
+        )
+        .await;
+        let kinds = bench.collect().await;
+        assert!(kinds.contains_key("unavailable"), "{kinds:?}");
+        let known = ["throttled", "unavailable", "auth"];
+        assert!(kinds.keys().all(|kind| known.contains(kind)), "{kinds:?}");
+        bench.assert_whole().await;
+    }
+}
+
+#[tokio::test]
+async fn a_next_page_at_another_host_is_not_followed() {
+    let faults = graph(GraphAuditFaults {
+        foreign_page: 1.0,
+        ..GraphAuditFaults::default()
+    });
+    let mut bench = Bench::new(
+        Config {
+            faults,
+            ..events(2000)
+        },
+        ALL,
+    )
+    .await;
+    let kinds = bench.collect().await;
+    assert!(kinds.contains_key("unavailable"), "{kinds:?}");
+    bench.assert_whole().await;
+}
+
+#[tokio::test]
+async fn readings_that_differ_are_read_until_they_bring_nothing_new() {
+    let faults = graph(GraphAuditFaults {
+        unstable: 1.0,
+        ..GraphAuditFaults::default()
+    });
+    let mut bench = Bench::new(
+        Config {
+            faults,
+            ..events(600)
+        },
+        ALL,
+    )
+    .await;
+    assert_eq!(bench.collect().await, BTreeMap::new());
+    bench.assert_whole().await;
+}
+
+#[tokio::test]
+async fn one_reading_of_a_query_would_not_have_been_enough() {
+    let faults = graph(GraphAuditFaults {
+        unstable: 1.0,
+        ..GraphAuditFaults::default()
+    });
+    let options = format!("{ALL}read_twice = false");
+    let mut bench = Bench::new(
+        Config {
+            faults,
+            ..events(600)
+        },
+        &options,
+    )
+    .await;
+    bench.collect().await;
+    assert!(bench.journaled().await.len() < 600);
+}
+
+#[tokio::test]
+async fn queries_that_fail_or_are_cancelled_are_created_again() {
+    let faults = graph(GraphAuditFaults {
+        failed: 0.4,
+        cancelled: 0.4,
+        slow: 0.5,
+        slow_seconds: 60,
+        ..GraphAuditFaults::default()
+    });
+    let mut bench = Bench::new(
+        Config {
+            faults,
+            graph_audit: plenty(),
+            ..events(300)
+        },
+        MANY,
+    )
+    .await;
+    assert_eq!(bench.collect().await, BTreeMap::new());
+    bench.assert_whole().await;
+    let created = bench.simulator.stats().audit_queries;
+    assert!(created > 20, "{created}");
+}
+
+#[tokio::test]
+async fn answers_to_creations_that_are_lost_make_no_second_query() {
+    let run = |lost_create| async move {
+        let faults = graph(GraphAuditFaults {
+            lost_create,
+            ..GraphAuditFaults::default()
+        });
+        let config = Config {
+            faults,
+            ..events(100)
+        };
+        let mut bench = Bench::new(config, ALL).await;
+        bench.collect().await;
+        let stats = bench.simulator.stats();
+        assert_eq!(
+            stats.count("graph_create", "lost_create") > 0,
+            lost_create > 0.0
+        );
+        let listed = bench.checkpoint().await.asked.len() as u64;
+        assert_eq!(stats.audit_queries, listed);
+    };
+    run(0.0).await;
+    run(0.9).await;
+}
+
+#[tokio::test]
+async fn a_tenant_that_v1_does_not_serve_is_asked_by_beta_and_that_is_remembered() {
+    let config = Config {
+        graph_audit: GraphAuditConfig {
+            v1: false,
+            ..GraphAuditConfig::default()
+        },
+        ..events(100)
+    };
+    let mut bench = Bench::new(config, ALL).await;
+    assert_eq!(bench.collect().await, BTreeMap::new());
+    bench.assert_whole().await;
+    let stats = bench.simulator.stats();
+    assert_eq!(stats.count("graph_list", "UnknownError"), 1);
+    assert_eq!(stats.count("graph_records", "UnknownError"), 0);
+    assert!(bench.checkpoint().await.beta);
+}
+
+#[tokio::test]
+async fn a_tenant_whose_creations_v1_does_not_take_is_asked_by_beta() {
+    let config = Config {
+        graph_audit: GraphAuditConfig {
+            v1_creates: false,
+            ..GraphAuditConfig::default()
+        },
+        ..events(100)
+    };
+    let mut bench = Bench::new(config, ALL).await;
+    assert_eq!(bench.collect().await, BTreeMap::new());
+    bench.assert_whole().await;
+    let refused = bench
+        .simulator
+        .stats()
+        .count("graph_create", "UnknownError");
+    assert_eq!(refused, 1);
+}
+
+#[tokio::test]
+async fn a_page_whose_address_has_expired_begins_the_reading_anew() {
+    let faults = graph(GraphAuditFaults {
+        stale_page: 0.5,
+        ..GraphAuditFaults::default()
+    });
+    let mut bench = Bench::new(
+        Config {
+            faults,
+            ..events(3000)
+        },
+        ALL,
+    )
+    .await;
+    let kinds = bench.collect().await;
+    assert_eq!(kinds.keys().collect::<Vec<_>>(), [&"unavailable"]);
+    bench.assert_whole().await;
+}
