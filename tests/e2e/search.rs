@@ -7,7 +7,8 @@ use audit_exporter_simulator::{
 use crate::exporter::{Home, wait_until};
 use crate::microsoft::Microsoft;
 
-const ACTIVITY: &str = "[sources.activity]\ntype = \"management_activity\"\npoll_interval = \"1s\"\n";
+const ACTIVITY: &str =
+    "[sources.activity]\ntype = \"management_activity\"\npoll_interval = \"1s\"\n";
 /// What is older than a minute or two is searched at once, as far back as the simulated events reach.
 const SEARCH: &str = r#"
 [sources.search]
@@ -45,7 +46,10 @@ fn microsoft(faults: Faults) -> Microsoft {
 }
 
 fn home(microsoft: &Microsoft, sources: &str) -> Home {
-    let exchange = format!("exchange_api = \"{}\"\nrequests_per_minute = 100000", microsoft.url());
+    let exchange = format!(
+        "exchange_api = \"{}\"\nrequests_per_minute = 100000",
+        microsoft.url()
+    );
     let tenant = microsoft.tenant(0, "contoso", &exchange);
     Home::new(&format!("{tenant}{sources}{ARCHIVE}"))
 }
@@ -57,8 +61,14 @@ fn with_the_management_activity_api_each_event_comes_once() {
     let ended = home.ask(&["run", "--once"]);
     assert_eq!(ended.code, 0, "{ended:?}");
     let events = |source: &str| {
-        let line = ended.stdout.lines().find(|line| line.contains(&format!("source {source}:")));
-        assert!(line.is_some_and(|line| line.contains("content blobs fetched")), "{ended:?}");
+        let line = ended
+            .stdout
+            .lines()
+            .find(|line| line.contains(&format!("source {source}:")));
+        assert!(
+            line.is_some_and(|line| line.contains("content blobs fetched")),
+            "{ended:?}"
+        );
     };
     events("activity");
     events("search");

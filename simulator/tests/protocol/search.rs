@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use audit_exporter_simulator::{
-    AuditReader, Config, ContentType, ExplicitBlob, Records, ResultCount, SearchConfig, TenantConfig,
+    AuditReader, Config, ContentType, ExplicitBlob, Records, ResultCount, SearchConfig,
+    TenantConfig,
 };
 use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::{Response, StatusCode};
@@ -55,19 +56,28 @@ async fn rows(stage: &Stage, parameters: Value) -> Vec<Value> {
 }
 
 fn legacy_url(stage: &Stage, query: &str) -> String {
-    format!("{}/psws/service.svc/UnifiedAuditLog?{query}", stage.simulator.url())
+    format!(
+        "{}/psws/service.svc/UnifiedAuditLog?{query}",
+        stage.simulator.url()
+    )
 }
 
 async fn legacy(stage: &Stage, query: &str, password: &str) -> Response {
     let user = format!("auditor@{}", stage.tenant.domain);
     let request = stage.http.get(legacy_url(stage, query));
-    let request = request.header("Accept", "application/json").basic_auth(user, Some(password));
+    let request = request
+        .header("Accept", "application/json")
+        .basic_auth(user, Some(password));
     request.send().await.unwrap()
 }
 
 /// A query over everything, in US style.
 fn legacy_query(more: &str) -> String {
-    let day = |days| (Utc::now() - TimeDelta::days(days)).format("%m/%d/%Y").to_string();
+    let day = |days| {
+        (Utc::now() - TimeDelta::days(days))
+            .format("%m/%d/%Y")
+            .to_string()
+    };
     format!("StartDate={}&enddate={}{more}", day(20), day(-1))
 }
 
@@ -78,7 +88,9 @@ async fn legacy_page(stage: &Stage, more: &str) -> Value {
 }
 
 fn indexes(rows: &[Value]) -> Vec<i64> {
-    rows.iter().map(|row| row["ResultIndex"].as_i64().unwrap()).collect()
+    rows.iter()
+        .map(|row| row["ResultIndex"].as_i64().unwrap())
+        .collect()
 }
 
 /// The hashes of the rows' records.
@@ -96,7 +108,8 @@ async fn a_session_of_the_large_set_shows_every_record_shuffled_and_some_twice()
     let mut config = generated(400, 20);
     config.search.duplicates = 0.1;
     let stage = Stage::new(config).await;
-    let asked = with(json!({"ResultSize": 150, "SessionId": "a", "SessionCommand": "ReturnLargeSet"}));
+    let asked =
+        with(json!({"ResultSize": 150, "SessionId": "a", "SessionCommand": "ReturnLargeSet"}));
     let (mut all, mut count) = (Vec::new(), 0);
     loop {
         let page = rows(&stage, asked.clone()).await;
@@ -110,7 +123,10 @@ async fn a_session_of_the_large_set_shows_every_record_shuffled_and_some_twice()
     assert_eq!(all.len() as u64, count);
     assert!((410..480).contains(&all.len()), "{}", all.len());
     assert_eq!(indexes(&all), (1..=all.len() as i64).collect::<Vec<_>>());
-    let times: Vec<&str> = all.iter().map(|row| row["CreationDate"].as_str().unwrap()).collect();
+    let times: Vec<&str> = all
+        .iter()
+        .map(|row| row["CreationDate"].as_str().unwrap())
+        .collect();
     assert!(!times.is_sorted());
 }
 
@@ -121,13 +137,19 @@ async fn a_preview_is_sorted_and_rows_have_the_documented_members() {
     let asked = with(json!({"SessionId": "a", "SessionCommand": command}));
     let rows = rows(&stage, asked).await;
     assert_eq!(hashes(&rows), ledger(&stage));
-    let times: Vec<&str> = rows.iter().map(|row| row["CreationDate"].as_str().unwrap()).collect();
+    let times: Vec<&str> = rows
+        .iter()
+        .map(|row| row["CreationDate"].as_str().unwrap())
+        .collect();
     assert!(times.is_sorted() && times.iter().all(|time| time.ends_with('Z')));
     let row = rows.iter().find(|row| row["Identity"] != "").unwrap();
     let record: Value = serde_json::from_str(row["AuditData"].as_str().unwrap()).unwrap();
     assert_eq!(row["Identity"], record["Id"]);
     assert_eq!(row["Operations"], record["Operation"]);
-    assert_eq!((&row["IsValid"], &row["ObjectState"]), (&json!(true), &json!("Unchanged")));
+    assert_eq!(
+        (&row["IsValid"], &row["ObjectState"]),
+        (&json!(true), &json!("Unchanged"))
+    );
 }
 
 #[tokio::test]
@@ -145,10 +167,16 @@ async fn what_is_asked_for_limits_what_is_found() {
     let (from, to) = ("2026-06-01T10:00:00Z", "2026-06-01T10:00:01Z");
     assert_eq!(found(json!({"StartDate": from, "EndDate": to})).await, 2);
     assert_eq!(found(json!({"StartDate": to, "EndDate": ago(0)})).await, 0);
-    assert_eq!(found(json!({"StartDate": "2026-05-31", "EndDate": from})).await, 0);
+    assert_eq!(
+        found(json!({"StartDate": "2026-05-31", "EndDate": from})).await,
+        0
+    );
     let one = json!({"StartDate": from, "Operations": ["createflow"]});
     assert_eq!(found(one).await, 1);
-    assert_eq!(found(json!({"StartDate": from, "UserIds": "A@b.example"})).await, 2);
+    assert_eq!(
+        found(json!({"StartDate": from, "UserIds": "A@b.example"})).await,
+        2
+    );
     assert_eq!(found(json!({"StartDate": from, "ResultSize": 1})).await, 1);
     assert_eq!(found(json!({"StartDate": from, "ResultSize": 0})).await, 0);
 }
@@ -182,16 +210,35 @@ async fn the_two_grants_are_two_refusals() {
 #[tokio::test]
 async fn a_token_for_graph_is_refused() {
     let mut stage = Stage::new(generated(10, 10)).await;
-    for (audience, expected) in [("https://graph.microsoft.com", 401), ("https://outlook.office365.com", 200)] {
-        let url = format!("{}/{}/oauth2/v2.0/token", stage.simulator.url(), stage.tenant.id);
+    for (audience, expected) in [
+        ("https://graph.microsoft.com", 401),
+        ("https://outlook.office365.com", 200),
+    ] {
+        let url = format!(
+            "{}/{}/oauth2/v2.0/token",
+            stage.simulator.url(),
+            stage.tenant.id
+        );
         let form = [
             ("grant_type", "client_credentials"),
             ("client_id", &stage.tenant.client_id),
             ("client_secret", &stage.tenant.client_secret),
             ("scope", &format!("{audience}/.default")),
         ];
-        let answer: Value = stage.http.post(url).form(&form).send().await.unwrap().json().await.unwrap();
-        answer["access_token"].as_str().unwrap().clone_into(&mut stage.token);
+        let answer: Value = stage
+            .http
+            .post(url)
+            .form(&form)
+            .send()
+            .await
+            .unwrap()
+            .json()
+            .await
+            .unwrap();
+        answer["access_token"]
+            .as_str()
+            .unwrap()
+            .clone_into(&mut stage.token);
         assert_eq!(search(&stage, everything()).await.0, expected);
     }
 }
@@ -200,34 +247,80 @@ async fn a_token_for_graph_is_refused() {
 async fn errors_come_in_the_envelope_with_the_reason_in_its_depth() {
     let stage = Stage::new(generated(10, 10)).await;
     for (parameters, kind, said) in [
-        (with(json!({"Colour": 1})), "AmbiguousParameterSetException", "colour"),
-        (with(json!({"SessionCommand": "All"})), "ParameterBindingArgumentTransformationException", "ReturnLargeSet, ReturnNextPreviewPage"),
-        (with(json!({"ResultSize": 5001})), "ParameterBindingValidationException", "5000"),
-        (with(json!({"StartDate": "2001-01-01"})), "InvalidParameterValueException", "startDate should be after"),
-        (with(json!({"EndDate": "soon"})), "ParameterBindingArgumentTransformationException", "enddate"),
+        (
+            with(json!({"Colour": 1})),
+            "AmbiguousParameterSetException",
+            "colour",
+        ),
+        (
+            with(json!({"SessionCommand": "All"})),
+            "ParameterBindingArgumentTransformationException",
+            "ReturnLargeSet, ReturnNextPreviewPage",
+        ),
+        (
+            with(json!({"ResultSize": 5001})),
+            "ParameterBindingValidationException",
+            "5000",
+        ),
+        (
+            with(json!({"StartDate": "2001-01-01"})),
+            "InvalidParameterValueException",
+            "startDate should be after",
+        ),
+        (
+            with(json!({"EndDate": "soon"})),
+            "ParameterBindingArgumentTransformationException",
+            "enddate",
+        ),
     ] {
         let (status, body) = search(&stage, parameters).await;
         assert_eq!(status, 400);
         assert_eq!(body["error"]["message"], "Invalid Operation");
         let exception = &body["error"]["innererror"]["internalexception"];
-        assert!(exception["type"].as_str().unwrap().ends_with(kind), "{body}");
-        assert!(exception["message"].as_str().unwrap().contains(said), "{body}");
+        assert!(
+            exception["type"].as_str().unwrap().ends_with(kind),
+            "{body}"
+        );
+        assert!(
+            exception["message"].as_str().unwrap().contains(said),
+            "{body}"
+        );
         let detail = body["error"]["details"][0]["message"].as_str().unwrap();
         assert!(detail.starts_with('|') && detail.contains(said), "{detail}");
     }
     let (status, body) = invoke(&stage, "Get-Everything", json!({})).await;
     assert_eq!(status, 400);
-    assert!(body.to_string().contains("CommandNotFoundException"), "{body}");
-    assert_eq!(invoke(&stage, "Search-UnifiedAuditLog", Value::Null).await.0, 400);
+    assert!(
+        body.to_string().contains("CommandNotFoundException"),
+        "{body}"
+    );
+    assert_eq!(
+        invoke(&stage, "Search-UnifiedAuditLog", Value::Null)
+            .await
+            .0,
+        400
+    );
 }
 
 #[tokio::test]
 async fn a_page_larger_than_is_preferred_is_cut_and_its_link_leads_nowhere() {
     let stage = Stage::new(generated(60, 20)).await;
-    let url = format!("{}/adminapi/beta/{}/InvokeCommand", stage.simulator.url(), stage.tenant.id);
+    let url = format!(
+        "{}/adminapi/beta/{}/InvokeCommand",
+        stage.simulator.url(),
+        stage.tenant.id
+    );
     let body = json!({"CmdletInput": {"CmdletName": "Search-UnifiedAuditLog", "Parameters": everything()}});
-    let request = stage.http.post(format!("{url}?%24select=Identity,ResultIndex")).bearer_auth(&stage.token);
-    let answer = request.header("Prefer", "odata.maxpagesize=25").json(&body).send().await.unwrap();
+    let request = stage
+        .http
+        .post(format!("{url}?%24select=Identity,ResultIndex"))
+        .bearer_auth(&stage.token);
+    let answer = request
+        .header("Prefer", "odata.maxpagesize=25")
+        .json(&body)
+        .send()
+        .await
+        .unwrap();
     let (status, answer) = read(answer).await;
     assert_eq!(status, 200);
     let rows = answer["value"].as_array().unwrap();
@@ -237,7 +330,12 @@ async fn a_page_larger_than_is_preferred_is_cut_and_its_link_leads_nowhere() {
     let request = stage.http.post(next).bearer_auth(&stage.token).json(&body);
     let (status, answer) = read(request.send().await.unwrap()).await;
     assert_eq!(status, 400);
-    assert!(answer.to_string().contains("Expired or Invalid pagination request"), "{answer}");
+    assert!(
+        answer
+            .to_string()
+            .contains("Expired or Invalid pagination request"),
+        "{answer}"
+    );
 }
 
 #[tokio::test]
@@ -250,14 +348,20 @@ async fn a_limit_is_told_by_its_headers_and_then_enforced() {
     let mut told = Vec::new();
     for _ in 0..3 {
         let response = post(&stage, &path, body.clone()).await;
-        let left = response.headers()["rate-limit-remaining"].to_str().unwrap().to_owned();
+        let left = response.headers()["rate-limit-remaining"]
+            .to_str()
+            .unwrap()
+            .to_owned();
         assert!(response.headers().contains_key("rate-limit-reset"));
         told.push((response.status().as_u16(), left));
     }
     // Unless a minute ended in between.
     let left = |left: &str| left.to_owned();
     let within = vec![(200, left("1")), (200, left("0")), (429, left("0"))];
-    assert!(told == within || told.iter().all(|(status, _)| *status == 200), "{told:?}");
+    assert!(
+        told == within || told.iter().all(|(status, _)| *status == 200),
+        "{told:?}"
+    );
 }
 
 #[tokio::test]
@@ -274,11 +378,15 @@ async fn whether_auditing_is_on_can_be_asked_and_off_finds_nothing() {
 #[tokio::test]
 async fn a_session_that_is_not_kept_any_more_says_minus_one() {
     let stage = Stage::new(generated(60, 20)).await;
-    let asked = with(json!({"ResultSize": 20, "SessionId": "a", "SessionCommand": "ReturnLargeSet"}));
+    let asked =
+        with(json!({"ResultSize": 20, "SessionId": "a", "SessionCommand": "ReturnLargeSet"}));
     assert_eq!(rows(&stage, asked.clone()).await.len(), 20);
     stage.simulator.control().advance(TimeDelta::minutes(31));
     let failed = rows(&stage, asked).await;
-    assert_eq!((&failed[0]["ResultIndex"], &failed[0]["ResultCount"]), (&json!(-1), &json!(0)));
+    assert_eq!(
+        (&failed[0]["ResultIndex"], &failed[0]["ResultCount"]),
+        (&json!(-1), &json!(0))
+    );
 }
 
 #[tokio::test]
@@ -319,21 +427,40 @@ async fn the_older_service_wants_a_password_and_json_to_be_asked_for() {
     assert!(response.headers().contains_key("www-authenticate"));
     let user = format!("auditor@{}", stage.tenant.domain);
     let request = stage.http.get(legacy_url(&stage, &query));
-    let atom = request.basic_auth(user, Some("simulator-password")).send().await.unwrap();
-    assert!(atom.headers()["content-type"].to_str().unwrap().starts_with("application/atom+xml"));
-    let (mfa, role) = (|reader: &mut AuditReader| reader.mfa = true, |reader: &mut AuditReader| reader.role = false);
+    let atom = request
+        .basic_auth(user, Some("simulator-password"))
+        .send()
+        .await
+        .unwrap();
+    assert!(
+        atom.headers()["content-type"]
+            .to_str()
+            .unwrap()
+            .starts_with("application/atom+xml")
+    );
+    let (mfa, role) = (
+        |reader: &mut AuditReader| reader.mfa = true,
+        |reader: &mut AuditReader| reader.role = false,
+    );
     let changes: [(fn(&mut AuditReader), u16); 2] = [(mfa, 401), (role, 403)];
     for (change, expected) in changes {
         let mut config = generated(10, 10);
         change(&mut config.tenants[0].audit_reader);
         let stage = Stage::new(config).await;
-        assert_eq!(legacy(&stage, &query, "simulator-password").await.status(), expected);
+        assert_eq!(
+            legacy(&stage, &query, "simulator-password").await.status(),
+            expected
+        );
     }
 }
 
 #[tokio::test]
 async fn counts_may_be_those_of_the_page() {
-    for (result_count, expected) in [(ResultCount::Session, [60, 60]), (ResultCount::Page, [40, 20]), (ResultCount::ResultSize, [40, 40])] {
+    for (result_count, expected) in [
+        (ResultCount::Session, [60, 60]),
+        (ResultCount::Page, [40, 20]),
+        (ResultCount::ResultSize, [40, 40]),
+    ] {
         let stage = Stage::new(Config {
             search: SearchConfig {
                 result_count,
@@ -343,7 +470,8 @@ async fn counts_may_be_those_of_the_page() {
             ..generated(60, 20)
         })
         .await;
-        let asked = with(json!({"ResultSize": 40, "SessionId": "a", "SessionCommand": "ReturnLargeSet"}));
+        let asked =
+            with(json!({"ResultSize": 40, "SessionId": "a", "SessionCommand": "ReturnLargeSet"}));
         for count in expected {
             let page = rows(&stage, asked.clone()).await;
             assert!(page.iter().all(|row| row["ResultCount"] == count));

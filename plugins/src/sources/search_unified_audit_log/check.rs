@@ -49,10 +49,8 @@ async fn app(exchange: &Exchange) -> Vec<Finding> {
         Some(claims) => {
             let roles = first_sentence(&claims.roles.join(", "));
             findings.push(Finding::ok(format!(
-                "{} issued a token for Exchange Online of tenant {} (cloud {}) with {roles}",
-                access.authority.authority(),
-                access.tenant,
-                access.cloud
+                "a token for Exchange Online of tenant {} (cloud {}) was issued with {roles}",
+                access.tenant, access.cloud
             )));
         }
         None => findings.push(Finding::warning(
