@@ -163,13 +163,16 @@ fn transport(options: &Options, given: &SourceOptions) -> Result<Transport> {
         }
         "rest" => {
             let missing = |key: &str| {
-                options.problem(key, "is required with transport = \"rest\": an account that reads the audit log")
+                options.problem(
+                    key,
+                    "is required with transport = \"rest\": an account that reads the audit log",
+                )
             };
             let username = given.username.as_deref().map(str::trim);
             let username = username.ok_or_else(|| missing("username"))?;
-            let has_both = username.split_once('@').is_some_and(|(name, domain)| {
-                !name.is_empty() && domain.contains('.')
-            });
+            let has_both = username
+                .split_once('@')
+                .is_some_and(|(name, domain)| !name.is_empty() && domain.contains('.'));
             // Basic authentication ends the name at the first colon.
             if !has_both || username.contains(':') {
                 let expected = "an account such as auditor@contoso.com";
@@ -231,7 +234,10 @@ fn lags(options: &Options, given: &[Span]) -> Result<Vec<Lag>> {
         let expected = "rising time spans of whole seconds, from 1s to 30d";
         return Err(options.invalid("search_again_after", expected, &wrong.to_string()));
     }
-    Ok(given.iter().map(|span| span.0.as_secs().cast_signed()).collect())
+    Ok(given
+        .iter()
+        .map(|span| span.0.as_secs().cast_signed())
+        .collect())
 }
 
 #[cfg(test)]
@@ -247,7 +253,10 @@ mod tests {
     #[test]
     fn the_defaults_search_everything_as_an_app() {
         let settings = settings("").unwrap();
-        assert!(matches!(settings.transport, Transport::ExchangeOnline { .. }));
+        assert!(matches!(
+            settings.transport,
+            Transport::ExchangeOnline { .. }
+        ));
         assert!(settings.operations.is_empty() && settings.users.is_empty());
         assert_eq!(settings.page_size, 1_000);
         assert_eq!(settings.schedule.again, [3_600, 21_600, 86_400, 259_200]);
@@ -264,7 +273,9 @@ mod tests {
     fn the_older_service_has_pages_of_its_own_and_an_account() {
         let given = settings(REST).unwrap();
         assert_eq!(given.page_size, 300);
-        assert!(matches!(&given.transport, Transport::Rest { username, .. } if username == "a@b.example"));
+        assert!(
+            matches!(&given.transport, Transport::Rest { username, .. } if username == "a@b.example")
+        );
         assert!(!format!("{given:?}").contains("hunter2"));
         assert!(settings(&format!("{REST}page_size = 401")).is_err());
     }
@@ -280,8 +291,14 @@ mod tests {
         for (text, named) in [
             ("transport = \"exchange-online\"", "exchange_online"),
             ("transport = \"rest\"", "username"),
-            ("transport = \"rest\"\nusername = \"a@b.example\"", "password"),
-            ("transport = \"rest\"\nusername = \"auditor\"\npassword = \"x\"", "username"),
+            (
+                "transport = \"rest\"\nusername = \"a@b.example\"",
+                "password",
+            ),
+            (
+                "transport = \"rest\"\nusername = \"auditor\"\npassword = \"x\"",
+                "username",
+            ),
             ("password = \"hunter2\"", "password"),
             ("operations = [\"\"]", "operations"),
             ("operations = [\"A,B\"]", "operations"),
@@ -293,7 +310,10 @@ mod tests {
             ("sessions = 3", "sessions"),
         ] {
             let error = settings(text).unwrap_err().to_string();
-            assert!(error.contains(named) && !error.contains("hunter2"), "{error}");
+            assert!(
+                error.contains(named) && !error.contains("hunter2"),
+                "{error}"
+            );
         }
     }
 }

@@ -161,8 +161,10 @@ impl Exchange {
         let call = Call::PostJson(&call, &headers);
         let answer = self.api.send(operation, call, self.url()).await?;
         if let Some(wait) = headers::rate_limit_wait(answer.headers(), self.clock.now()) {
-            *self.rests_until.lock().unwrap_or_else(PoisonError::into_inner) =
-                Some(Instant::now() + wait);
+            *self
+                .rests_until
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + wait);
         }
         read_capped(answer, PAGE_CAP).await
     }
@@ -180,7 +182,10 @@ impl Exchange {
 
     fn url(&self) -> Url {
         let mut url = self.access.exchange_api.clone();
-        url.set_path(&format!("adminapi/beta/{}/InvokeCommand", self.access.tenant));
+        url.set_path(&format!(
+            "adminapi/beta/{}/InvokeCommand",
+            self.access.tenant
+        ));
         url
     }
 

@@ -120,7 +120,10 @@ impl Legacy {
         if !waited.is_zero() {
             self.meter.throttled(waited);
         }
-        let password = self.password.read().map_err(|error| error.context("password"))?;
+        let password = self
+            .password
+            .read()
+            .map_err(|error| error.context("password"))?;
         let request = self
             .http
             .request(Method::GET, url)

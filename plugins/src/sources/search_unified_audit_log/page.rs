@@ -93,22 +93,29 @@ fn heed(warnings: &[String], is_empty: bool) -> Result<()> {
 
 impl<'b> Row<'b> {
     fn read(raw: &'b RawValue) -> Result<Self> {
-        let fields: Fields<'b> = serde_json::from_str(raw.get())
-            .map_err(|error| Error::unavailable("a row of the search is no row").with_cause(error))?;
+        let fields: Fields<'b> = serde_json::from_str(raw.get()).map_err(|error| {
+            Error::unavailable("a row of the search is no row").with_cause(error)
+        })?;
         let number = |field: Option<&RawValue>| -> Option<i64> {
             field?.get().trim_matches('"').parse().ok()
         };
         let index = number(fields.index).ok_or_else(|| {
-            Error::unavailable("a row has no ResultIndex, so nobody can tell whether rows are missing")
+            Error::unavailable(
+                "a row has no ResultIndex, so nobody can tell whether rows are missing",
+            )
         })?;
         if index <= FAILED {
             return Err(
-                Error::unavailable("the session has failed (ResultIndex -1)").with_code("ResultIndex -1"),
+                Error::unavailable("the session has failed (ResultIndex -1)")
+                    .with_code("ResultIndex -1"),
             );
         }
         Ok(Self {
             index: index.unsigned_abs(),
-            count: number(fields.count).unwrap_or_default().max(0).unsigned_abs(),
+            count: number(fields.count)
+                .unwrap_or_default()
+                .max(0)
+                .unsigned_abs(),
             raw,
             data: fields.data,
         })
@@ -142,7 +149,10 @@ mod tests {
     fn records(value: &str) -> Vec<String> {
         let body = format!(r#"{{"@adminapi.warnings":[],"value":[{value}]}}"#);
         let page = Page::read(body.as_bytes()).unwrap();
-        page.rows.iter().map(|row| row.record().into_owned()).collect()
+        page.rows
+            .iter()
+            .map(|row| row.record().into_owned())
+            .collect()
     }
 
     fn failure(body: &str) -> String {
@@ -165,7 +175,10 @@ mod tests {
         ] {
             assert_eq!(records(row), [row]);
         }
-        assert_eq!(records(r#"{"ResultIndex":1,"AuditData":{"Id":"x"}}"#), [r#"{"Id":"x"}"#]);
+        assert_eq!(
+            records(r#"{"ResultIndex":1,"AuditData":{"Id":"x"}}"#),
+            [r#"{"Id":"x"}"#]
+        );
     }
 
     #[test]
@@ -198,9 +211,15 @@ mod tests {
         let row = r#"{"ResultIndex":1,"ResultCount":1}"#;
         for (body, told) in [
             (warned("A task was canceled.", row), "A task was canceled"),
-            (warned("Failed to process request", row), "Failed to process"),
+            (
+                warned("Failed to process request", row),
+                "Failed to process",
+            ),
             (warned("anything", ""), "anything"),
-            (r#"{"value":[{"ResultIndex":-1,"ResultCount":0}]}"#.into(), "ResultIndex -1"),
+            (
+                r#"{"value":[{"ResultIndex":-1,"ResultCount":0}]}"#.into(),
+                "ResultIndex -1",
+            ),
             (r#"{"value":[{"ResultCount":0}]}"#.into(), "no ResultIndex"),
             (r#"{"value":[1]}"#.into(), "no row"),
             ("<html>".into(), "not the result of a search"),

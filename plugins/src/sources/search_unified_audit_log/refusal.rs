@@ -33,7 +33,8 @@ const NO_ROLE: &str = "the app may sign in to Exchange Online, but has no role t
 const NO_PASSWORD: &str = "the account's name or password is refused: Microsoft has retired Basic authentication for \
     Exchange Online, and it never works for an account with multifactor authentication; search as an app instead, with \
     the application permission Exchange.ManageAsApp";
-const NO_READER: &str = "the account may not search the audit log; give it the Exchange role View-Only Audit Logs";
+const NO_READER: &str =
+    "the account may not search the audit log; give it the Exchange role View-Only Audit Logs";
 
 /// Which service refuses.
 #[derive(Clone, Copy)]
@@ -64,8 +65,12 @@ fn judge(service: Service, status: u16, body: &[u8], retry_after: Option<Duratio
     let error = match (service, status) {
         (Service::Exchange, 401) => Error::auth(format!("{http}: {NO_PERMISSION}")).with_code(http),
         (Service::Exchange, 403) => Error::auth(format!("{http}: {NO_ROLE}")).with_code(http),
-        (Service::ExchangeBasic, 401) => Error::auth(format!("{http}: {NO_PASSWORD}")).with_code(http),
-        (Service::ExchangeBasic, 403) => Error::auth(format!("{http}: {NO_READER}")).with_code(http),
+        (Service::ExchangeBasic, 401) => {
+            Error::auth(format!("{http}: {NO_PASSWORD}")).with_code(http)
+        }
+        (Service::ExchangeBasic, 403) => {
+            Error::auth(format!("{http}: {NO_READER}")).with_code(http)
+        }
         (_, 429) => Error::throttled(format!("too many requests ({http})")).with_code(http),
         _ => said.into_error(http),
     };
@@ -157,7 +162,11 @@ impl Said {
         let kind = kind.rsplit('.').next().unwrap_or_default();
         let is_name = kind.len() <= 100 && kind.bytes().all(|byte| byte.is_ascii_alphanumeric());
         Self {
-            kind: if is_name { kind.to_owned() } else { String::new() },
+            kind: if is_name {
+                kind.to_owned()
+            } else {
+                String::new()
+            },
             message,
         }
     }
@@ -168,7 +177,11 @@ impl Said {
             said if said.is_empty() => "without an explanation".to_owned(),
             said => format!("({said})"),
         };
-        let code = if self.kind.is_empty() { http.clone() } else { self.kind };
+        let code = if self.kind.is_empty() {
+            http.clone()
+        } else {
+            self.kind
+        };
         if lower.contains(FORGOTTEN) {
             return Error::lost(format!(
                 "the service does not keep this time any more {said}"
@@ -210,7 +223,11 @@ mod tests {
         let inner = envelope("Some.Exception.TypeException", "the actual text");
         let details = r#"{"error":{"message":"Invalid Operation","details":[{"message":"|Some.TypeException|the actual text"}]}}"#;
         let plain = r#"{"error":{"message":"the actual text"}}"#;
-        for (body, code) in [(inner.as_str(), "TypeException"), (details, "TypeException"), (plain, "HTTP 400")] {
+        for (body, code) in [
+            (inner.as_str(), "TypeException"),
+            (details, "TypeException"),
+            (plain, "HTTP 400"),
+        ] {
             let (kind, found, text) = told(400, body);
             assert_eq!((kind, found.as_str()), (Kind::Unavailable, code));
             assert!(text.contains("(the actual text)"), "{text}");
@@ -224,7 +241,10 @@ mod tests {
         assert!(text.contains("Exchange.ManageAsApp"), "{text}");
         let (kind, code, text) = told(403, &"\0".repeat(64));
         assert_eq!((kind, code.as_str()), (Kind::Auth, "HTTP 403"));
-        assert!(text.contains("View-Only Audit Logs") && !text.contains('\0'), "{text}");
+        assert!(
+            text.contains("View-Only Audit Logs") && !text.contains('\0'),
+            "{text}"
+        );
     }
 
     #[test]
@@ -232,12 +252,21 @@ mod tests {
         let error = of_legacy(401, b"", None);
         assert_eq!(error.kind(), Kind::Auth);
         let text = error.to_string();
-        for part in ["retired Basic authentication", "multifactor", "Exchange.ManageAsApp"] {
+        for part in [
+            "retired Basic authentication",
+            "multifactor",
+            "Exchange.ManageAsApp",
+        ] {
             assert!(text.contains(part), "{text}");
         }
         let body = br#"{"odata.error":{"message":{"lang":"en","value":"A server side error has occurred"}}}"#;
         let error = of_legacy(500, body, None);
-        assert!(error.to_string().contains("(A server side error has occurred)"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("(A server side error has occurred)"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -251,7 +280,10 @@ mod tests {
 
     #[test]
     fn a_role_without_the_cmdlet_is_told() {
-        let body = envelope("System.Management.Automation.CommandNotFoundException", "The term is not recognized");
+        let body = envelope(
+            "System.Management.Automation.CommandNotFoundException",
+            "The term is not recognized",
+        );
         let (kind, code, text) = told(400, &body);
         assert_eq!((kind, code.as_str()), (Kind::Auth, NO_SUCH_CMDLET));
         assert!(text.contains("View-Only Audit Logs"), "{text}");

@@ -66,7 +66,10 @@ impl Session {
         places.sort_unstable();
         let rows = places.len() as u64;
         let (first, last) = (places[0], places[places.len() - 1]);
-        let is_unbroken = places.iter().zip(first..).all(|(place, expected)| *place == expected);
+        let is_unbroken = places
+            .iter()
+            .zip(first..)
+            .all(|(place, expected)| *place == expected);
         if first == 1 && self.last > 0 && is_unbroken {
             return Ok(if self.has_ended() {
                 Step::Complete
@@ -128,7 +131,9 @@ mod tests {
     struct Rows(u64, u64, u64);
 
     fn body(Rows(first, last, count): &Rows) -> String {
-        let row = |index| format!(r#"{{"ResultIndex":{index},"ResultCount":{count},"AuditData":"{index}"}}"#);
+        let row = |index| {
+            format!(r#"{{"ResultIndex":{index},"ResultCount":{count},"AuditData":"{index}"}}"#)
+        };
         let rows: Vec<String> = (*first..=*last).map(row).collect();
         format!(r#"{{"value":[{}]}}"#, rows.join(","))
     }
@@ -151,28 +156,57 @@ mod tests {
         use Step::{Complete, More};
         for counts in [[24, 24, 24], [10, 10, 4], [10, 10, 10]] {
             let [one, two, three] = counts;
-            let pages = [Rows(1, 10, one), Rows(11, 20, two), Rows(21, 24, three), EMPTY];
-            assert_eq!(steps(&pages), [Some(More), Some(More), Some(More), Some(Complete)], "{counts:?}");
+            let pages = [
+                Rows(1, 10, one),
+                Rows(11, 20, two),
+                Rows(21, 24, three),
+                EMPTY,
+            ];
+            assert_eq!(
+                steps(&pages),
+                [Some(More), Some(More), Some(More), Some(Complete)],
+                "{counts:?}"
+            );
         }
         assert_eq!(steps(&[EMPTY]), [Some(Complete)]);
-        assert_eq!(steps(&[Rows(1, 10, 10), EMPTY]), [Some(More), Some(Complete)]);
+        assert_eq!(
+            steps(&[Rows(1, 10, 10), EMPTY]),
+            [Some(More), Some(Complete)]
+        );
     }
 
     #[test]
     fn a_session_that_starts_over_after_its_end_is_complete() {
         for counts in [[24, 24], [10, 4], [10, 10]] {
-            let pages = [Rows(1, 10, counts[0]), Rows(11, 14, counts[1]), Rows(1, 10, counts[0])];
-            let expected = if counts[0] == 24 { Step::Unproven } else { Step::Complete };
+            let pages = [
+                Rows(1, 10, counts[0]),
+                Rows(11, 14, counts[1]),
+                Rows(1, 10, counts[0]),
+            ];
+            let expected = if counts[0] == 24 {
+                Step::Unproven
+            } else {
+                Step::Complete
+            };
             assert_eq!(steps(&pages)[2], Some(expected), "{counts:?}");
         }
         // A count of all, and that many came.
-        assert_eq!(steps(&[Rows(1, 10, 20), Rows(11, 20, 20), Rows(1, 10, 20)])[2], Some(Step::Complete));
+        assert_eq!(
+            steps(&[Rows(1, 10, 20), Rows(11, 20, 20), Rows(1, 10, 20)])[2],
+            Some(Step::Complete)
+        );
     }
 
     #[test]
     fn a_session_that_starts_over_after_a_full_page_proves_nothing() {
-        assert_eq!(steps(&[Rows(1, 10, 10), Rows(1, 10, 10)])[1], Some(Step::Unproven));
-        assert_eq!(steps(&[Rows(1, 10, 30), Rows(1, 10, 30)])[1], Some(Step::Unproven));
+        assert_eq!(
+            steps(&[Rows(1, 10, 10), Rows(1, 10, 10)])[1],
+            Some(Step::Unproven)
+        );
+        assert_eq!(
+            steps(&[Rows(1, 10, 30), Rows(1, 10, 30)])[1],
+            Some(Step::Unproven)
+        );
     }
 
     #[test]
@@ -181,7 +215,10 @@ mod tests {
         assert_eq!(steps(&pages)[2], Some(Step::Complete));
         // Nobody says that there is more, but it comes.
         let pages = [Rows(1, 7, 7), Rows(8, 17, 10), EMPTY];
-        assert_eq!(steps(&pages), [Some(Step::More), Some(Step::More), Some(Step::Complete)]);
+        assert_eq!(
+            steps(&pages),
+            [Some(Step::More), Some(Step::More), Some(Step::Complete)]
+        );
     }
 
     #[test]
@@ -199,7 +236,8 @@ mod tests {
 
     #[test]
     fn rows_may_come_in_any_order_within_their_page() {
-        let body = r#"{"value":[{"ResultIndex":2,"ResultCount":2},{"ResultIndex":1,"ResultCount":2}]}"#;
+        let body =
+            r#"{"value":[{"ResultIndex":2,"ResultCount":2},{"ResultIndex":1,"ResultCount":2}]}"#;
         let step = Session::new(10, 100).take(&Page::read(body.as_bytes()).unwrap());
         assert_eq!(step.unwrap(), Step::More);
     }
@@ -207,7 +245,9 @@ mod tests {
     #[test]
     fn rows_that_come_again_under_new_places_end_a_session() {
         let mut session = Session::new(2, 100);
-        let row = |index, data| format!(r#"{{"ResultIndex":{index},"ResultCount":3,"AuditData":"{data}"}}"#);
+        let row = |index, data| {
+            format!(r#"{{"ResultIndex":{index},"ResultCount":3,"AuditData":"{data}"}}"#)
+        };
         let mut take = |rows: [String; 2]| {
             let body = format!(r#"{{"value":[{}]}}"#, rows.join(","));
             session.take(&Page::read(body.as_bytes()).unwrap()).unwrap()
@@ -221,7 +261,9 @@ mod tests {
     fn the_ceiling_is_met_by_what_came_and_by_what_was_said() {
         assert_eq!(steps(&[Rows(1, 10, 100)]), [Some(Step::TooMany)]);
         assert_eq!(steps(&[Rows(1, 10, 120_000)]), [Some(Step::TooMany)]);
-        let pages: Vec<Rows> = (0..10).map(|page| Rows(page * 10 + 1, page * 10 + 10, 10)).collect();
+        let pages: Vec<Rows> = (0..10)
+            .map(|page| Rows(page * 10 + 1, page * 10 + 10, 10))
+            .collect();
         assert_eq!(steps(&pages)[8..], [Some(Step::More), Some(Step::TooMany)]);
     }
 }

@@ -21,7 +21,8 @@ mod collecting;
 mod refusing;
 
 /// Times as short as tests need them: what is older than a minute or two is searched at once, all of it.
-const SHORT: &str = "slice = \"1m\"\nsettle = \"0s\"\nstart = \"12d\"\nrequests_per_minute = 10000\n";
+const SHORT: &str =
+    "slice = \"1m\"\nsettle = \"0s\"\nstart = \"12d\"\nrequests_per_minute = 10000\n";
 
 /// A source, the simulator that it searches, and the journal that it fills.
 struct Bench {
@@ -212,13 +213,19 @@ impl Bench {
 
     fn requests(&self, way: Way) -> u64 {
         let stats = self.simulator.stats();
-        stats.requests.get(way.counted()).map_or(0, |outcomes| outcomes.values().sum())
+        stats
+            .requests
+            .get(way.counted())
+            .map_or(0, |outcomes| outcomes.values().sum())
     }
 }
 
 fn hex(bytes: &[u8]) -> String {
     let digit = |nibble: u8| char::from_digit(nibble.into(), 16).unwrap();
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+    bytes
+        .iter()
+        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
+        .collect()
 }
 
 /// One tenant with so many events, all of which can be told from others.

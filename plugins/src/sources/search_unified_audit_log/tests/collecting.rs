@@ -47,7 +47,11 @@ async fn odd_and_hostile_records_and_repeats_arrive_as_they_are() {
 
 #[tokio::test]
 async fn sessions_are_whole_whatever_they_count_and_however_they_end() {
-    for result_count in [ResultCount::Session, ResultCount::Page, ResultCount::ResultSize] {
+    for result_count in [
+        ResultCount::Session,
+        ResultCount::Page,
+        ResultCount::ResultSize,
+    ] {
         for after_the_end in [AfterTheEnd::Empty, AfterTheEnd::StartsOver] {
             for way in Way::BOTH {
                 let config = Config {
@@ -179,7 +183,9 @@ async fn what_shows_up_late_is_found_by_a_later_pass() {
     let options = format!("{}{again}", Way::Exchange.options());
     let mut bench = Bench::new(config, &options).await;
     bench.collect().await;
-    bench.assert_holds(|entry| entry.visible_at < Utc::now()).await;
+    bench
+        .assert_holds(|entry| entry.visible_at < Utc::now())
+        .await;
     // A pass of an hour comes within two.
     bench.simulator.control().advance(TimeDelta::hours(3));
     bench.restart();

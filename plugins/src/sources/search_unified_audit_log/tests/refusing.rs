@@ -26,11 +26,17 @@ async fn each_grant_that_is_missing_is_told_apart() {
     });
     let error = refused(without_permission, Way::Exchange).await;
     assert_eq!((error.kind(), error.code()), (Kind::Auth, Some("HTTP 401")));
-    assert!(error.to_string().contains("Exchange.ManageAsApp"), "{error}");
+    assert!(
+        error.to_string().contains("Exchange.ManageAsApp"),
+        "{error}"
+    );
     let without_role = tenant(|tenant| tenant.exchange_role = false);
     let error = refused(without_role, Way::Exchange).await;
     assert_eq!((error.kind(), error.code()), (Kind::Auth, Some("HTTP 403")));
-    assert!(error.to_string().contains("View-Only Audit Logs"), "{error}");
+    assert!(
+        error.to_string().contains("View-Only Audit Logs"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -44,16 +50,27 @@ async fn auditing_that_is_off_is_told_and_not_taken_for_an_empty_log() {
 async fn a_password_a_second_factor_and_a_missing_role_are_told() {
     type Change = fn(&mut AuditReader);
     let cases: [(Change, &str, &str); 3] = [
-        (|reader| "other".clone_into(&mut reader.password), "HTTP 401", "retired"),
+        (
+            |reader| "other".clone_into(&mut reader.password),
+            "HTTP 401",
+            "retired",
+        ),
         (|reader| reader.mfa = true, "HTTP 401", "multifactor"),
-        (|reader| reader.role = false, "HTTP 403", "View-Only Audit Logs"),
+        (
+            |reader| reader.role = false,
+            "HTTP 403",
+            "View-Only Audit Logs",
+        ),
     ];
     for (change, code, told) in cases {
         let config = tenant(|tenant| change(&mut tenant.audit_reader));
         let error = refused(config, Way::Rest).await;
         assert_eq!((error.kind(), error.code()), (Kind::Auth, Some(code)));
         let text = error.to_string();
-        assert!(text.contains(told) && !text.contains("simulator-password"), "{text}");
+        assert!(
+            text.contains(told) && !text.contains("simulator-password"),
+            "{text}"
+        );
     }
 }
 
@@ -74,8 +91,16 @@ async fn a_grant_that_is_taken_away_makes_the_next_listing_fail() {
 async fn a_tenant_that_is_set_up_has_good_findings_and_the_older_service_a_warning() {
     let bench = Bench::new(events(50), &Way::Exchange.options()).await;
     let findings = bench.source.check().await;
-    assert!(findings.iter().all(|finding| finding.severity == Severity::Ok), "{findings:?}");
-    assert!(findings[0].message.contains("Exchange.ManageAsApp"), "{findings:?}");
+    assert!(
+        findings
+            .iter()
+            .all(|finding| finding.severity == Severity::Ok),
+        "{findings:?}"
+    );
+    assert!(
+        findings[0].message.contains("Exchange.ManageAsApp"),
+        "{findings:?}"
+    );
     let bench = Bench::new(events(50), &Way::Rest.options()).await;
     let findings = bench.source.check().await;
     let severities: Vec<_> = findings.iter().map(|finding| finding.severity).collect();
@@ -86,7 +111,10 @@ async fn a_tenant_that_is_set_up_has_good_findings_and_the_older_service_a_warni
 #[tokio::test]
 async fn clouds_that_lack_it_are_told() {
     let simulator = Simulator::start(Config::default()).await.unwrap();
-    for (cloud, told) in [("gcc_high", "Security & Compliance"), ("china", "returns nothing")] {
+    for (cloud, told) in [
+        ("gcc_high", "Security & Compliance"),
+        ("china", "returns nothing"),
+    ] {
         let mut tenant = tenant_of(&simulator);
         let text = format!(
             "cloud = \"{cloud}\"\nclient_id = \"a\"\nclient_secret = \"b\"\nauthority = \"{url}\"\nexchange_api = \"{url}\"",
@@ -109,5 +137,8 @@ async fn a_time_that_the_service_has_forgotten_is_lost_by_name() {
     let oldest = units.iter().min_by_key(|unit| unit.created).unwrap();
     let error = bench.fetch(oldest).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Lost, "{error}");
-    assert!(error.to_string().contains("does not keep this time"), "{error}");
+    assert!(
+        error.to_string().contains("does not keep this time"),
+        "{error}"
+    );
 }
