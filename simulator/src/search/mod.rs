@@ -231,7 +231,7 @@ impl Search {
         match failure {
             // A last page that is missing could not be told from a time without events.
             Some(SearchFailure::MissingPage) if session.has_more_than(asked.size) => {
-                drop(next(session))
+                drop(next(session));
             }
             Some(SearchFailure::RepeatedPage) => session.back(asked.size),
             _ => {}
