@@ -72,7 +72,7 @@ fn judge(service: Service, status: u16, body: &[u8], retry_after: Option<Duratio
             Error::auth(format!("{http}: {NO_READER}")).with_code(http)
         }
         (_, 429) => Error::throttled(format!("too many requests ({http})")).with_code(http),
-        _ => said.into_error(http),
+        _ => said.into_error(&http),
     };
     error.with_retry_after(retry_after)
 }
@@ -171,14 +171,14 @@ impl Said {
         }
     }
 
-    fn into_error(self, http: String) -> Error {
+    fn into_error(self, http: &str) -> Error {
         let lower = self.message.to_lowercase();
         let said = match first_sentence(&self.message) {
             said if said.is_empty() => "without an explanation".to_owned(),
             said => format!("({said})"),
         };
         let code = if self.kind.is_empty() {
-            http.clone()
+            http.to_owned()
         } else {
             self.kind
         };
