@@ -23,8 +23,8 @@ use crate::microsoft::limit::RateLimit;
 use crate::microsoft::token::Tokens;
 use crate::sources::slices::Slice;
 
-/// No page is larger, short of a fault: some hundred records.
-const PAGE_CAP: usize = 64 * 1024 * 1024;
+/// No page is larger, short of a fault. One that is makes the time be searched in halves.
+const PAGE_CAP: usize = 32 * 1024 * 1024;
 /// Records asked for a page: what other clients use.
 const PAGE_RECORDS: &str = "200";
 /// The pages of a list of queries end, short of a service that goes round in circles.

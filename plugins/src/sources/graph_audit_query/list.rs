@@ -3,21 +3,23 @@
 //! Each step is on record before the next is taken: the name of a query before it is created, its id before it is looked
 //! at, its unit in the transaction that finishes its slice.
 
+mod look;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use audit_exporter_core::plugin::{Gap, Intake, Next, Unit};
+use audit_exporter_core::plugin::{Intake, Next};
 use audit_exporter_core::{Error, Kind, Result};
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
 
 use super::CONTENT_TYPE;
 use super::checkpoint::{Ledger, Search};
-use super::client::{Client, Query, Status};
+use super::client::{Client, Query};
 use super::config::Settings;
 use super::errors::NOT_FOUND;
-use super::fetch::{Cure, Fetcher, Locator};
+use super::fetch::{Cure, Fetcher};
 use crate::sources::slices::Slice;
 
 /// Slices are looked at for being due this often at least.
@@ -25,24 +27,14 @@ const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// Queries are created one by one: many in a row are refused even within the quota (reference:
 /// graph-audit-queries.md §6).
 const PACE: Duration = Duration::from_secs(2);
-/// The waits between two looks at a query double up to this.
-const LONGEST_POLL: Duration = Duration::from_mins(2);
 /// A query whose creation was not answered is looked for by its name after this, and given up after that.
 const LOOK_AFTER: TimeDelta = TimeDelta::seconds(10);
 const LOST_AFTER: TimeDelta = TimeDelta::minutes(2);
 /// The first wait after a query that failed, or a creation that was refused; it doubles up to the second.
 const FIRST_RETRY: Duration = Duration::from_mins(1);
 const LONGEST_RETRY: Duration = Duration::from_hours(1);
-/// Queries take minutes, those of long times hours (reference: §5). One that takes longer has come to nothing.
-const LONGEST_RUN: TimeDelta = TimeDelta::hours(24);
-/// A slice whose queries fail so often is searched in halves, as long as it is longer than this.
-const MOST_FAILURES: u32 = 3;
-const SPLIT_ABOVE: TimeDelta = TimeDelta::hours(1);
 /// Results are known to be kept for some 30 days; that is not documented.
 const RESULTS_KEPT: TimeDelta = TimeDelta::days(28);
-/// Why there may be a gap in a second of time.
-const CUT_OFF: &str = "Microsoft returned the most records that a query may have, and the time is too short to be \
-    divided; narrow the source's filters, or collect this time by management_activity";
 
 /// Brings a tenant's searches on.
 pub(super) struct Lister {
@@ -182,125 +174,6 @@ impl Lister {
         Ok(())
     }
 
-    /// Looks at the queries that it is time for.
-    async fn look(&self, ledger: &mut Ledger<'_>, round: &mut Round) -> Result<()> {
-        let open = ledger.checkpoint.plan.open();
-        let running: Vec<(Slice, String, Option<DateTime<Utc>>)> = open
-            .filter_map(|open| Some((open.slice, open.state.query.clone()?, open.state.asked)))
-            .collect();
-        self.memory()
-            .polls
-            .retain(|id, _| running.iter().any(|(_, query, _)| query == id));
-        for (slice, id, asked) in running {
-            let wait = self.wait_for(&id);
-            if !wait.is_zero() {
-                round.again_after(wait);
-                continue;
-            }
-            let is_overdue = asked.is_none_or(|asked| round.now - asked > LONGEST_RUN);
-            match self.client.query(&id).await {
-                Ok(query) if query.status() == Status::Succeeded => {
-                    self.succeeded(ledger, slice, &query, round).await?;
-                }
-                Ok(query) if query.status() == Status::UnderWay && !is_overdue => {
-                    round.again_after(self.look_later(id));
-                }
-                Ok(_) => self.failed(ledger, slice, &id, round).await?,
-                Err(error) if error.code() == Some(NOT_FOUND) => {
-                    self.failed(ledger, slice, &id, round).await?;
-                }
-                Err(error) if error.kind() != Kind::Unavailable => return Err(error),
-                Err(error) => {
-                    round.again_after(self.look_later(id));
-                    round.trouble(error);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// How long until a query is to be looked at.
-    fn wait_for(&self, id: &str) -> Duration {
-        let interval = self.settings.poll_interval;
-        let mut memory = self.memory();
-        let poll = memory.polls.entry(id.to_owned());
-        // One that an earlier process created may have ended long ago.
-        let (at, _) = poll.or_insert_with(|| (Instant::now(), interval));
-        at.saturating_duration_since(Instant::now())
-    }
-
-    fn look_later(&self, id: String) -> Duration {
-        let mut memory = self.memory();
-        let interval = self.settings.poll_interval;
-        let poll = memory.polls.entry(id).or_insert((Instant::now(), interval));
-        let wait = poll.1;
-        *poll = (
-            Instant::now() + wait,
-            (wait * 2).min(LONGEST_POLL.max(interval)),
-        );
-        wait
-    }
-
-    /// A query has records: they are a unit now, unless there were more than it may have.
-    async fn succeeded(
-        &self,
-        ledger: &mut Ledger<'_>,
-        slice: Slice,
-        query: &Query,
-        round: &Round,
-    ) -> Result<()> {
-        let plan = &mut ledger.checkpoint.plan;
-        let mut gaps = Vec::new();
-        if query.is_cut_off() {
-            if plan.split(slice) {
-                tracing::info!(query = query.id, %slice, "the query was cut off; its time is searched in halves");
-                return ledger.record(Vec::new(), gaps, round.now).await;
-            }
-            gaps.push(Gap {
-                content_type: CONTENT_TYPE.into(),
-                from: slice.from,
-                to: slice.to,
-                reason: CUT_OFF.to_owned(),
-            });
-        }
-        plan.finish(slice);
-        let beta = self.client.is_beta();
-        let locator = serde_json::to_string(&Locator { slice, beta })
-            .map_err(|error| Error::bug("a locator cannot be written as JSON").with_cause(error))?;
-        let unit = Unit {
-            id: query.id.as_str().into(),
-            content_type: CONTENT_TYPE.into(),
-            locator,
-            created: slice.moment(),
-            expires: round.now + RESULTS_KEPT,
-            lane: slice.lane(round.now),
-        };
-        ledger.record(vec![unit], gaps, round.now).await
-    }
-
-    /// A query has come to nothing: another is created later.
-    async fn failed(
-        &self,
-        ledger: &mut Ledger<'_>,
-        slice: Slice,
-        id: &str,
-        round: &Round,
-    ) -> Result<()> {
-        let mut failures = 0;
-        with_search(ledger, slice, |search| {
-            search.failures += 1;
-            failures = search.failures;
-            search.forget_query();
-            let wait = retry_wait(failures);
-            search.not_before = Some(round.now + TimeDelta::from_std(wait).unwrap_or_default());
-        });
-        tracing::warn!(query = id, %slice, failures, "the query has failed or is gone; another is created later");
-        if failures >= MOST_FAILURES && slice.to - slice.from > SPLIT_ABOVE {
-            ledger.checkpoint.plan.split(slice);
-        }
-        ledger.record(Vec::new(), Vec::new(), round.now).await
-    }
-
     /// Finds the queries whose creation was not answered by their names.
     async fn find_lost(
         &self,
@@ -389,12 +262,10 @@ impl Lister {
         });
         ledger.checkpoint.asked.push(round.now);
         ledger.record(Vec::new(), Vec::new(), round.now).await?;
-        fail::fail_point!("graph::create");
         let created = self
             .client
             .create(&name, slice, &self.settings.filters)
             .await;
-        fail::fail_point!("graph::created");
         let error = match created {
             Ok(query) => {
                 with_search(ledger, slice, |search| {

@@ -28,7 +28,7 @@ use super::*;
 use crate::microsoft::testing;
 
 /// Everything that the simulator makes up, at most ten days old.
-const ALL: &str = "start = \"12d\"\n";
+const ALL: &str = "start = \"12d\"\npoll_interval = \"10ms\"\n";
 
 /// A source, the service that it asks, and the journal that it fills.
 struct Bench {
@@ -154,12 +154,14 @@ impl Bench {
         self.checkpoint().await.plan.open().count()
     }
 
-    /// Lists and fetches until nothing waits, each time as a process that has just started, with some seconds between.
-    /// Returns the kinds of the failures.
+    /// Lists and fetches until nothing waits, with some seconds between and a restart now and then. Returns the kinds of
+    /// the failures.
     async fn collect(&mut self) -> BTreeMap<&'static str, usize> {
         let mut kinds = BTreeMap::new();
-        for _ in 0..2000 {
-            self.restart();
+        for round in 0..2000 {
+            if round % 5 == 0 {
+                self.restart();
+            }
             let mut listed = false;
             match self.list().await {
                 Ok(_) => listed = true,

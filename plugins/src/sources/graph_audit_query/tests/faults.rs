@@ -8,7 +8,7 @@ fn graph(faults: GraphAuditFaults) -> Faults {
 }
 
 /// Enough queries a day for everything that is tried again.
-const MANY: &str = "start = \"12d\"\ndaily_queries = 5000";
+const MANY: &str = "start = \"12d\"\npoll_interval = \"10ms\"\ndaily_queries = 5000";
 
 fn plenty() -> GraphAuditConfig {
     GraphAuditConfig {
