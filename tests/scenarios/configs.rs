@@ -436,6 +436,7 @@ async fn legacy_search(change: impl Fn(Setup) -> Setup) -> (Simulator, Setup) {
         .at("contoso", &microsoft)
         .with("TENANTS__CONTOSO__EXCHANGE_API", microsoft.url())
         .variable("M365_CLIENT_SECRET", SECRET)
+        .with("SOURCES__SEARCH__REQUESTS_PER_MINUTE", "10000")
         .with("SOURCES__SEARCH__SETTLE", "0s")
         .with("SOURCES__SEARCH__SLICE", "1m");
     let setup = change(setup);
