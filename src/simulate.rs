@@ -60,7 +60,7 @@ pub(crate) async fn run(args: Args) -> Outcome {
     for (number, tenant) in (1..).zip(&tenants) {
         say(format!(
             "[tenants.simulated{number}]\nid = \"{}\"\nclient_id = \"{}\"\nclient_secret = \"{}\"\n\
-             authority = \"{url}\"\nmanagement_api = \"{url}\"\n",
+             authority = \"{url}\"\nmanagement_api = \"{url}\"\ngraph_api = \"{url}\"\nexchange_api = \"{url}\"\n",
             tenant.id,
             tenant.client_id,
             tenant.client_secret,

@@ -21,6 +21,10 @@ pub fn registry() -> Registry {
     let registry = Registry::default()
         .source("graph_audit_query", sources::graph_audit_query::build)
         .source("management_activity", sources::management_activity::build)
+        .source(
+            "search_unified_audit_log",
+            sources::search_unified_audit_log::build,
+        )
         .filter("field", filters::field::build)
         .filter("operation", filters::operation::build)
         .sink("email_digest", sinks::email_digest::build)

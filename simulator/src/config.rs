@@ -134,6 +134,7 @@ pub enum LongWindow {
 /// One tenant.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[allow(clippy::struct_excessive_bools)] // independent switches, each with a name
 pub struct TenantConfig {
     /// Tenant id, a GUID.
     pub id: String,

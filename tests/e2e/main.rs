@@ -25,4 +25,5 @@ mod once;
 mod refusals;
 mod reload;
 mod replay;
+mod search;
 mod tenants;

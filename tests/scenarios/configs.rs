@@ -393,6 +393,51 @@ async fn splunk_has_each_customers_events_in_its_own_index() {
     }
 }
 
+/// Asks for each way in which `legacy-search.toml` can be read.
+async fn legacy_search(change: impl Fn(Setup) -> Setup) -> (Simulator, Setup) {
+    let microsoft = contoso().await;
+    let setup = Setup::of("legacy-search.toml")
+        .at("contoso", &microsoft)
+        .with("TENANTS__CONTOSO__EXCHANGE_API", microsoft.url())
+        .variable("M365_CLIENT_SECRET", SECRET)
+        .with("SOURCES__SEARCH__REQUESTS_PER_MINUTE", "10000")
+        .with("SOURCES__SEARCH__SETTLE", "0s")
+        .with("SOURCES__SEARCH__SLICE", "1m");
+    let setup = change(setup);
+    let once = setup.command(&["run", "--once"]).output().unwrap();
+    let said = String::from_utf8(once.stderr).unwrap();
+    assert!(once.status.success(), "{said}");
+    (microsoft, setup)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn legacy_search_has_the_new_and_the_edited_flows() {
+    let (microsoft, setup) = legacy_search(|setup| setup).await;
+    let (code, said) = setup.check();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("Exchange.ManageAsApp"), "{said}");
+    let flows = lines(&setup.path("everything/contoso.ndjson"));
+    let wanted = expected(&microsoft, |_, _| true);
+    assert!(!flows.is_empty() && hashes(&flows).iter().all(|flow| wanted.contains(flow)));
+    let is_flow = |name: &str| ["createflow", "editflow"].contains(&name.to_lowercase().as_str());
+    assert_eq!(with(&flows, "Operation", is_flow).len(), flows.len());
+    assert_same(&raw_of(&by_day(&setup, "data/flows")), &flows);
+    // The same by the older service, with an account in place of the app.
+    let account = format!("auditor@{}.onmicrosoft.com", &CONTOSO[CONTOSO.len() - 4..]);
+    let (_other, older) = legacy_search(|setup| {
+        setup
+            .with("SOURCES__SEARCH__TRANSPORT", "rest")
+            .with("SOURCES__SEARCH__USERNAME", &account)
+            .with("SOURCES__SEARCH__PASSWORD", "simulator-password")
+    })
+    .await;
+    let (code, said) = older.check();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("Microsoft has retired"), "{said}");
+    let found = lines(&older.path("everything/contoso.ndjson"));
+    assert_eq!(found.len(), flows.len());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn graph_audit_brings_each_event_once_though_two_sources_have_it() {
     let records = Records::Generated(Generated {

@@ -39,6 +39,7 @@ pub(crate) async fn microsoft(tenants: Vec<TenantConfig>) -> Simulator {
         "https://manage.office.com",
         "https://manage-gcc.office.com",
         "https://manage.office365.us",
+        "https://outlook.office365.com",
         "https://graph.microsoft.com",
     ];
     Simulator::start(Config {

@@ -28,15 +28,14 @@ pub(crate) fn rate_limit_wait(headers: &HeaderMap, now: DateTime<Utc>) -> Option
         return None;
     }
     let reset = named("rate-limit-reset")?;
-    let wait = match reset.parse::<u64>() {
-        Ok(seconds) => Duration::from_secs(seconds),
-        Err(_) => {
-            let at = DateTime::parse_from_rfc3339(reset).map(|at| at.to_utc());
-            let at = at.ok().or_else(|| http_date(reset))?;
-            (at - date(headers).unwrap_or(now))
-                .to_std()
-                .unwrap_or_default()
-        }
+    let wait = if let Ok(seconds) = reset.parse::<u64>() {
+        Duration::from_secs(seconds)
+    } else {
+        let at = DateTime::parse_from_rfc3339(reset).map(|at| at.to_utc());
+        let at = at.ok().or_else(|| http_date(reset))?;
+        (at - date(headers).unwrap_or(now))
+            .to_std()
+            .unwrap_or_default()
     };
     Some(wait.min(LONGEST_WAIT))
 }

@@ -2,4 +2,5 @@
 
 pub(crate) mod graph_audit_query;
 pub(crate) mod management_activity;
+pub(crate) mod search_unified_audit_log;
 mod slices;

@@ -324,8 +324,8 @@ fn succeed(rows: Vec<Value>, warnings: &[&str], next: Option<String>) -> Answer 
         "@odata.context": "https://outlook.office365.com/adminapi/beta/$metadata#Collection(Exchange.GenericHashTable)",
         "@adminapi.warnings@odata.type": "#Collection(String)",
         "@adminapi.warnings": warnings,
-        "value": rows,
     });
+    body["value"] = Value::Array(rows);
     if let Some(next) = next {
         body["@odata.nextLink"] = json!(next);
     }

@@ -231,14 +231,16 @@ impl Search {
         match failure {
             // A last page that is missing could not be told from a time without events.
             Some(SearchFailure::MissingPage) if session.has_more_than(asked.size) => {
-                drop(next(session))
+                drop(next(session));
             }
             Some(SearchFailure::RepeatedPage) => session.back(asked.size),
             _ => {}
         }
         let mut page = next(session);
         match failure {
-            Some(SearchFailure::MissingRow) if page.rows.len() > 1 => drop(page.rows.remove(0)),
+            Some(SearchFailure::MissingRow) if page.rows.len() > 1 => {
+                page.rows.remove(0);
+            }
             Some(SearchFailure::WarningPartial | SearchFailure::Truncated) => {
                 page.rows.truncate(page.rows.len() / 2);
             }

@@ -1,5 +1,5 @@
 //! The older REST service (reference, "Historic REST"): GET with the cmdlet's parameters, Basic authentication, and an
-//! answer in the manner of OData 3.
+//! answer in the manner of `OData` 3.
 
 use std::collections::HashMap;
 
@@ -148,8 +148,8 @@ fn search(state: &State, tenant: &Tenant, asked: &Asked, line: &Line) -> Answer 
 fn page(rows: Vec<Value>, next: Option<usize>) -> Answer {
     let mut body = json!({
         "odata.metadata": "https://outlook.office365.com/psws/service.svc/$metadata#UnifiedAuditLog",
-        "value": rows,
     });
+    body["value"] = Value::Array(rows);
     if let Some(skip) = next {
         body["odata.nextLink"] = json!(format!("{NEXT}{skip}"));
     }

@@ -9,6 +9,7 @@ mod graph_audit;
 mod ledger;
 mod listing;
 mod mail;
+mod search;
 mod subscriptions;
 mod tokens;
 mod webhooks;
