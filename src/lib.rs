@@ -6,6 +6,7 @@ mod coverage;
 mod dead_letters;
 mod demo;
 mod digest;
+mod explain;
 #[cfg(feature = "failpoints")]
 mod failpoints;
 mod journal;
@@ -31,6 +32,8 @@ mod exit {
     pub(crate) const OK: u8 = 0;
     /// It failed at run time.
     pub(crate) const FAILED: u8 = 1;
+    /// The arguments are wrong, as clap has it.
+    pub(crate) const USAGE: u8 = 2;
     /// The configuration, a credential or a permission is wrong (`EX_CONFIG` of sysexits).
     pub(crate) const CONFIG: u8 = 78;
 }
@@ -59,6 +62,8 @@ enum Command {
     Run(run::Args),
     /// Try the configuration: options, credentials, permissions, destinations. Changes nothing
     Check(ConfigArgs),
+    /// Say what an error code of Microsoft's means, what mends it, and whether anything is lost meanwhile
+    Explain(explain::Args),
     /// See it work on a simulated tenant, and prove that nothing is missing. Needs no configuration
     Demo(demo::Args),
     /// Serve a simulated Microsoft 365 on loopback
@@ -127,6 +132,7 @@ pub fn main(registry: Registry) -> ExitCode {
         match cli.command {
             Command::Run(args) => run::run(args, &registry).await,
             Command::Check(args) => check::run(&args, &registry).await,
+            Command::Explain(args) => explain::run(&args),
             Command::Demo(args) => demo::run(args, &registry).await,
             Command::Simulate(args) => simulate::run(args).await,
             Command::Coverage(args) => coverage::run(&args),

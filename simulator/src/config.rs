@@ -6,9 +6,12 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    assertion::FederatedCredential,
     content_type::ContentType,
     faults::{Faults, Script},
     hec::HecConfig,
+    identity::ManagedIdentity,
+    vault::VaultConfig,
 };
 
 /// The simulator's configuration. The default serves one tenant with a thousand events, without
@@ -64,6 +67,10 @@ pub struct Config {
     pub prepare: bool,
     /// The HTTP Event Collector.
     pub hec: HecConfig,
+    /// The key vault.
+    pub vault: VaultConfig,
+    /// What App Service wants to see in `X-IDENTITY-HEADER`.
+    pub identity_header: String,
 }
 
 impl Default for Config {
@@ -94,6 +101,8 @@ impl Default for Config {
             cache_bytes: 1 << 30,
             prepare: false,
             hec: HecConfig::default(),
+            vault: VaultConfig::default(),
+            identity_header: "853b9a84-5bfa-4b22-a3f3-0b9a43d9ad8a".to_owned(),
         }
     }
 }
@@ -144,6 +153,12 @@ pub struct TenantConfig {
     pub audit: bool,
     /// The application belongs to another national cloud: `AADSTS900382`.
     pub other_cloud: bool,
+    /// Certificates of its first application, as PEM.
+    pub certificates: Vec<String>,
+    /// Federated credentials of its first application.
+    pub federated: Vec<FederatedCredential>,
+    /// Managed identities whose tokens the machine's endpoints give.
+    pub identities: Vec<ManagedIdentity>,
     /// Mailboxes that Graph sends from; any, if there are none.
     pub mailboxes: Vec<String>,
     /// The records.
@@ -165,6 +180,9 @@ impl Default for TenantConfig {
             subscribed: false,
             audit: true,
             other_cloud: false,
+            certificates: Vec::new(),
+            federated: Vec::new(),
+            identities: Vec::new(),
             mailboxes: Vec::new(),
             records: Records::default(),
         }

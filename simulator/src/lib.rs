@@ -4,7 +4,9 @@
 //! One HTTP server plays Microsoft Entra's token endpoint (`/{tenant}/oauth2/token`,
 //! `/{tenant}/oauth2/v2.0/token`), the Management Activity API
 //! (`/api/v1.0/{tenant}/activity/feed/…`), Graph's `sendMail`
-//! (`/v1.0/users/{mailbox}/sendMail`), and a Splunk HTTP Event Collector to deliver to
+//! (`/v1.0/users/{mailbox}/sendMail`), the endpoints of managed identities
+//! (`/metadata/identity/oauth2/token` and App Service's `/msi/token`), a key vault
+//! (`/secrets/{name}`), and a Splunk HTTP Event Collector to deliver to
 //! (`/services/collector/…`), to the letter of the protocol references, with whatever faults the
 //! [`Config`] asks for. It knows the protocols and nothing of this product, so that the
 //! two can be wrong independently.
@@ -45,6 +47,8 @@
 //! | `POST /control/script` | `{content_id, script: {failure, times}}`, or without `script` |
 //! | `POST /control/audit` | `{tenant, on}` |
 //! | `POST /control/disable` | `{tenant, content_type, by_service}`: disables the subscriptions |
+//! | `POST /control/federated_token` | `{credential: FederatedCredential, life_seconds}`: what an issuer outside signs |
+//! | `POST /control/secret` | `VaultSecret`: a new version in the key vault |
 //! | `POST /control/clock` | `{advance_seconds}` |
 //! | `GET /hec/events` | what the collector has indexed, as NDJSON, one [`HecEvent`] a line |
 //! | `POST /control/hec` | `{failures: [HecFailure]}`: how its next requests fail |
@@ -52,6 +56,7 @@
 
 mod answer;
 mod api;
+mod assertion;
 mod attempts;
 mod blobs;
 mod catalogue;
@@ -66,6 +71,7 @@ mod folder;
 mod generate;
 mod graph_mail;
 mod hec;
+mod identity;
 mod jwt;
 mod ledger;
 mod listing;
@@ -76,6 +82,7 @@ mod state;
 mod stats;
 mod subscriptions;
 mod token;
+mod vault;
 mod webhook;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
@@ -83,6 +90,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::timeout};
 
 pub use crate::{
+    assertion::FederatedCredential,
     config::{
         AppConfig, Config, ExplicitBlob, Folder, Generated, HeaderCase, LongWindow, Records,
         TenantConfig,
@@ -92,8 +100,10 @@ pub use crate::{
     faults::{AnswerFaults, Failure, Faults, PageFaults, RecordFaults, Script, TokenFaults},
     graph_mail::SentMail,
     hec::{HecConfig, HecEvent, HecFailure, HecFaults, HecToken},
+    identity::ManagedIdentity,
     ledger::{Entry, Ledger, Position},
     stats::Stats,
+    vault::{VaultConfig, VaultSecret},
 };
 use crate::{
     connection::{Line, Lines},

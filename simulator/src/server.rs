@@ -20,11 +20,12 @@ use crate::{
     api::{self, Incoming},
     connection::Line,
     control::{self, Control},
-    graph_mail, hec,
+    graph_mail, hec, identity,
     ledger::Ledger,
     state::{State, lock},
     stats,
     token::{self, Version},
+    vault,
 };
 
 /// Requests to the controls may carry whole blobs.
@@ -39,6 +40,10 @@ pub(crate) fn routes(state: Arc<State>) -> Router {
         .route("/{tenant}/oauth2/v2.0/token", post(token_v2))
         .route("/api/v1.0/{tenant}/activity/feed/{*path}", any(management))
         .route("/api/v1/{tenant}/activity/feed/{*path}", any(management))
+        .route("/metadata/identity/oauth2/token", get(identity::metadata))
+        .route("/msi/token", get(identity::app_service))
+        .route("/secrets/{name}", get(vault::newest))
+        .route("/secrets/{name}/{version}", get(vault::version))
         .route("/v1.0/users/{sender}/sendMail", post(send_mail))
         .route("/services/collector", any(collector))
         .route("/services/collector/{*path}", any(collector))
@@ -57,7 +62,7 @@ pub(crate) fn foreign_routes(state: Arc<State>) -> Router {
     Router::new().fallback(foreign).with_state(state)
 }
 
-fn send(state: &State, answer: Answer) -> Response<Body> {
+pub(crate) fn send(state: &State, answer: Answer) -> Response<Body> {
     let skew = TimeDelta::seconds(state.faults().date_skew_seconds);
     let date = state.clock.now() + skew;
     answer.send(&date.format("%a, %d %b %Y %H:%M:%S GMT").to_string())

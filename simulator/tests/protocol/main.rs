@@ -5,6 +5,7 @@
 
 mod client;
 mod faults;
+mod identity;
 mod ledger;
 mod listing;
 mod mail;

@@ -1,0 +1,118 @@
+//! A secret as the configuration gives it: like any other secret, or by its name in Azure Key Vault.
+
+use std::fmt;
+
+use audit_exporter_core::config::Secret;
+use serde::de::value::{MapAccessDeserializer, StrDeserializer};
+use serde::de::{DeserializeSeed, Error as _, IntoDeserializer, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+/// What a reference to Key Vault begins with in the settings of App Service.
+pub(crate) const REFERENCE: &str = "@Microsoft.KeyVault(";
+const KEY_VAULT: &str = "key_vault";
+
+/// A secret, or where it is in Key Vault.
+#[derive(Debug)]
+pub(crate) enum Text {
+    /// Any secret of the configuration.
+    Here(Secret),
+    /// A name, an address or a reference.
+    Vault(String),
+}
+
+struct TextVisitor;
+
+impl TextVisitor {
+    fn delegate<'de, E: serde::de::Error>(from: impl IntoDeserializer<'de, E>) -> Result<Text, E> {
+        Secret::deserialize(from.into_deserializer()).map(Text::Here)
+    }
+}
+
+impl<'de> Visitor<'de> for TextVisitor {
+    type Value = Text;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "a secret: text, { env = \"NAME\" }, { file = \"PATH\" } or { key_vault = \"NAME\" }",
+        )
+    }
+
+    fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Text, E> {
+        if value.trim_start().starts_with(REFERENCE) {
+            return Ok(Text::Vault(value.to_owned()));
+        }
+        Self::delegate(value)
+    }
+
+    fn visit_bool<E: serde::de::Error>(self, value: bool) -> Result<Text, E> {
+        Self::delegate(value)
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, value: i64) -> Result<Text, E> {
+        Self::delegate(value)
+    }
+
+    fn visit_i128<E: serde::de::Error>(self, value: i128) -> Result<Text, E> {
+        Self::delegate(value)
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, value: u64) -> Result<Text, E> {
+        Self::delegate(value)
+    }
+
+    fn visit_u128<E: serde::de::Error>(self, value: u128) -> Result<Text, E> {
+        Self::delegate(value)
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Text, E> {
+        Self::delegate(value)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Text, A::Error> {
+        let first: Option<String> = map.next_key()?;
+        if first.as_deref() != Some(KEY_VAULT) {
+            let whole = MapAccessDeserializer::new(Begun { first, rest: map });
+            return Secret::deserialize(whole).map(Text::Here);
+        }
+        let name = map.next_value()?;
+        if map.next_key::<String>()?.is_some() {
+            return Err(A::Error::custom(
+                "expected only one of env, file and key_vault",
+            ));
+        }
+        Ok(Text::Vault(name))
+    }
+}
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(TextVisitor)
+    }
+}
+
+/// A table whose first key was looked at.
+struct Begun<A> {
+    first: Option<String>,
+    rest: A,
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for Begun<A> {
+    type Error = A::Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, A::Error> {
+        match self.first.take() {
+            Some(key) => {
+                let key: StrDeserializer<'_, A::Error> = key.as_str().into_deserializer();
+                seed.deserialize(key).map(Some)
+            }
+            None => self.rest.next_key_seed(seed),
+        }
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {
+        self.rest.next_value_seed(seed)
+    }
+}
