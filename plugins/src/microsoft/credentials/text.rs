@@ -9,7 +9,6 @@ use serde::{Deserialize, Deserializer};
 
 /// What a reference to Key Vault begins with in the settings of App Service.
 pub(crate) const REFERENCE: &str = "@Microsoft.KeyVault(";
-const KEY_VAULT: &str = "key_vault";
 
 /// A secret, or where it is in Key Vault.
 #[derive(Debug)]
@@ -69,18 +68,16 @@ impl<'de> Visitor<'de> for TextVisitor {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Text, A::Error> {
-        let first: Option<String> = map.next_key()?;
-        if first.as_deref() != Some(KEY_VAULT) {
+        let first = map.next_key()?;
+        if !matches!(first, Some(Key::KeyVault)) {
             let whole = MapAccessDeserializer::new(Begun { first, rest: map });
             return Secret::deserialize(whole).map(Text::Here);
         }
         let name = map.next_value()?;
-        if map.next_key::<String>()?.is_some() {
-            return Err(A::Error::custom(
-                "expected only one of env, file and key_vault",
-            ));
+        match map.next_key::<Key>()? {
+            None => Ok(Text::Vault(name)),
+            Some(_) => Err(A::Error::custom(ONE)),
         }
-        Ok(Text::Vault(name))
     }
 }
 
@@ -90,9 +87,19 @@ impl<'de> Deserialize<'de> for Text {
     }
 }
 
-/// A table whose first key was looked at.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+enum Key {
+    Env,
+    File,
+    KeyVault,
+}
+
+const ONE: &str = "expected only one of env, file and key_vault";
+
+/// A table for a secret of the configuration, whose first key was looked at.
 struct Begun<A> {
-    first: Option<String>,
+    first: Option<Key>,
     rest: A,
 }
 
@@ -103,13 +110,18 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Begun<A> {
         &mut self,
         seed: K,
     ) -> Result<Option<K::Value>, A::Error> {
-        match self.first.take() {
-            Some(key) => {
-                let key: StrDeserializer<'_, A::Error> = key.as_str().into_deserializer();
-                seed.deserialize(key).map(Some)
-            }
-            None => self.rest.next_key_seed(seed),
-        }
+        let key = match self.first.take() {
+            Some(key) => Some(key),
+            None => self.rest.next_key()?,
+        };
+        let name = match key {
+            None => return Ok(None),
+            Some(Key::Env) => "env",
+            Some(Key::File) => "file",
+            Some(Key::KeyVault) => return Err(A::Error::custom(ONE)),
+        };
+        let name: StrDeserializer<'_, A::Error> = name.into_deserializer();
+        seed.deserialize(name).map(Some)
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {

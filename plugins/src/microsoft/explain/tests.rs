@@ -58,8 +58,8 @@ fn a_code_is_found_however_it_is_written() {
 fn an_unknown_code_is_told_with_the_nearest_that_is_known() {
     for (written, told) in [
         (
-            "AADSTS700021S",
-            "the code \"AADSTS700021S\" is not known here; did you mean AADSTS700021?",
+            "AADSTS90O02",
+            "the code \"AADSTS90O02\" is not known here; did you mean AADSTS90002?",
         ),
         (
             "AF20O22",

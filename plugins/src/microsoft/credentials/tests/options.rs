@@ -60,7 +60,7 @@ fn mistakes_in_a_credential_are_named_without_showing_it() {
         ),
         (
             "client_secret = { file = \"b\", key_vault = \"a\" }",
-            "client_secret.key_vault: unknown key; valid keys: \"env\", \"file\"",
+            "client_secret: expected only one of env, file and key_vault",
         ),
         (
             "client_secret = { key_vault = \"a\" }",
