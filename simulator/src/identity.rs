@@ -164,10 +164,10 @@ fn grant(
             let text = "AADSTS500011: The resource principal was not found in the tenant.";
             refuse(StatusCode::BAD_REQUEST, "invalid_resource", text)
         })?;
-    let named = names
+    let wanted = names
         .iter()
         .find_map(|name| Some((*name, query.get(*name)?.as_str())));
-    let is_meant = |identity: &&ManagedIdentity| match named {
+    let is_meant = |identity: &&ManagedIdentity| match wanted {
         None => identity.system,
         Some(("client_id", id)) => identity.client_id.eq_ignore_ascii_case(id),
         Some(("object_id" | "principal_id", id)) => identity.object_id.eq_ignore_ascii_case(id),

@@ -92,7 +92,7 @@ pub(crate) struct Access {
     pub(crate) graph_audience: String,
     /// What Exchange Online tokens are for, likewise.
     pub(crate) exchange_audience: String,
-    /// Whether the cloud offers Graph audit queries; false in GCC High, DoD and China.
+    /// Whether the cloud offers Graph audit queries; false in GCC High, `DoD` and China.
     pub(crate) has_graph_audit_queries: bool,
     /// The throttling bucket: the tenant that wrote the client.
     pub(crate) publisher: String,

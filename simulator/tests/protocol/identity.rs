@@ -7,7 +7,7 @@ use audit_exporter_simulator::{
     Config, Faults, FederatedCredential, ManagedIdentity, Simulator, TenantConfig, TokenFaults,
     VaultConfig, VaultSecret,
 };
-use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use base64::{Engine, prelude::BASE64_URL_SAFE, prelude::BASE64_URL_SAFE_NO_PAD};
 use reqwest::{Client, RequestBuilder};
 use ring::{
     digest::{SHA1_FOR_LEGACY_USE_ONLY, digest},
@@ -181,11 +181,8 @@ async fn an_assertion_is_verified_to_the_last_claim() {
         (|header, _| header["alg"] = "RS256".into(), 700_027),
         (
             |header, _| {
-                let hex: String = thumbprint("app.crt")
-                    .iter()
-                    .map(|b| format!("{b:02x}"))
-                    .collect();
-                header["x5t#S256"] = hex.into();
+                let padded = BASE64_URL_SAFE.encode(thumbprint("app.crt"));
+                header["x5t#S256"] = padded.into();
             },
             700_027,
         ),

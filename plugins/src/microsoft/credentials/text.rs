@@ -69,7 +69,7 @@ impl<'de> Visitor<'de> for TextVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Text, A::Error> {
         let first = map.next_key()?;
-        if !matches!(first, Some(Key::KeyVault)) {
+        if !matches!(first, Some(Key::Vault)) {
             let whole = MapAccessDeserializer::new(Begun { first, rest: map });
             return Secret::deserialize(whole).map(Text::Here);
         }
@@ -92,7 +92,8 @@ impl<'de> Deserialize<'de> for Text {
 enum Key {
     Env,
     File,
-    KeyVault,
+    #[serde(rename = "key_vault")]
+    Vault,
 }
 
 const ONE: &str = "expected only one of env, file and key_vault";
@@ -118,7 +119,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Begun<A> {
             None => return Ok(None),
             Some(Key::Env) => "env",
             Some(Key::File) => "file",
-            Some(Key::KeyVault) => return Err(A::Error::custom(ONE)),
+            Some(Key::Vault) => return Err(A::Error::custom(ONE)),
         };
         let name: StrDeserializer<'_, A::Error> = name.into_deserializer();
         seed.deserialize(name).map(Some)
