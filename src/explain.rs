@@ -2,8 +2,8 @@
 
 use audit_exporter_plugins::{Explanation, explain};
 
+use crate::exit;
 use crate::terminal::{complain, say, say_coloured};
-use crate::{Outcome, exit};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
@@ -12,7 +12,8 @@ pub(crate) struct Args {
     code: Vec<String>,
 }
 
-pub(crate) fn run(args: &Args) -> Outcome {
+/// Explains the code; returns the exit code.
+pub(crate) fn run(args: &Args) -> u8 {
     match explain(&args.code.join(" ")) {
         Ok(found) => {
             for (number, explanation) in found.iter().enumerate() {
@@ -21,12 +22,12 @@ pub(crate) fn run(args: &Args) -> Outcome {
                 }
                 show(explanation);
             }
-            Ok(exit::OK)
+            exit::OK
         }
         // Whatever the configuration says: it is the argument that is wrong.
         Err(error) => {
             complain(&error);
-            Ok(exit::USAGE)
+            exit::USAGE
         }
     }
 }

@@ -132,7 +132,7 @@ pub fn main(registry: Registry) -> ExitCode {
         match cli.command {
             Command::Run(args) => run::run(args, &registry).await,
             Command::Check(args) => check::run(&args, &registry).await,
-            Command::Explain(args) => explain::run(&args),
+            Command::Explain(args) => Ok(explain::run(&args)),
             Command::Demo(args) => demo::run(args, &registry).await,
             Command::Simulate(args) => simulate::run(args).await,
             Command::Coverage(args) => coverage::run(&args),
