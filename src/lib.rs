@@ -7,6 +7,7 @@ mod coverage;
 mod dead_letters;
 mod demo;
 mod digest;
+mod explain;
 #[cfg(feature = "failpoints")]
 mod failpoints;
 mod journal;
@@ -33,6 +34,8 @@ mod exit {
     pub(crate) const OK: u8 = 0;
     /// It failed at run time.
     pub(crate) const FAILED: u8 = 1;
+    /// The arguments are wrong, as clap has it.
+    pub(crate) const USAGE: u8 = 2;
     /// The configuration, a credential or a permission is wrong (`EX_CONFIG` of sysexits).
     pub(crate) const CONFIG: u8 = 78;
 }
@@ -61,6 +64,8 @@ enum Command {
     Run(run::Args),
     /// Try the configuration: options, credentials, permissions, destinations. Changes nothing
     Check(ConfigArgs),
+    /// Say what an error code of Microsoft's means, what mends it, and whether anything is lost meanwhile
+    Explain(explain::Args),
     /// See it work on a simulated tenant, and prove that nothing is missing. Needs no configuration
     Demo(demo::Args),
     /// Serve a simulated Microsoft 365 on loopback
@@ -132,6 +137,7 @@ pub fn main(registry: Registry) -> ExitCode {
         match cli.command {
             Command::Run(args) => run::run(args, &registry).await,
             Command::Check(args) => check::run(&args, &registry).await,
+            Command::Explain(args) => Ok(explain::run(&args)),
             Command::Demo(args) => demo::run(args, &registry).await,
             Command::Simulate(args) => simulate::run(args).await,
             Command::Reload(args) => reload::run(&args).await,

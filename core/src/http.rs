@@ -13,8 +13,8 @@ const CONNECT: Duration = Duration::from_secs(15);
 /// Longest silence while an answer arrives. Not a bound on the whole answer: a large body may take its time.
 const SILENCE: Duration = Duration::from_secs(90);
 
-/// Hosts that no proxy can reach for us: on this machine, whatever `NO_PROXY` says.
-const LOOPBACK: &str = "localhost,127.0.0.0/8,::1";
+/// Hosts that no proxy can reach for us, whatever `NO_PROXY` says: on this machine, or on its own link.
+const NEARBY: &str = "localhost,127.0.0.0/8,::1,169.254.0.0/16,fe80::/10";
 
 /// What plugins ask their peers with: the network's [`client`], unless a test has put a peer of its own in its place.
 /// Cheap to clone.
@@ -123,7 +123,7 @@ fn proxies(variable: impl Fn(&str) -> Option<String>) -> Result<Vec<Proxy>> {
         names.into_iter().find_map(set)
     };
     let except = ["NO_PROXY", "no_proxy"].into_iter().find_map(&variable);
-    let except = format!("{LOOPBACK},{}", except.unwrap_or_default());
+    let except = format!("{NEARBY},{}", except.unwrap_or_default());
     let mut proxies = Vec::new();
     for (names, https) in [
         (

@@ -15,6 +15,8 @@ mod testing;
 
 use audit_exporter_core::plugin::Registry;
 
+pub use microsoft::explain::{Explanation, explain};
+
 /// Every plugin that ships with `audit-exporter`. Add yours to it in a `main` of your own.
 #[must_use]
 pub fn registry() -> Registry {

@@ -6,11 +6,14 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    assertion::FederatedCredential,
     content_type::ContentType,
     faults::{Faults, Script},
     graph_audit::GraphAuditConfig,
     hec::HecConfig,
+    identity::ManagedIdentity,
     search::{AuditReader, SearchConfig},
+    vault::VaultConfig,
 };
 
 /// The simulator's configuration. The default serves one tenant with a thousand events, without
@@ -70,6 +73,10 @@ pub struct Config {
     pub search: SearchConfig,
     /// Audit log queries of Microsoft Graph.
     pub graph_audit: GraphAuditConfig,
+    /// The key vault.
+    pub vault: VaultConfig,
+    /// What App Service wants to see in `X-IDENTITY-HEADER`.
+    pub identity_header: String,
 }
 
 impl Default for Config {
@@ -103,6 +110,8 @@ impl Default for Config {
             hec: HecConfig::default(),
             search: SearchConfig::default(),
             graph_audit: GraphAuditConfig::default(),
+            vault: VaultConfig::default(),
+            identity_header: "853b9a84-5bfa-4b22-a3f3-0b9a43d9ad8a".to_owned(),
         }
     }
 }
@@ -154,6 +163,12 @@ pub struct TenantConfig {
     pub audit: bool,
     /// The application belongs to another national cloud: `AADSTS900382`.
     pub other_cloud: bool,
+    /// Certificates of its first application, as PEM.
+    pub certificates: Vec<String>,
+    /// Federated credentials of its first application.
+    pub federated: Vec<FederatedCredential>,
+    /// Managed identities whose tokens the machine's endpoints give.
+    pub identities: Vec<ManagedIdentity>,
     /// Mailboxes that Graph sends from; any, if there are none.
     pub mailboxes: Vec<String>,
     /// Whether the applications have a directory role that lets them search the audit log in Exchange Online.
@@ -181,6 +196,9 @@ impl Default for TenantConfig {
             subscribed: false,
             audit: true,
             other_cloud: false,
+            certificates: Vec::new(),
+            federated: Vec::new(),
+            identities: Vec::new(),
             mailboxes: Vec::new(),
             exchange_role: true,
             audit_reader: AuditReader::default(),

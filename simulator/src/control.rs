@@ -8,12 +8,14 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
+    assertion::{Claims, FederatedCredential},
     catalogue::Blob,
     config::{ExplicitBlob, Generated},
     content_type::ContentType,
     faults::{Faults, Script},
     hec::HecFailure,
     state::{State, Tenant},
+    vault::VaultSecret,
 };
 
 /// A handle on a running simulator. Methods that name a tenant or blob that does not exist return
@@ -135,6 +137,19 @@ impl Control {
         })
     }
 
+    /// A token as an issuer outside signs it for an application, good for so long from now.
+    #[must_use]
+    pub fn federated_token(&self, credential: &FederatedCredential, life_seconds: i64) -> String {
+        let now = self.0.clock.now().timestamp();
+        let claims = Claims::federated(credential, now, now + life_seconds);
+        self.0.signer.sign(&claims)
+    }
+
+    /// Puts a new version of a secret into the key vault.
+    pub fn put_secret(&self, secret: VaultSecret) {
+        self.0.vault.put(secret);
+    }
+
     /// Sets the simulator's clock forward: blobs appear and expire, tokens run out.
     pub fn advance(&self, by: TimeDelta) {
         self.0.clock.advance(by);
@@ -190,6 +205,14 @@ struct Disable {
 #[serde(deny_unknown_fields)]
 struct ScriptHec {
     failures: Vec<HecFailure>,
+}
+
+/// `POST /control/federated_token`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SignToken {
+    credential: FederatedCredential,
+    life_seconds: i64,
 }
 
 /// `POST /control/clock`.
@@ -258,6 +281,15 @@ pub(crate) fn post(control: &Control, action: &str, body: &[u8]) -> Result<Value
         }
         "hec_restart" => {
             control.restart_hec();
+            Ok(json!({}))
+        }
+        "federated_token" => {
+            let wanted: SignToken = read(body)?;
+            let token = control.federated_token(&wanted.credential, wanted.life_seconds);
+            Ok(json!({"token": token}))
+        }
+        "secret" => {
+            control.put_secret(read(body)?);
             Ok(json!({}))
         }
         "clock" => {

@@ -57,6 +57,10 @@ pub struct TokenFaults {
     pub unavailable: f64,
     /// `Retry-After` of both; absent = no such header.
     pub retry_after_seconds: Option<u64>,
+    /// 410 of a managed identity's endpoint, which is being updated.
+    pub identity_updating: f64,
+    /// 503 of the key vault.
+    pub vault_unavailable: f64,
     /// How long tokens last (`expires_in`); Entra's usual value is 3599.
     pub lifetime_seconds: u64,
     /// The API refuses a token so long after its issue, whatever the token says.
@@ -159,6 +163,8 @@ impl Default for TokenFaults {
             throttled: 0.0,
             unavailable: 0.0,
             retry_after_seconds: Some(1),
+            identity_updating: 0.0,
+            vault_unavailable: 0.0,
             lifetime_seconds: 3599,
             refused_after_seconds: None,
         }

@@ -62,7 +62,7 @@ impl Signer {
     }
 
     /// A token that carries these claims.
-    pub(crate) fn sign(&self, claims: &Claims) -> String {
+    pub(crate) fn sign(&self, claims: &impl Serialize) -> String {
         let header = BASE64_URL_SAFE_NO_PAD.encode(r#"{"typ":"JWT","alg":"HS256"}"#);
         let claims = BASE64_URL_SAFE_NO_PAD.encode(serde_json::to_vec(claims).unwrap_or_default());
         let text = format!("{header}.{claims}");
@@ -70,13 +70,19 @@ impl Signer {
         format!("{text}.{mac}")
     }
 
+    /// Whether a token was signed here.
+    pub(crate) fn is_ours(&self, token: &str) -> bool {
+        token
+            .rsplit_once('.')
+            .is_some_and(|(text, mac)| self.mac(text) == mac)
+    }
+
     /// The claims of a token of our own.
     pub(crate) fn verify(&self, token: &str) -> Option<Claims> {
-        let (text, mac) = token.rsplit_once('.')?;
-        if self.mac(text) != mac {
+        if !self.is_ours(token) {
             return None;
         }
-        let claims = text.split_once('.')?.1;
+        let claims = token.split('.').nth(1)?;
         serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(claims).ok()?).ok()
     }
 }
@@ -93,8 +99,14 @@ impl State {
                 .any(|it| it.trim_end_matches('/') == audience)
     }
 
-    /// The claims of a bearer token that is good at this moment.
+    /// The claims of a bearer token that is good at this moment, for one of the APIs.
     pub(crate) fn authenticate(&self, headers: &HeaderMap) -> Option<Claims> {
+        self.bearer(headers)
+            .filter(|claims| self.accepts_audience(&claims.aud))
+    }
+
+    /// The claims of a bearer token that is good at this moment, whatever it is for.
+    pub(crate) fn bearer(&self, headers: &HeaderMap) -> Option<Claims> {
         let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
         let (scheme, token) = value.split_once(' ')?;
         if !scheme.eq_ignore_ascii_case("bearer") {
@@ -103,9 +115,8 @@ impl State {
         let claims = self.signer.verify(token.trim())?;
         let now = self.clock.now().timestamp();
         let refused = self.faults().tokens.refused_after_seconds;
-        let good = now < claims.exp
-            && self.accepts_audience(&claims.aud)
-            && refused.is_none_or(|seconds| now < claims.iat + seconds as i64);
+        let good =
+            now < claims.exp && refused.is_none_or(|seconds| now < claims.iat + seconds as i64);
         good.then_some(claims)
     }
 }

@@ -7,7 +7,9 @@
 //! (`/v1.0/users/{mailbox}/sendMail`) and audit log queries
 //! (`/v1.0/security/auditLog/queries/…`, `/beta/…`), Search-UnifiedAuditLog by Exchange Online
 //! (`/adminapi/beta/{tenant}/InvokeCommand`) and by the older REST service
-//! (`/psws/service.svc/UnifiedAuditLog`), and a Splunk HTTP Event Collector to deliver to
+//! (`/psws/service.svc/UnifiedAuditLog`), the endpoints of managed identities
+//! (`/metadata/identity/oauth2/token` and App Service's `/msi/token`), a key vault
+//! (`/secrets/{name}`), and a Splunk HTTP Event Collector to deliver to
 //! (`/services/collector/…`), to the letter of the protocol references, with whatever faults the
 //! [`Config`] asks for. It knows the protocols and nothing of this product, so that the
 //! two can be wrong independently.
@@ -48,6 +50,8 @@
 //! | `POST /control/script` | `{content_id, script: {failure, times}}`, or without `script` |
 //! | `POST /control/audit` | `{tenant, on}` |
 //! | `POST /control/disable` | `{tenant, content_type, by_service}`: disables the subscriptions |
+//! | `POST /control/federated_token` | `{credential: FederatedCredential, life_seconds}`: what an issuer outside signs |
+//! | `POST /control/secret` | `VaultSecret`: a new version in the key vault |
 //! | `POST /control/clock` | `{advance_seconds}` |
 //! | `GET /hec/events` | what the collector has indexed, as NDJSON, one [`HecEvent`] a line |
 //! | `POST /control/hec` | `{failures: [HecFailure]}`: how its next requests fail |
@@ -57,6 +61,7 @@
 
 mod answer;
 mod api;
+mod assertion;
 mod attempts;
 mod blobs;
 mod catalogue;
@@ -72,6 +77,7 @@ mod generate;
 mod graph_audit;
 mod graph_mail;
 mod hec;
+mod identity;
 mod jwt;
 mod ledger;
 mod listing;
@@ -83,6 +89,7 @@ mod state;
 mod stats;
 mod subscriptions;
 mod token;
+mod vault;
 mod webhook;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
@@ -90,6 +97,7 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::timeout};
 
 pub use crate::{
+    assertion::FederatedCredential,
     config::{
         AppConfig, Config, ExplicitBlob, Folder, Generated, HeaderCase, LongWindow, Records,
         TenantConfig,
@@ -100,9 +108,11 @@ pub use crate::{
     graph_audit::{GraphAuditConfig, GraphAuditFaults},
     graph_mail::SentMail,
     hec::{HecConfig, HecEvent, HecFailure, HecFaults, HecToken},
+    identity::ManagedIdentity,
     ledger::{Entry, Ledger, Position},
     search::{AfterTheEnd, AuditReader, ResultCount, SearchConfig, SearchFaults},
     stats::Stats,
+    vault::{VaultConfig, VaultSecret},
 };
 use crate::{
     connection::{Line, Lines},

@@ -20,12 +20,13 @@ use crate::{
     api::{self, Incoming},
     connection::Line,
     control::{self, Control},
-    graph_audit, graph_mail, hec,
+    graph_audit, graph_mail, hec, identity,
     ledger::Ledger,
     search::{invoke, psws},
     state::{State, lock},
     stats,
     token::{self, Version},
+    vault,
 };
 
 /// Requests to the controls may carry whole blobs.
@@ -40,6 +41,10 @@ pub(crate) fn routes(state: Arc<State>) -> Router {
         .route("/{tenant}/oauth2/v2.0/token", post(token_v2))
         .route("/api/v1.0/{tenant}/activity/feed/{*path}", any(management))
         .route("/api/v1/{tenant}/activity/feed/{*path}", any(management))
+        .route("/metadata/identity/oauth2/token", get(identity::metadata))
+        .route("/msi/token", get(identity::app_service))
+        .route("/secrets/{name}", get(vault::newest))
+        .route("/secrets/{name}/{version}", get(vault::version))
         .route("/v1.0/users/{sender}/sendMail", post(send_mail))
         .route("/v1.0/security/auditLog/{*path}", any(audit_queries))
         .route("/beta/security/auditLog/{*path}", any(audit_queries))
@@ -65,7 +70,7 @@ pub(crate) fn foreign_routes(state: Arc<State>) -> Router {
     Router::new().fallback(foreign).with_state(state)
 }
 
-fn send(state: &State, answer: Answer) -> Response<Body> {
+pub(crate) fn send(state: &State, answer: Answer) -> Response<Body> {
     let skew = TimeDelta::seconds(state.faults().date_skew_seconds);
     let date = state.clock.now() + skew;
     answer.send(&date.format("%a, %d %b %Y %H:%M:%S GMT").to_string())

@@ -15,6 +15,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use crate::{
+    assertion::Used,
     attempts::Attempts,
     catalogue::{Blob, Cache, Content, Feed},
     chance::{mix, part},
@@ -31,6 +32,7 @@ use crate::{
     search::Search,
     stats::Counts,
     subscriptions::Subscriptions,
+    vault::Vault,
     webhook::Notification,
 };
 
@@ -54,6 +56,8 @@ pub(crate) struct State {
     pub(crate) graph_audit: GraphAudit,
     pub(crate) tenants: Vec<Tenant>,
     pub(crate) mails: Mutex<Vec<SentMail>>,
+    pub(crate) used: Used,
+    pub(crate) vault: Vault,
     faults: RwLock<Arc<Faults>>,
 }
 
@@ -92,6 +96,8 @@ impl State {
             faults: RwLock::new(Arc::new(config.faults.clone())),
             tenants,
             mails: Mutex::default(),
+            used: Used::default(),
+            vault: Vault::new(&config.vault),
             clock,
             url,
             foreign_url,

@@ -1,5 +1,5 @@
-//! The token endpoint of Microsoft Entra: client credentials with a secret, on both versions
-//! (authentication reference, "Client credentials with secret" and "Error response").
+//! The token endpoint of Microsoft Entra: client credentials with a secret or an assertion, on both versions
+//! (authentication reference, "Client credentials with secret", "Certificate assertion" and "Error response").
 
 use std::{collections::HashMap, sync::atomic::Ordering};
 
@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use crate::{
     answer::Answer,
+    assertion,
     attempts::Verdict,
     chance::{Chance, mix, part},
     config::AppConfig,
@@ -29,13 +30,13 @@ pub(crate) enum Version {
 }
 
 /// An error of the token endpoint.
-struct Refusal {
+pub(crate) struct Refusal {
     number: u64,
     error: &'static str,
     text: String,
 }
 
-fn refuse(number: u64, error: &'static str, text: impl Into<String>) -> Refusal {
+pub(crate) fn refuse(number: u64, error: &'static str, text: impl Into<String>) -> Refusal {
     Refusal {
         number,
         error,
@@ -140,12 +141,16 @@ fn grant(
             ),
         )
     })?;
-    check_secret(app, &form)?;
+    let endpoint = match version {
+        Version::V1 => format!("{}/{tenant_name}/oauth2/token", state.url),
+        Version::V2 => format!("{}/{tenant_name}/oauth2/v2.0/token", state.url),
+    };
+    let means = prove(state, tenant, app, &endpoint, &form)?;
     let resource = match version {
         Version::V1 => parameter(&form, "resource")?,
         Version::V2 => scope(&form)?,
     };
-    if !state.accepts_audience(resource) {
+    if !state.issues_for(resource) {
         return Err(refuse(
             500_011,
             "invalid_resource",
@@ -155,8 +160,8 @@ fn grant(
             ),
         ));
     }
-    state.counts.tokens_issued.fetch_add(1, Ordering::Relaxed);
-    Ok(issue(state, tenant, app, resource, version))
+    let claims = claims(state, tenant, app, resource, means);
+    Ok(answer(state, &claims, version))
 }
 
 fn find_tenant<'s>(state: &'s State, name: &str) -> Result<&'s Tenant, Refusal> {
@@ -205,9 +210,23 @@ fn basic(headers: &HeaderMap) -> Option<(String, String)> {
     Some((plain(id)?, plain(secret)?))
 }
 
-fn check_secret(app: &AppConfig, form: &HashMap<String, String>) -> Result<(), Refusal> {
+/// Whether the application proves itself, and by what (`appidacr`): a secret, or an assertion.
+fn prove(
+    state: &State,
+    tenant: &Tenant,
+    app: &AppConfig,
+    endpoint: &str,
+    form: &HashMap<String, String>,
+) -> Result<&'static str, Refusal> {
+    if let Some(given) = form.get("client_assertion") {
+        if app.client_id != tenant.config.client_id {
+            let text = "The certificate with identifier used to sign the client assertion is not registered on application.";
+            return Err(refuse(700_027, "invalid_client", text));
+        }
+        return assertion::check(state, tenant, endpoint, form, given).map(|()| "2");
+    }
     match form.get("client_secret") {
-        Some(secret) if *secret == app.client_secret => Ok(()),
+        Some(secret) if *secret == app.client_secret => Ok("1"),
         Some(_) => Err(refuse(
             7_000_215,
             "invalid_client",
@@ -215,11 +234,6 @@ fn check_secret(app: &AppConfig, form: &HashMap<String, String>) -> Result<(), R
                 "Invalid client secret provided. Ensure the secret being sent in the request is the client secret value, not the client secret ID, for a secret added to app '{}'.",
                 app.client_id
             ),
-        )),
-        None if form.contains_key("client_assertion") => Err(refuse(
-            700_027,
-            "invalid_client",
-            "The certificate with identifier used to sign the client assertion is not registered on application.",
         )),
         None => Err(refuse(
             7_000_218,
@@ -245,26 +259,27 @@ fn scope(form: &HashMap<String, String>) -> Result<&str, Refusal> {
     })
 }
 
-fn issue(
+/// What a new token says: `means` is what the application has proved itself by.
+pub(crate) fn claims(
     state: &State,
     tenant: &Tenant,
     app: &AppConfig,
     resource: &str,
-    version: Version,
-) -> Answer {
+    means: &str,
+) -> Claims {
+    state.counts.tokens_issued.fetch_add(1, Ordering::Relaxed);
     let now = state.clock.now().timestamp();
     let lifetime = state.faults().tokens.lifetime_seconds as i64;
-    // Entra dates tokens back by five minutes, against clocks that are slow.
-    let since = now - 300;
     let service = Uuid::from_u64_pair(part(&app.client_id), part(&tenant.config.id)).to_string();
-    let claims = Claims {
+    Claims {
         aud: resource.to_owned(),
         iss: format!("https://sts.windows.net/{}/", tenant.id),
         iat: now,
-        nbf: since,
+        // Entra dates tokens back by five minutes, against clocks that are slow.
+        nbf: now - 300,
         exp: now + lifetime,
         appid: app.client_id.clone(),
-        appidacr: "1".to_owned(),
+        appidacr: means.to_owned(),
         idp: format!("https://sts.windows.net/{}/", tenant.id),
         oid: service.clone(),
         roles: app.roles.clone(),
@@ -272,16 +287,20 @@ fn issue(
         tid: tenant.id.to_string(),
         uti: Uuid::new_v4().simple().to_string(),
         ver: "1.0".to_owned(),
-    };
-    let token = state.signer.sign(&claims);
+    }
+}
+
+fn answer(state: &State, claims: &Claims, version: Version) -> Answer {
+    let lifetime = claims.exp - claims.iat;
+    let token = state.signer.sign(claims);
     let body = match version {
         Version::V1 => json!({
             "token_type": "Bearer",
             "expires_in": lifetime.to_string(),
             "ext_expires_in": lifetime.to_string(),
             "expires_on": claims.exp.to_string(),
-            "not_before": since.to_string(),
-            "resource": resource,
+            "not_before": claims.nbf.to_string(),
+            "resource": claims.aud,
             "access_token": token,
         }),
         Version::V2 => json!({

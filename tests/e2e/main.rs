@@ -14,6 +14,7 @@
 
 mod complete;
 mod coverage;
+mod credentials;
 mod damage;
 mod dead_letters;
 mod exporter;

@@ -36,6 +36,37 @@ fn wrong_arguments_are_told_from_a_wrong_configuration() {
 }
 
 #[test]
+fn a_code_is_explained_and_an_unknown_one_is_a_wrong_argument() {
+    for code in [&["AADSTS7000215"][..], &["7000215"]] {
+        let (status, out, _) = program(&[&["explain"], code].concat());
+        assert_eq!(status, Some(0));
+        assert_eq!(
+            out,
+            "AADSTS7000215, Microsoft Entra, which issues tokens\n  meaning     the client secret is wrong\n  what to do  \
+             give the secret's value, not the secret's ID\n  data lost   not yet: collecting waits, and goes on by itself \
+             when this is mended. The Management Activity API lists the last 7 days and no more; Graph audit queries and \
+             Search-UnifiedAuditLog reach as far back as the tenant keeps its audit log\n  Microsoft   \
+             https://login.microsoftonline.com/error?code=7000215\n"
+        );
+    }
+    let (status, out, _) = program(&["explain", "HTTP", "403"]);
+    assert_eq!(status, Some(0));
+    assert!(
+        out.contains("HTTP 403, the Office 365 Management Activity API\n"),
+        "{out}"
+    );
+    assert!(out.contains("\n\nHTTP 403, Exchange Online"), "{out}");
+    let (status, out, told) = program(&["explain", "AF20O22"]);
+    assert_eq!((status, out.as_str()), (Some(2), ""));
+    assert_eq!(
+        told,
+        "audit-exporter: the code \"AF20O22\" is not known here; did you mean AF20022?\n"
+    );
+    let (status, _, told) = program(&["explain"]);
+    assert_eq!(status, Some(2), "{told}");
+}
+
+#[test]
 fn the_demo_proves_itself_and_can_be_piped() {
     let folder = tempfile::tempdir().unwrap();
     let demo = folder.path().join("demo");

@@ -1,5 +1,6 @@
 //! Each file of `config/` does what its comments say.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use audit_exporter_core::coverage::{Coverage, Question};
@@ -301,6 +302,48 @@ async fn gcc_high_asks_for_tokens_of_its_own_cloud() {
     setup.run(blobs(&microsoft, |_, _| true)).await;
     let everything = collected(&setup, &microsoft, "agency", AGENCY, &[]);
     let folder = setup.path("data/agency");
+    let archived: Vec<String> = files(&folder)
+        .iter()
+        .flat_map(|name| lines(&folder.join(name)))
+        .collect();
+    assert_same(&archived, &everything);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_takes_the_place_of_a_secret() {
+    let certificates = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/certificates");
+    let registered = std::fs::read_to_string(certificates.join("app.crt")).unwrap();
+    let microsoft = microsoft(vec![TenantConfig {
+        certificates: vec![registered],
+        ..tenant(CONTOSO, APP)
+    }])
+    .await;
+    let setup = Setup::of("certificate.toml").at("contoso", &microsoft);
+    let (code, said) = setup.check();
+    assert_eq!(code, Some(78), "{said}");
+    assert!(said.contains("secrets/app.crt cannot be read"), "{said}");
+    std::fs::create_dir(setup.path("secrets")).unwrap();
+    for (from, to) in [("other.crt", "app.crt"), ("other.key", "app.key")] {
+        std::fs::copy(certificates.join(from), setup.path("secrets").join(to)).unwrap();
+    }
+    let (code, said) = setup.check();
+    assert_eq!(code, Some(78), "{said}");
+    assert!(
+        said.contains("AADSTS700027: the certificate is not registered"),
+        "{said}"
+    );
+    for name in ["app.crt", "app.key"] {
+        std::fs::copy(certificates.join(name), setup.path("secrets").join(name)).unwrap();
+    }
+    let (code, said) = setup.check();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains("certificate CN=audit-exporter tests (thumbprint "),
+        "{said}"
+    );
+    setup.run(blobs(&microsoft, |_, _| true)).await;
+    let everything = collected(&setup, &microsoft, "contoso", CONTOSO, &[]);
+    let folder = setup.path("data/contoso");
     let archived: Vec<String> = files(&folder)
         .iter()
         .flat_map(|name| lines(&folder.join(name)))

@@ -1,13 +1,14 @@
-//! The Management Activity API's errors: what each code means, and what to do (reference: management-activity-api.md §9).
+//! The Management Activity API's errors: how a refusal is understood (reference: management-activity-api.md §9).
 //!
 //! Microsoft documents no HTTP status for any code, sends throttling as 403, and sometimes answers with pseudo JSON,
 //! HTML or nothing. So the code is searched in all the text there is, and a status counts only when there is no code.
 
 use std::time::Duration;
 
-use audit_exporter_core::{Error, Kind};
+use audit_exporter_core::Error;
 use serde::Deserialize;
 
+use super::explain::{self, ACCESS_IS_REFUSED, AUDITING_IS_OFF, Service, TOKEN_IS_REFUSED};
 use crate::http::text::first_sentence;
 
 /// The token lacks a permission.
@@ -30,156 +31,13 @@ pub(crate) const AUDITING_OFF: &str = "DataServiceException";
 /// Switching auditing on takes up to an hour to show.
 const AUDITING_RETRY: Duration = Duration::from_hours(1);
 
-/// A code, the engine's next action, what it means, and what to do about it (empty: nothing).
-type Row = (&'static str, Kind, &'static str, &'static str);
-
-/// An error that can only come from a defect here is still retried: it must not stop a tenant for good.
-const REPORT: &str = "this is a defect of the exporter; please report it with this message";
-
-const CODES: [Row; 24] = [
-    (
-        MISSING_PERMISSION,
-        Kind::Auth,
-        "the app lacks a permission",
-        "grant it the application permission ActivityFeed.Read of the Office 365 Management APIs, with admin consent",
-    ),
-    (
-        "AF20001",
-        Kind::Unavailable,
-        "a request parameter is missing",
-        REPORT,
-    ),
-    (
-        "AF20002",
-        Kind::Unavailable,
-        "a request parameter has the wrong type",
-        REPORT,
-    ),
-    (
-        "AF20003",
-        Kind::Unavailable,
-        "a webhook's expiration is in the past",
-        REPORT,
-    ),
-    (
-        "AF20010",
-        Kind::Auth,
-        "the token belongs to another tenant than the one asked for",
-        "check the tenant's id, authority and credentials",
-    ),
-    (
-        "AF20011",
-        Kind::Auth,
-        "Microsoft 365 does not know the tenant, or it was deleted",
-        "check the tenant's id and cloud, and that it has Microsoft 365",
-    ),
-    (
-        "AF20012",
-        Kind::Auth,
-        "the tenant is set up incorrectly in the service",
-        "ask Microsoft's support; the exporter keeps trying",
-    ),
-    (
-        "AF20013",
-        Kind::Config,
-        "the tenant's id is not a GUID",
-        "give the directory (tenant) ID, not a domain name",
-    ),
-    (
-        "AF20020",
-        Kind::Config,
-        "the content type is not valid here",
-        "remove it from content_types; not every cloud offers all five",
-    ),
-    (
-        "AF20021",
-        Kind::Unavailable,
-        "a webhook could not be validated",
-        REPORT,
-    ),
-    (
-        NO_SUBSCRIPTION,
-        Kind::Unavailable,
-        "there is no subscription for the content type",
-        "it is started by start_subscriptions = true",
-    ),
-    (
-        SUBSCRIPTION_DISABLED,
-        Kind::Unavailable,
-        "the subscription was disabled by an administrator",
-        "it is restarted by start_subscriptions = true",
-    ),
-    (
-        ALREADY_ENABLED,
-        Kind::Unavailable,
-        "the subscription is enabled already",
-        "",
-    ),
-    (
-        BAD_WINDOW[0],
-        Kind::Unavailable,
-        "the time window is not accepted",
-        "check this machine's clock",
-    ),
-    (
-        STALE_PAGE,
-        Kind::Unavailable,
-        "the next page is no longer valid",
-        "",
-    ),
-    (
-        UNKNOWN_CONTENT,
-        Kind::Lost,
-        "the content blob does not exist",
-        "",
-    ),
-    ("AF20051", Kind::Lost, "the content blob has expired", ""),
-    (
-        "AF20052",
-        Kind::Lost,
-        "the content blob's id is not valid",
-        "",
-    ),
-    (
-        "AF20053",
-        Kind::Unavailable,
-        "more than one language was asked for",
-        REPORT,
-    ),
-    (
-        "AF20054",
-        Kind::Unavailable,
-        "the language asked for is not valid",
-        REPORT,
-    ),
-    (
-        BAD_WINDOW[1],
-        Kind::Unavailable,
-        "the time window is not accepted",
-        "check this machine's clock",
-    ),
-    ("AF429", Kind::Throttled, "too many requests", ""),
-    (
-        "AF50000",
-        Kind::Unavailable,
-        "the service has an internal error",
-        "",
-    ),
-    (
-        "AF50005",
-        Kind::Unavailable,
-        "the service has an internal error",
-        "",
-    ),
-];
-
 /// Classifies a refused call by what its answer says.
 pub(crate) fn refusal(status: u16, body: &[u8], retry_after: Option<Duration>) -> Error {
     let answer = Answer::read(body);
     if let Some(code) = answer.find_code()
-        && let Some(row) = CODES.iter().find(|row| row.0 == code)
+        && let Some(row) = explain::find(Service::ManagementActivity, code)
     {
-        return listed(row).with_retry_after(retry_after);
+        return row.error(code).with_retry_after(retry_after);
     }
     if answer.is_throttling() || status == 429 {
         return Error::throttled(format!("too many requests (HTTP {status})"))
@@ -195,22 +53,9 @@ pub(crate) fn refusal(status: u16, body: &[u8], retry_after: Option<Duration>) -
     }
 }
 
-fn listed((code, kind, meaning, advice): &Row) -> Error {
-    let advice = if advice.is_empty() {
-        String::new()
-    } else {
-        format!("; {advice}")
-    };
-    Error::new(*kind, format!("{code}: {meaning}{advice}")).with_code(*code)
-}
-
+/// It has no code that people would know, so the text alone is told.
 fn auditing_off() -> Error {
-    Error::auth(
-        "auditing is off for this tenant, or was switched on less than an hour ago, or the tenant has no plan with \
-         unified auditing; switch it on in Microsoft Purview (Audit, \"Start recording user and admin activity\") or by \
-         Set-AdminAuditLogConfig -UnifiedAuditLogIngestionEnabled $true",
-    )
-    .with_code(AUDITING_OFF)
+    Error::new(AUDITING_IS_OFF.kind, AUDITING_IS_OFF.text()).with_code(AUDITING_OFF)
 }
 
 fn unlisted(status: u16, answer: &Answer) -> Error {
@@ -223,16 +68,16 @@ fn unlisted(status: u16, answer: &Answer) -> Error {
     } else {
         format!("({said})")
     };
-    match status {
-        401 => Error::auth(format!(
-            "the service does not accept the token, HTTP 401 {said}; check the tenant's cloud and audience"
-        )),
-        403 => Error::auth(format!(
-            "access is refused, HTTP 403 {said}; check that the app has the application permission ActivityFeed.Read \
-             with admin consent"
-        )),
-        _ => Error::unavailable(format!("the service answered HTTP {status} {said}")),
-    }
+    let row = match status {
+        401 => TOKEN_IS_REFUSED,
+        403 => ACCESS_IS_REFUSED,
+        _ => return Error::unavailable(format!("the service answered HTTP {status} {said}")),
+    };
+    let (meaning, advice) = (row.meaning, row.advice);
+    Error::new(
+        row.kind,
+        format!("{meaning}, HTTP {status} {said}; {advice}"),
+    )
 }
 
 /// What a refusal says, as far as it can be understood.

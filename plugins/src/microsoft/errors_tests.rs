@@ -1,3 +1,5 @@
+use audit_exporter_core::Kind;
+
 use super::*;
 
 const AUDIT_OFF_BODY: &str = r#"{"error":{"code":"StartSubscription [CorrId=7f3][TenantId=0b1c,ContentType=Audit.General,ApplicationId=9a,PublisherId=00000000-0000-0000-0000-000000000000][AppId","message":"StartSubscription [CorrId=7f3] failed. Exception: Microsoft.Office.Compliance.Audit.DataServiceException: Tenant 0b1cf0ad-1f43-4bdd-9a1b-2e8f6b1c7d10 does not exist.\r\n   at Microsoft.Office"}}"#;

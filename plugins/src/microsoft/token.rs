@@ -1,36 +1,28 @@
-//! Access tokens by client credentials: cached, renewed early, asked for once however many callers wait
-//! (reference: auth.md §1, §2).
+//! Access tokens: cached, renewed early, asked for once however many callers wait (reference: auth.md §1, §2).
 
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
 use audit_exporter_core::clock::Clock;
-use audit_exporter_core::http;
 use audit_exporter_core::metrics::Meter;
-use audit_exporter_core::{Error, Kind, Result};
-use reqwest::Method;
+use audit_exporter_core::{Kind, Result, http};
 use reqwest::header::HeaderValue;
-use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, Deserializer};
+use secrecy::ExposeSecret;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::aadsts::{self, Refusal};
 use super::claims::Claims;
-use super::cloud::{Access, TokenVersion};
-use crate::http::body::read_capped;
-use crate::http::headers;
+use super::cloud::Access;
+use super::credentials::{App, Issuer};
+use super::key_vault::Vault;
+use super::refusal::Refusal;
 
 /// A token is renewed this long before it expires, or at four fifths of a short life.
 const RENEW_BEFORE: Duration = Duration::from_mins(5);
 /// The life of a token whose answer does not tell it.
-const UNKNOWN_LIFE: u64 = 300;
+const UNKNOWN_LIFE: Duration = Duration::from_mins(5);
 /// No token lives longer. An answer that says more is wrong, and its time must not overflow a clock.
 const LONGEST_LIFE: Duration = Duration::from_hours(24);
-/// No token answer is larger, short of a fault.
-const ANSWER_CAP: usize = 256 * 1024;
-/// The whole time that a token request may take.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 /// Callers that waited for a token that could not be had get that answer too, instead of asking again in turn.
 const REFUSAL_HOLDS: Duration = Duration::from_secs(10);
 /// A token that replaced a refused one is not replaced in turn before this, so that a service that refuses every token
@@ -61,11 +53,8 @@ impl Token {
 
 /// One tenant's tokens for one audience.
 pub(crate) struct Tokens {
-    http: http::Client,
-    access: Arc<Access>,
-    audience: String,
+    issuer: Issuer,
     meter: Meter,
-    clock: Clock,
     current: StdMutex<Option<Arc<Token>>>,
     /// Whoever holds it asks for the next token; holds the last refusal and until when it is repeated.
     asking: Mutex<Option<(Instant, Refusal)>>,
@@ -74,7 +63,8 @@ pub(crate) struct Tokens {
 }
 
 impl Tokens {
-    /// Tokens for `audience`.
+    /// A tenant's tokens for `audience`.
+    #[allow(clippy::needless_pass_by_value)] // A shared handle is given away.
     pub(crate) fn new(
         http: http::Client,
         access: Arc<Access>,
@@ -82,16 +72,32 @@ impl Tokens {
         meter: Meter,
         clock: Clock,
     ) -> Self {
+        Self::of_app(http, Arc::clone(&access.app), audience, meter, clock)
+    }
+
+    /// An app's tokens for `audience`.
+    pub(crate) fn of_app(
+        http: http::Client,
+        app: Arc<App>,
+        audience: String,
+        meter: Meter,
+        clock: Clock,
+    ) -> Self {
+        let in_vault = app.credential.vault();
+        let vault =
+            in_vault.map(|address| Vault::new(http.clone(), address, meter.clone(), clock.clone()));
         Self {
-            http,
-            access,
-            audience,
+            issuer: Issuer::new(http, app, audience, vault, clock),
             meter,
-            clock,
             current: StdMutex::default(),
             asking: Mutex::default(),
             issued_once: false.into(),
         }
+    }
+
+    /// Who asks for them.
+    pub(crate) fn issuer(&self) -> &Issuer {
+        &self.issuer
     }
 
     /// A token that will not expire soon. While a renewal is under way, or fails, the present one goes on being used
@@ -172,94 +178,24 @@ impl Tokens {
     }
 
     async fn request(&self, replaced_a_refused_one: bool) -> Result<Token, Refusal> {
-        let secret = self.access.client_secret.read().map_err(|error| Refusal {
-            kind: Kind::Auth,
-            message: format!("client_secret cannot be read: {error}"),
-            code: None,
-            retry_after: None,
-        })?;
-        let host = self.access.authority.authority();
+        let host = self.issuer.host();
         let asked = Instant::now();
-        let exchange = tokio::time::timeout(REQUEST_TIMEOUT, self.exchange(host, &secret));
-        let answer = exchange.await.unwrap_or_else(|_| {
-            let seconds = REQUEST_TIMEOUT.as_secs();
-            let message = format!("{host} did not answer the token request within {seconds} s");
-            Err(Refusal::unavailable(message))
+        let grant = self.issuer.ask().await?;
+        let mut bearer = HeaderValue::try_from(format!("Bearer {}", grant.token.expose_secret()))
+            .map_err(|_| {
+            Refusal::unavailable(format!("{host} issued a token that is not text"))
         })?;
-        let mut bearer =
-            HeaderValue::try_from(format!("Bearer {}", answer.access_token.expose_secret()))
-                .map_err(|_| {
-                    Refusal::unavailable(format!("{host} issued a token that is not text"))
-                })?;
         bearer.set_sensitive(true);
-        let life = Duration::from_secs(answer.expires_in.unwrap_or(UNKNOWN_LIFE)).min(LONGEST_LIFE);
+        let life = grant.life.unwrap_or(UNKNOWN_LIFE).min(LONGEST_LIFE);
         Ok(Token {
             bearer,
-            claims: Claims::read(answer.access_token.expose_secret()),
+            claims: Claims::read(grant.token.expose_secret()),
             issued: asked,
             renew_at: asked + life.saturating_sub(RENEW_BEFORE.min(life / 5)),
             expires: asked + life,
             replaced_a_refused_one,
         })
     }
-
-    async fn exchange(&self, host: &str, secret: &SecretString) -> Result<Answer, Refusal> {
-        let unreachable = |error: Error| Refusal::unavailable(format!("{host}: {error}"));
-        let (path, parameter, value) = match self.access.token_version {
-            TokenVersion::V1 => ("oauth2/token", "resource", self.audience.clone()),
-            TokenVersion::V2 => (
-                "oauth2/v2.0/token",
-                "scope",
-                format!("{}/.default", self.audience),
-            ),
-        };
-        let mut url = self.access.authority.clone();
-        url.set_path(&format!("/{}/{path}", self.access.tenant));
-        let form = [
-            ("grant_type", "client_credentials"),
-            ("client_id", &self.access.client_id),
-            ("client_secret", secret.expose_secret()),
-            (parameter, &value),
-        ];
-        let request = self.http.request(Method::POST, url).form(&form);
-        let response = self.http.send(request).await.map_err(unreachable)?;
-        let status = response.status().as_u16();
-        let retry_after = headers::retry_after(response.headers(), self.clock.now());
-        let body = read_capped(response, ANSWER_CAP)
-            .await
-            .map_err(unreachable)?;
-        if status != 200 {
-            return Err(aadsts::refusal(host, status, &body, retry_after));
-        }
-        serde_json::from_slice(&body).map_err(|_| {
-            Refusal::unavailable(format!(
-                "{host} answered the token request with something else than a token"
-            ))
-        })
-    }
-}
-
-/// The two endpoints' answers: numbers as integers (v2) or as strings (v1).
-#[derive(Deserialize)]
-struct Answer {
-    access_token: SecretString,
-    #[serde(default, deserialize_with = "number_or_text")]
-    expires_in: Option<u64>,
-}
-
-fn number_or_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Either {
-        Number(u64),
-        Text(String),
-        Other(serde::de::IgnoredAny),
-    }
-    Ok(match Either::deserialize(deserializer)? {
-        Either::Number(number) => Some(number),
-        Either::Text(text) => text.trim().parse().ok(),
-        Either::Other(_) => None,
-    })
 }
 
 #[cfg(test)]

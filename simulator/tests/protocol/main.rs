@@ -6,6 +6,7 @@
 mod client;
 mod faults;
 mod graph_audit;
+mod identity;
 mod ledger;
 mod listing;
 mod mail;

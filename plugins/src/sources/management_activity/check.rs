@@ -1,16 +1,16 @@
 //! `check`: what is wrong, where, and what to do about it, without changing anything.
 
-use audit_exporter_core::event::is_guid;
 use audit_exporter_core::plugin::Finding;
 use chrono::TimeDelta;
-use secrecy::ExposeSecret;
 
 use super::client::{Client, Subscription};
 use super::config::Settings;
 use super::window::Window;
 use crate::http::text::first_sentence;
 use crate::microsoft::claims::Claims;
+use crate::microsoft::explain::{self, Service};
 use crate::microsoft::http::NOTABLE_SKEW;
+use crate::microsoft::{check, errors};
 
 /// The permission without which nothing can be read.
 const READ: &str = "ActivityFeed.Read";
@@ -21,7 +21,8 @@ const DLP: &str = "DLP.All";
 
 /// Tries everything that collecting needs, from the outside in; stops where the next step would only fail too.
 pub(super) async fn check(client: &Client, settings: &Settings) -> Vec<Finding> {
-    let mut findings = credentials(client);
+    let access = client.access();
+    let mut findings = check::tenant(access, client.api().tokens()).await;
     let token = match client.api().tokens().get().await {
         Ok(token) => token,
         Err(error) => {
@@ -57,28 +58,6 @@ fn clock(skew: TimeDelta, host: &str) -> Option<Finding> {
     })
 }
 
-/// Mistakes that show before anything is asked.
-fn credentials(client: &Client) -> Vec<Finding> {
-    let access = client.access();
-    let mut findings = Vec::new();
-    if access
-        .client_secret
-        .read()
-        .is_ok_and(|secret| is_guid(secret.expose_secret().trim()))
-    {
-        findings.push(Finding::warning(
-            "client_secret looks like a GUID: that is the secret's ID; give the secret's value, which the app \
-             registration shows once, when the secret is made",
-        ));
-    }
-    if !is_guid(&access.client_id) {
-        findings.push(Finding::warning(
-            "client_id is not a GUID; give the application (client) ID of the app registration",
-        ));
-    }
-    findings
-}
-
 /// What the token says about tenant, audience and permissions.
 fn permissions(client: &Client, settings: &Settings, claims: Option<&Claims>) -> Vec<Finding> {
     let access = client.access();
@@ -87,40 +66,19 @@ fn permissions(client: &Client, settings: &Settings, claims: Option<&Claims>) ->
             "a token was issued, but its permissions cannot be read",
         )];
     };
-    let mut findings = Vec::new();
-    if let Some(tid) = claims
-        .tid
-        .as_deref()
-        .filter(|tid| !tid.eq_ignore_ascii_case(&access.tenant))
-    {
-        findings.push(Finding::problem(format!(
-            "the token is for tenant {}, not for {}; check the tenant's id",
-            first_sentence(tid),
-            access.tenant
-        )));
-    }
-    if let Some(aud) = claims.aud.as_deref()
-        && aud.trim_end_matches('/') != access.audience
-        && !is_guid(aud)
-    {
-        findings.push(Finding::warning(format!(
-            "the token is for {}, not for {}; check cloud and audience",
-            first_sentence(aud),
-            access.audience
-        )));
-    }
+    let mut findings = check::token(access, &access.audience, claims);
     if claims.has_role(READ) {
         let roles = first_sentence(&claims.roles.join(", "));
         findings.push(Finding::ok(format!(
             "{} issued a token for tenant {} (cloud {}) with {roles}",
-            access.authority.authority(),
+            client.api().tokens().issuer().host(),
             access.tenant,
             access.cloud
         )));
     } else {
         findings.push(Finding::problem(format!(
-            "the app lacks the application permission {READ} of the Office 365 Management APIs (AF10001); add it in the \
-             app registration and grant admin consent"
+            "{}; add it in the app registration and grant admin consent",
+            state(errors::MISSING_PERMISSION)
         )));
     }
     if settings.content_types.contains(&DLP) && !claims.has_role(READ_DLP) {
@@ -130,6 +88,15 @@ fn permissions(client: &Client, settings: &Settings, claims: Option<&Claims>) ->
         )));
     }
     findings
+}
+
+/// What a code of the API means, and the code.
+fn state(code: &str) -> String {
+    let row = explain::find(Service::ManagementActivity, code);
+    row.map_or_else(
+        || code.to_owned(),
+        |row| format!("{} ({code})", row.meaning),
+    )
 }
 
 /// The state of each content type's subscription.
@@ -142,8 +109,8 @@ fn subscriptions(settings: &Settings, found: &[Subscription]) -> Vec<Finding> {
             Some(subscription) if subscription.is_enabled() => {
                 return Finding::ok(format!("{content_type}: the subscription is enabled"));
             }
-            Some(_) => "the subscription is disabled (AF20023)",
-            None => "the subscription is not started (AF20022)",
+            Some(_) => state(errors::SUBSCRIPTION_DISABLED),
+            None => state(errors::NO_SUBSCRIPTION),
         };
         if settings.start_subscriptions {
             Finding::warning(format!("{content_type}: {state}; a run will start it"))
