@@ -106,7 +106,7 @@ pub(crate) async fn run(args: Args, registry: &Registry) -> Outcome {
 /// Returns at the next SIGHUP.
 async fn asked_to_reload(hangup: &mut Signal) {
     if hangup.recv().await.is_none() {
-        std::future::pending().await;
+        std::future::pending::<()>().await;
     }
 }
 

@@ -41,12 +41,28 @@ pub(super) const ROWS: &[Row] = &[
 ];
 
 /// As a user with a password.
-pub(super) const BASIC_ROWS: &[Row] = &[Row::new(
-    &["HTTP 401"],
-    Auth,
-    "the account's name or password is refused: Microsoft has retired Basic authentication for Exchange Online, and it \
-     never works for an account with multifactor authentication",
-    "search as an app instead: the application permission Exchange.ManageAsApp, and the role View-Only Audit Logs for its \
-     service principal",
-    Waiting,
-)];
+pub(super) const BASIC_ROWS: &[Row] = &[
+    Row::new(
+        &["HTTP 401"],
+        Auth,
+        "the account's name or password is refused: Microsoft has retired Basic authentication for Exchange Online, and \
+         it never works for an account with multifactor authentication",
+        "search as an app instead: the application permission Exchange.ManageAsApp, and the role View-Only Audit Logs for \
+         its service principal",
+        Waiting,
+    ),
+    Row::new(
+        &["HTTP 403"],
+        Auth,
+        "the account may not search the audit log",
+        "give it the Exchange role View-Only Audit Logs",
+        Waiting,
+    ),
+    Row::new(
+        &["HTTP 429"],
+        Throttled,
+        "too many requests to Exchange Online",
+        "look for other programs that search this tenant",
+        Delayed,
+    ),
+];

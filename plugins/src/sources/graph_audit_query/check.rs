@@ -7,6 +7,7 @@ use super::client::Client;
 use super::config::Settings;
 use super::errors::PERMISSION;
 use crate::http::text::first_sentence;
+use crate::microsoft::check;
 use crate::microsoft::claims::Claims;
 use crate::microsoft::http::NOTABLE_SKEW;
 
@@ -18,11 +19,15 @@ pub(super) async fn check(client: &Client, settings: &Settings) -> Vec<Finding> 
     if let Some(error) = client.unserved() {
         return vec![Finding::problem(error.to_string())];
     }
+    let mut findings = check::tenant(client.access(), client.api().tokens()).await;
     let token = match client.api().tokens().get().await {
         Ok(token) => token,
-        Err(error) => return vec![Finding::problem(format!("no token: {error}"))],
+        Err(error) => {
+            findings.push(Finding::problem(format!("no token: {error}")));
+            return findings;
+        }
     };
-    let mut findings = vec![permissions(client, token.claims())];
+    findings.push(permissions(client, token.claims()));
     let host = client.api().host();
     match client.queries().await {
         Ok(_) => findings.push(Finding::ok(format!(

@@ -6,6 +6,7 @@ use audit_exporter_core::Error;
 use serde::Deserialize;
 
 use crate::http::text::first_sentence;
+use crate::microsoft::explain::{self, Service};
 
 /// The application permission for the audit records of all services.
 pub(super) const PERMISSION: &str = "AuditLogsQuery.Read.All";
@@ -40,19 +41,19 @@ pub(super) fn refusal(status: u16, body: &[u8], retry_after: Option<Duration>) -
         (false, true) => format!("HTTP {status} {code}"),
         (false, false) => format!("HTTP {status} {code}: {message}"),
     };
-    let error = match status {
-        400 => Error::config(format!("Graph does not take the query ({said})")),
-        401 => Error::auth(format!(
-            "Graph does not accept the token ({said}); check the tenant's cloud and graph_audience"
-        )),
+    // Microsoft's words for a status differ; what it means here does not.
+    let known = match status {
+        400 => Some("BadRequest"),
+        401 => Some("InvalidAuthenticationToken"),
         // The page of a gateway in between comes and goes.
-        403 if is_graphs => Error::auth(format!(
-            "the app may not query the audit log ({said}); grant it the application permission {PERMISSION} of \
-             Microsoft Graph, with admin consent"
-        )),
-        404 => Error::unavailable(format!("Graph does not know it ({said})")),
-        429 => Error::throttled(format!("Graph asks to slow down ({said})")),
-        _ => Error::unavailable(format!("Graph failed ({said})")),
+        403 if is_graphs => Some("Forbidden"),
+        429 => Some("TooManyRequests"),
+        _ => None,
+    };
+    let error = match known.and_then(|code| explain::find(Service::Graph, code)) {
+        Some(row) => Error::new(row.kind, format!("{} ({said})", row.text())),
+        None if status == 404 => Error::unavailable(format!("Graph does not know it ({said})")),
+        None => Error::unavailable(format!("Graph failed ({said})")),
     };
     let code = match status {
         404 => NOT_FOUND.to_owned(),

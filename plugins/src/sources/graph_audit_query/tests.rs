@@ -16,7 +16,7 @@ use audit_exporter_core::engine::intake::IntakeLimits;
 use audit_exporter_core::event::AuditEvent;
 use audit_exporter_core::journal::{Closer, Journal, Limits, SinkSpec, Start};
 use audit_exporter_core::metrics::Metrics;
-use audit_exporter_core::plugin::{LaneKind, Severity};
+use audit_exporter_core::plugin::{Finding, LaneKind, Severity};
 use audit_exporter_simulator::{
     Config, Faults, Generated, GraphAuditConfig, GraphAuditFaults, Records, Simulator, TenantConfig,
 };

@@ -5,9 +5,10 @@ use audit_exporter_core::plugin::Finding;
 use super::RETIRED;
 use super::client::Client;
 use super::exchange::Exchange;
-use super::refusal::AUDITING_IS_OFF;
 use crate::http::text::first_sentence;
+use crate::microsoft::check;
 use crate::microsoft::cloud::Access;
+use crate::microsoft::explain::AUDITING_IS_OFF;
 
 /// The permission, which is the first of two grants.
 const PERMISSION: &str = "Exchange.ManageAsApp";
@@ -29,7 +30,8 @@ pub(super) async fn check(client: &Client) -> Vec<Finding> {
 
 async fn app(exchange: &Exchange) -> Vec<Finding> {
     let (access, host) = (exchange.access(), exchange.api().host());
-    let mut findings: Vec<Finding> = cloud(access).into_iter().collect();
+    let mut findings = check::tenant(access, exchange.api().tokens()).await;
+    findings.extend(cloud(access));
     let token = match exchange.api().tokens().get().await {
         Ok(token) => token,
         Err(error) => {
@@ -61,7 +63,7 @@ async fn app(exchange: &Exchange) -> Vec<Finding> {
         Ok(Some(true)) => Finding::ok(format!(
             "{host}: the app has a role that reads the audit log, and auditing is on"
         )),
-        Ok(Some(false)) => Finding::problem(format!("{host}: {AUDITING_IS_OFF}")),
+        Ok(Some(false)) => Finding::problem(format!("{host}: {}", AUDITING_IS_OFF.text())),
         Ok(None) => Finding::warning(format!(
             "{host}: the app may not ask whether auditing is on (Get-AdminAuditLogConfig); see that it is, in Microsoft Purview"
         )),

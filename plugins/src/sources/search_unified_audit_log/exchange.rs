@@ -20,6 +20,7 @@ use super::refusal;
 use crate::http::body::read_capped;
 use crate::http::headers;
 use crate::microsoft::cloud::Access;
+use crate::microsoft::explain::AUDITING_IS_OFF;
 use crate::microsoft::http::{Api, Call};
 use crate::microsoft::limit::RateLimit;
 use crate::microsoft::token::Tokens;
@@ -142,7 +143,7 @@ impl Exchange {
             is_on = self.is_auditing().await?;
         }
         match is_on {
-            Some(false) => Err(Error::auth(refusal::AUDITING_IS_OFF)),
+            Some(false) => Err(Error::auth(AUDITING_IS_OFF.text())),
             Some(true) | None => Ok(()),
         }
     }

@@ -6,6 +6,7 @@ use audit_exporter_core::Error;
 use serde::Deserialize;
 
 use crate::http::text::first_sentence;
+use crate::microsoft::explain::{self, Service};
 
 /// Texts of failures that pass, in exceptions and in warnings.
 const PASSING: [&str; 5] = [
@@ -19,29 +20,6 @@ const PASSING: [&str; 5] = [
 const FORGOTTEN: &str = "startdate should be after";
 /// The exception of a role that lacks a cmdlet.
 pub(super) const NO_SUCH_CMDLET: &str = "CommandNotFoundException";
-
-/// What to do where auditing is off.
-pub(super) const AUDITING_IS_OFF: &str = "auditing is off for this tenant; switch it on in Microsoft Purview (Audit, \
-    \"Start recording user and admin activity\") or by Set-AdminAuditLogConfig -UnifiedAuditLogIngestionEnabled $true";
-
-const NO_PERMISSION: &str = "the app lacks the application permission Exchange.ManageAsApp of Office 365 Exchange Online, \
-    or the token is for another cloud; add it in the app registration (APIs my organization uses) and grant admin \
-    consent; check the tenant's cloud and exchange_audience";
-const NO_ROLE: &str = "the app may sign in to Exchange Online, but has no role that searches the audit log; give its \
-    service principal View-Only Audit Logs (New-ServicePrincipal, then Add-RoleGroupMember), or a directory role such as \
-    Compliance Administrator or Global Reader";
-const NO_PASSWORD: &str = "the account's name or password is refused: Microsoft has retired Basic authentication for \
-    Exchange Online, and it never works for an account with multifactor authentication; search as an app instead, with \
-    the application permission Exchange.ManageAsApp";
-const NO_READER: &str =
-    "the account may not search the audit log; give it the Exchange role View-Only Audit Logs";
-
-/// Which service refuses.
-#[derive(Clone, Copy)]
-enum Service {
-    Exchange,
-    ExchangeBasic,
-}
 
 /// Whether a warning means that the search failed.
 pub(super) fn is_failure(warning: &str) -> bool {
@@ -62,17 +40,10 @@ pub(super) fn of_legacy(status: u16, body: &[u8], retry_after: Option<Duration>)
 fn judge(service: Service, status: u16, body: &[u8], retry_after: Option<Duration>) -> Error {
     let said = Said::read(body);
     let http = format!("HTTP {status}");
-    let error = match (service, status) {
-        (Service::Exchange, 401) => Error::auth(format!("{http}: {NO_PERMISSION}")).with_code(http),
-        (Service::Exchange, 403) => Error::auth(format!("{http}: {NO_ROLE}")).with_code(http),
-        (Service::ExchangeBasic, 401) => {
-            Error::auth(format!("{http}: {NO_PASSWORD}")).with_code(http)
-        }
-        (Service::ExchangeBasic, 403) => {
-            Error::auth(format!("{http}: {NO_READER}")).with_code(http)
-        }
-        (_, 429) => Error::throttled(format!("too many requests ({http})")).with_code(http),
-        _ => said.into_error(&http),
+    let known = explain::find(service, &http).filter(|_| matches!(status, 401 | 403 | 429));
+    let error = match known {
+        Some(row) => row.error(&http),
+        None => said.into_error(&http),
     };
     error.with_retry_after(retry_after)
 }

@@ -1,4 +1,4 @@
-use audit_exporter_core::plugin::Severity;
+use audit_exporter_core::plugin::{Finding, Severity};
 
 use super::*;
 
@@ -97,10 +97,9 @@ async fn a_tenant_that_is_set_up_has_good_findings_and_the_older_service_a_warni
             .all(|finding| finding.severity == Severity::Ok),
         "{findings:?}"
     );
-    assert!(
-        findings[0].message.contains("Exchange.ManageAsApp"),
-        "{findings:?}"
-    );
+    let says = |text: &str| findings.iter().any(|found| found.message.contains(text));
+    assert!(says("was issued with Exchange.ManageAsApp"), "{findings:?}");
+    assert!(says("adminconsent"), "{findings:?}");
     let bench = Bench::new(events(50), &Way::Rest.options()).await;
     let findings = bench.source.check().await;
     let severities: Vec<_> = findings.iter().map(|finding| finding.severity).collect();
@@ -122,8 +121,9 @@ async fn clouds_that_lack_it_are_told() {
         );
         tenant.options = Options::from_toml("tenants.contoso", &text);
         let findings = source_of(tenant, SHORT).check().await;
-        assert_eq!(findings[0].severity, Severity::Warning);
-        assert!(findings[0].message.contains(told), "{findings:?}");
+        let said =
+            |found: &Finding| found.severity == Severity::Warning && found.message.contains(told);
+        assert!(findings.iter().any(said), "{findings:?}");
     }
 }
 
