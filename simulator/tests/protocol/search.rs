@@ -22,7 +22,11 @@ fn ago(days: i64) -> String {
     time.format("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
+/// A change to the account of the older service.
+type Change = fn(&mut AuditReader);
+
 /// The parameters with others on top.
+#[allow(clippy::needless_pass_by_value)] // Each is made where it is passed.
 fn with(more: Value) -> Value {
     let mut all = everything();
     for (name, value) in more.as_object().unwrap() {
@@ -442,8 +446,7 @@ async fn the_older_service_wants_a_password_and_json_to_be_asked_for() {
         |reader: &mut AuditReader| reader.mfa = true,
         |reader: &mut AuditReader| reader.role = false,
     );
-    let changes: [(fn(&mut AuditReader), u16); 2] = [(mfa, 401), (role, 403)];
-    for (change, expected) in changes {
+    for (change, expected) in [(mfa as Change, 401), (role, 403)] {
         let mut config = generated(10, 10);
         change(&mut config.tenants[0].audit_reader);
         let stage = Stage::new(config).await;
