@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""A simulated tenant into rsyslog, by TCP and by TLS, while rsyslog is killed and restarted.
+"""A simulated tenant into rsyslog, by TCP and by TLS, while rsyslog is ended and restarted.
 
     syslog.py [EVENTS] [--release]
 
-Each message has its length before it. rsyslog writes what it has read before it closes a connection; so whatever moment
-it is killed at, with SIGKILL, nothing that counts as delivered may be missing. A kill may repeat what was on its way.
+Each message has its length before it. rsyslog writes what it has read before it closes a connection; so nothing that counts
+as delivered may be missing, and an end may repeat what was on its way. By TLS it is killed with SIGKILL: without the end of
+the TLS stream nothing counts. By TCP it is ended with SIGTERM: if a server is killed with what it has read and not
+written, the system closes its connection just as it would itself, and no sender can know.
 Compared record by record with a file sink beside it, and that with the simulator's ledger.
 """
 import argparse
@@ -12,6 +14,7 @@ import collections
 import os
 import pathlib
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -21,7 +24,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent.parent))
 from compare_ledger import lines_of  # noqa: E402
 from program import Failed, Run, Simulator, await_, build, compare, configuration, free_port  # noqa: E402
 
-KILLS = 8
+ENDINGS = 8
 SIMULATOR = """
 [[tenants]]
 [tenants.records.generated]
@@ -57,71 +60,72 @@ global(
 main_queue(queue.type="Direct")
 module(load="imtcp")
 template(name="record" type="string" string="%msg%\\n")
-ruleset(name="tcp" queue.type="Direct") {{ action(type="omfile" file="{folder}/tcp" template="record") }}
-ruleset(name="tls" queue.type="Direct") {{ action(type="omfile" file="{folder}/tls" template="record") }}
-input(type="imtcp" address="127.0.0.1" port="{tcp}" ruleset="tcp")
-input(
-    type="imtcp" address="127.0.0.1" port="{tls}" ruleset="tls"
-    streamDriver.name="ossl" streamDriver.mode="1" streamDriver.authMode="anon"
-)
+ruleset(name="records" queue.type="Direct") {{ action(type="omfile" file="{folder}/{name}" template="record") }}
+input(type="imtcp" address="127.0.0.1" port="{port}" ruleset="records"{tls})
 """
+TLS = ' streamDriver.name="ossl" streamDriver.mode="1" streamDriver.authMode="anon"'
+ENDS = {"tcp": signal.SIGTERM, "tls": signal.SIGKILL}
+
+
+def certificate(folder):
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
+         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-addext", "basicConstraints=CA:FALSE",
+         "-keyout", "key.pem", "-out", "certificate.pem"],
+        cwd=folder, check=True, capture_output=True,
+    )
 
 
 class Rsyslog:
-    """rsyslogd in the foreground, always at the same ports."""
+    """rsyslogd in the foreground, always at the same port."""
 
-    def __init__(self, folder):
-        self.folder, self.ports = folder, {"tcp": free_port(), "tls": free_port()}
-        subprocess.run(
-            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",
-             "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-addext", "basicConstraints=CA:FALSE",
-             "-keyout", "key.pem", "-out", "certificate.pem"],
-            cwd=folder, check=True, capture_output=True,
-        )
-        (folder / "rsyslog.conf").write_text(RSYSLOG.format(folder=folder, **self.ports))
+    def __init__(self, folder, name):
+        self.folder, self.name, self.port = folder, name, free_port()
+        self.file, self.config, self.log = folder / name, folder / f"{name}.conf", folder / f"{name}.log"
+        tls = TLS if name == "tls" else ""
+        self.config.write_text(RSYSLOG.format(folder=folder, name=name, port=self.port, tls=tls))
         self.start()
 
     def start(self):
-        command = ["rsyslogd", "-n", "-iNONE", "-f", self.folder / "rsyslog.conf"]
-        with (self.folder / "rsyslog.log").open("ab") as log:
+        with self.log.open("ab") as log:
+            command = ["rsyslogd", "-n", "-iNONE", "-f", self.config]
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
         await_("rsyslog listens", self.listens)
 
     def listens(self):
         if self.process.poll() is not None:
-            raise Failed(f"rsyslog has ended: {(self.folder / 'rsyslog.log').read_text()}")
+            raise Failed(f"rsyslog has ended: {self.log.read_text()}")
         try:
-            for port in self.ports.values():
-                socket.create_connection(("127.0.0.1", port), 1).close()
+            socket.create_connection(("127.0.0.1", self.port), 1).close()
             return True
         except OSError:
             return False
 
-    def kill(self):
-        self.process.kill()
+    def end(self):
+        self.process.send_signal(ENDS[self.name])
         self.process.wait()
         # A line that was being written belongs to a connection that was not closed.
-        for name in self.ports:
-            path = self.folder / name
-            if path.exists() and not (text := path.read_bytes()).endswith(b"\n"):
-                os.truncate(path, text.rfind(b"\n") + 1)
+        if self.file.exists() and not (text := self.file.read_bytes()).endswith(b"\n"):
+            os.truncate(self.file, text.rfind(b"\n") + 1)
 
     def count(self):
-        paths = [self.folder / name for name in self.ports]
-        return min(path.read_bytes().count(b"\n") if path.exists() else 0 for path in paths)
+        return self.file.read_bytes().count(b"\n") if self.file.exists() else 0
 
 
-def deliver(run, rsyslog, simulator, events):
-    """Runs until all is delivered, killing rsyslog as it gets on."""
+def deliver(run, servers, simulator, events):
+    """Runs until all is delivered, ending rsyslog as it gets on."""
     alive = lambda condition: lambda: run.ended() or condition()  # noqa: E731
-    for _ in range(KILLS):
-        goal = min(rsyslog.count() + events // (2 * KILLS), events)
-        await_("rsyslog gets on", alive(lambda: rsyslog.count() >= goal))
-        rsyslog.kill()
+    count = lambda: min(server.count() for server in servers)  # noqa: E731
+    for _ in range(ENDINGS):
+        goal = min(count() + events // (2 * ENDINGS), events)
+        await_("rsyslog gets on", alive(lambda: count() >= goal))
+        for server in servers:
+            server.end()
         ups = ('up{component="sink",name="tcp"', 'up{component="sink",name="tls"')
         down = lambda: any(not up for name, up in run.metrics().items() if name.startswith(ups))  # noqa: E731
         await_("the outage is noticed", alive(lambda: down() or run.is_idle()))
-        rsyslog.start()
+        for server in servers:
+            server.start()
     blobs = simulator.stats()["blobs"]
     await_("everything is delivered", alive(lambda: run.is_drained(blobs)))
     if run.ended():
@@ -129,17 +133,17 @@ def deliver(run, rsyslog, simulator, events):
     run.stop()
 
 
-def judge(work, ledger, rsyslog):
+def judge(work, ledger, servers):
     good, told = compare(ledger, work / "events")
     print(f"file: {told}")
     sent = collections.Counter(line for path in (work / "events").rglob("*.ndjson") for line in lines_of(path))
-    for name in rsyslog.ports:
-        found = collections.Counter(lines_of(work / name))
+    for server in servers:
+        found = collections.Counter(lines_of(server.file))
         missing, surplus = sent - found, found - sent
         foreign = sum(count for line, count in surplus.items() if line not in sent)
         print(
-            f"{name}: {sent.total()} sent, {found.total()} found: {missing.total()} missing, {foreign} foreign; "
-            f"{surplus.total() - foreign} repeated by {KILLS} kills"
+            f"{server.name}: {sent.total()} sent, {found.total()} found: {missing.total()} missing, {foreign} foreign; "
+            f"{surplus.total() - foreign} repeated by {ENDINGS} ends"
         )
         good &= bool(sent) and not missing and not foreign
     return good
@@ -154,20 +158,22 @@ def main():
         work = pathlib.Path(folder)
         # One of its own: a build in the meantime does not change what is tested.
         binary = shutil.copy(build(*(["--release"] if args.release else [])), work / "audit-exporter")
-        rsyslog = Rsyslog(work)
+        certificate(work)
+        servers = [Rsyslog(work, name) for name in ENDS]
         simulator = Simulator(binary, work, SIMULATOR.format(events=args.events))
         config = work / "config.toml"
-        config.write_text(configuration(simulator.url, CONFIG.format(**rsyslog.ports)))
+        config.write_text(configuration(simulator.url, CONFIG.format(**{server.name: server.port for server in servers})))
         run = Run(binary, config, work / "log")
         try:
-            deliver(run, rsyslog, simulator, args.events)
-            good = judge(work, simulator.ledger(), rsyslog)
+            deliver(run, servers, simulator, args.events)
+            good = judge(work, simulator.ledger(), servers)
         except Failed as failed:
             print(failed, (work / "log").read_text()[-4000:], sep="\n")
             good = False
         finally:
             run.process.kill()
-            rsyslog.kill()
+            for server in servers:
+                server.end()
             simulator.stop()
     sys.exit(0 if good else 1)
 
