@@ -33,7 +33,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use history::History;
+use history::{End, HOUR, History, Life};
 
 /// Histories of an ordinary run of the tests.
 const HISTORIES: u64 = 200;
@@ -107,4 +107,18 @@ fn every_event_arrives_and_every_figure_is_the_models_own() {
     let smaller = number("MODEL_SMALLER").unwrap_or(SMALLER);
     let (smallest, why) = shrink::shrink(random::history(seed), why, smaller, wrong);
     panic!("MODEL_SEED={seed}, made smaller:\n{smallest:#?}\n{why}");
+}
+
+/// All that ran is one life in an outage: what Microsoft has is never found, and nobody is to blame.
+#[test]
+fn nothing_is_expected_where_nothing_could_be_listed() {
+    let mut history = random::history(1);
+    let span = history.span;
+    history.outages = vec![(0, span)];
+    history.lives = vec![Life {
+        up: HOUR,
+        end: End::Crash,
+        down: span,
+    }];
+    assert_eq!(wrong(&history), None);
 }

@@ -49,17 +49,23 @@ fn due(moment: Millis) -> impl Iterator<Item = Millis> {
     std::iter::once(moment + SECOND).chain(again)
 }
 
+/// Whether anything ran for long enough to list. The lives may last longer than the span; then the last one is over at
+/// once, and if those before it were spent in outages, nothing is ever listed.
+fn must_list(history: &History, calm: &[(Millis, Millis)]) -> bool {
+    deadline(calm, 0, patience(history)).is_some_and(|by| by <= history.span)
+}
+
 /// Whether a blob that was never fetched should have been found.
 pub(crate) fn must_be_listed(history: &History, seen: &Seen, blob: &Blob) -> bool {
     let of_blob = |listing: &&Listing| {
         (listing.tenant, listing.content_type) == (blob.tenant, blob.content_type)
     };
     let listings = seen.listings.iter().filter(of_blob);
+    let calm = calm(seen);
     // The past that the first listing began with.
     let Some(first) = listings.map(|listing| listing.from).min() else {
-        return true;
+        return must_list(history, &calm);
     };
-    let calm = calm(seen);
     blob.created >= first
         && due(blob.created)
             .filter(|due| *due >= blob.visible)
@@ -91,9 +97,7 @@ pub(crate) fn check(history: &History, seen: &Seen) -> Result<(), String> {
             };
             let listings: Vec<&Listing> = seen.listings.iter().filter(of_type).collect();
             let Some(first) = listings.iter().map(|listing| listing.from).min() else {
-                let by = deadline(&calm, 0, patience(history));
-                if by.is_none_or(|by| by > history.span) {
-                    // Nothing ran for long enough.
+                if !must_list(history, &calm) {
                     continue;
                 }
                 return Err(format!(
