@@ -51,7 +51,7 @@ fn a_code_is_found_however_it_is_written() {
         .iter()
         .map(|it| it.service)
         .collect();
-    assert_eq!(services.len(), 2, "{services:?}");
+    assert_eq!(services.len(), 3, "{services:?}");
 }
 
 #[test]

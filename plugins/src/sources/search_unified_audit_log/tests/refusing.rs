@@ -98,7 +98,7 @@ async fn a_tenant_that_is_set_up_has_good_findings_and_the_older_service_a_warni
         "{findings:?}"
     );
     let says = |text: &str| findings.iter().any(|found| found.message.contains(text));
-    assert!(says("was issued with Exchange.ManageAsApp"), "{findings:?}");
+    assert!(says("Exchange.ManageAsApp"), "{findings:?}");
     assert!(says("adminconsent"), "{findings:?}");
     let bench = Bench::new(events(50), &Way::Rest.options()).await;
     let findings = bench.source.check().await;
