@@ -136,19 +136,26 @@ class Run:
         """Whether everything was listed since the start."""
         return any(name.startswith("last_listing") for name in (self.metrics() if metrics is None else metrics))
 
-    def is_idle(self, without=()):
-        """Whether all that was listed is fetched and delivered, but for the sinks in `without`."""
-        metrics = self.metrics()
+    def waits(self, metrics, without=()):
+        """Whether anything that was listed is not fetched and delivered, but for the sinks in `without`."""
         behind = tuple(f'sink_pending_events{{sink="{sink}"' for sink in without)
-        waiting = [
+        return any(
             value for series, value in metrics.items()
             if series.startswith(("units_pending{", "sink_pending_events{")) and not series.startswith(behind)
-        ]
-        return self.listed(metrics) and not any(waiting)
+        )
+
+    def is_idle(self, without=()):
+        """Whether everything was listed since the start, and all of it is fetched and delivered."""
+        metrics = self.metrics()
+        return self.listed(metrics) and not self.waits(metrics, without)
 
     def is_drained(self, blobs, without=()):
-        """Whether so many blobs are listed and fetched, and all sinks, but for those `without`, have everything."""
-        if not self.is_idle(without):
+        """Whether so many blobs are listed and fetched, and all sinks, but for those `without`, have everything.
+
+        A source is well only while it lists every content type: under faults that may take long after all is there.
+        """
+        metrics = self.metrics()
+        if not metrics or self.waits(metrics, without):
             return False
         status = self.status()
         if status is None or sum(unit["listed"] for unit in status["tenants"]) != blobs:
