@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use audit_exporter_core::plugin::{Intake, Next};
+use audit_exporter_core::plugin::{Intake, Next, Spans};
 use audit_exporter_core::{Error, Kind, Result};
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
@@ -126,6 +126,18 @@ impl Lister {
         self.find_lost(&mut ledger, &mut round, known).await?;
         self.start(&mut ledger, &mut round).await?;
         round.end()
+    }
+
+    /// Puts on record that these times are to be searched beside.
+    pub(super) async fn backfill(&self, intake: &Intake, spans: &Spans) -> Result<()> {
+        if let Some(error) = self.client.unserved() {
+            return Err(error);
+        }
+        let mut ledger = Ledger::open(intake, &self.settings).await?;
+        let now = self.client.now();
+        let plan = &mut ledger.checkpoint.plan;
+        plan.backfill(spans, now, &self.settings.schedule)?;
+        ledger.record(Vec::new(), Vec::new(), now).await
     }
 
     /// The first time: says what is collected, and asks for all queries. That settles the service's time, whether

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use audit_exporter_core::plugin::{
-    Context, Finding, Intake, Listing, Next, Source, Unit, UnitWriter,
+    Context, Finding, Intake, Listing, Next, Source, Spans, Unit, UnitWriter,
 };
 use audit_exporter_core::{Error, Kind, Result};
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -121,7 +121,7 @@ impl SearchUnifiedAuditLog {
         let locator = serde_json::to_string(&slice)
             .map_err(|error| Error::bug("a slice cannot be written as JSON").with_cause(error))?;
         Ok(Unit {
-            id: format!("{slice} after {} s at {planned}", slice.pass).into(),
+            id: format!("{slice} {} at {planned}", slice.which()).into(),
             content_type: CONTENT_TYPE.into(),
             locator,
             created: slice.moment(),
@@ -173,6 +173,12 @@ impl Source for SearchUnifiedAuditLog {
             self.note_probe(None);
         }
         searched
+    }
+
+    async fn backfill(&self, intake: &Intake, spans: &Spans) -> Result<()> {
+        let mut plan: Plan<()> = intake.checkpoint().await?.unwrap_or_default();
+        plan.backfill(spans, self.searcher.client().now(), &self.settings.schedule)?;
+        intake.register(Vec::new(), Some(&plan)).await.map(drop)
     }
 
     async fn check(&self) -> Vec<Finding> {
