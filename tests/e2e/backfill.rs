@@ -55,7 +55,7 @@ fn backfill(home: &Home, days: i64, more: &[&str]) -> Ended {
 
 fn count(home: &Home) -> usize {
     let archive = std::fs::read(home.path("archive/contoso.ndjson")).unwrap_or_default();
-    archive.iter().filter(|byte| **byte == b'\n').count()
+    memchr::memchr_iter(b'\n', &archive).count()
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn what_is_older_than_a_week_comes_in_and_nothing_comes_twice() {
 #[test]
 fn a_running_process_does_it_beside_its_other_work() {
     let (microsoft, home) = setup();
-    let mut exporter = home.run();
+    let exporter = home.run();
     wait_until("the last week has arrived", || count(&home) > 400);
     let asked = backfill(&home, 34, &[]);
     assert_eq!(asked.code, 0, "{asked:?}");

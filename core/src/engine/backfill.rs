@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::build;
 use super::source::Runner;
-use super::{Own, StreamName};
+use super::{Own, StreamName, close};
 use crate::admin;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -25,9 +25,6 @@ use crate::plugin::Registry;
 
 /// Stretches of event time, each from its first moment to the one behind its last.
 pub type Spans = Vec<(DateTime<Utc>, DateTime<Utc>)>;
-
-/// How long a command waits for the journal to be closed.
-const CLOSING: Duration = Duration::from_secs(30);
 
 /// What a source is asked to collect.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -131,10 +128,6 @@ pub async fn note(config: &Config, registry: &Registry, backfill: &Backfill) -> 
     };
     let noted = noted.await;
     drop(journal);
-    let closed = tokio::task::spawn_blocking(move || closer.wait());
-    tokio::time::timeout(CLOSING, closed)
-        .await
-        .map_err(|_| Error::unavailable("the journal takes long to be written"))?
-        .map_err(|error| Error::bug("closing the journal failed").with_cause(error))?;
+    close(closer).await?;
     noted
 }

@@ -343,15 +343,20 @@ impl Engine {
             ..
         } = self;
         drop((journal, replayer));
-        let closed = tokio::task::spawn_blocking(move || closer.wait());
-        tokio::time::timeout(JOURNAL_DEADLINE, closed)
-            .await
-            .map_err(|_| {
-                Error::bug("something still uses the journal after all components have ended")
-            })?
-            .map_err(|error| Error::bug("closing the journal failed").with_cause(error))?;
+        close(closer).await?;
         status
     }
+}
+
+/// Waits until the journal has written what it has accepted, once nobody holds it any more.
+async fn close(closer: Closer) -> Result<()> {
+    let waiting = tokio::task::spawn_blocking(move || closer.wait());
+    tokio::time::timeout(JOURNAL_DEADLINE, waiting)
+        .await
+        .map_err(|_| {
+            Error::bug("something still uses the journal after all components have ended")
+        })?
+        .map_err(|error| Error::bug("closing the journal failed").with_cause(error))
 }
 
 /// Returns when all of these have ended by themselves.
