@@ -115,7 +115,7 @@ impl Lister {
         if ledger.checkpoint.beta {
             self.client.set_beta(true);
         }
-        let known = self.begin(&ledger).await?;
+        let known = self.begin(&mut ledger).await?;
         let mut round = Round {
             now: self.client.now(),
             next: LONGEST_WAIT,
@@ -142,7 +142,7 @@ impl Lister {
 
     /// The first time: says what is collected, and asks for all queries. That settles the service's time, whether
     /// `/v1.0` serves the tenant, and what a process before this one has left.
-    async fn begin(&self, ledger: &Ledger<'_>) -> Result<Option<Vec<Query>>> {
+    async fn begin(&self, ledger: &mut Ledger<'_>) -> Result<Option<Vec<Query>>> {
         if self.memory().has_begun {
             return Ok(None);
         }

@@ -101,13 +101,21 @@ impl SearchUnifiedAuditLog {
     }
 
     /// Says once which log is collected, and what is to be said of the way.
-    async fn declare(&self, plan: &Plan<()>, now: DateTime<Utc>, intake: &Intake) -> Result<()> {
+    async fn declare(
+        &self,
+        plan: &mut Plan<()>,
+        now: DateTime<Utc>,
+        intake: &Intake,
+    ) -> Result<()> {
         use std::sync::atomic::Ordering::Relaxed;
         if self.is_declared.load(Relaxed) {
             return Ok(());
         }
         if matches!(self.settings.transport, Transport::Rest { .. }) {
             tracing::warn!(tenant = %intake.tenant().name, "{RETIRED}");
+        }
+        if plan.begin(now, &self.settings.schedule) {
+            intake.register(Vec::new(), Some(&*plan)).await?;
         }
         let reach = plan.reach(CONTENT_TYPE, now, &self.settings.schedule);
         intake.collects(vec![reach]).await?;
@@ -135,7 +143,7 @@ impl SearchUnifiedAuditLog {
 impl Source for SearchUnifiedAuditLog {
     async fn list(&self, intake: &Intake) -> Result<Next> {
         let mut plan: Plan<()> = intake.checkpoint().await?.unwrap_or_default();
-        self.declare(&plan, self.searcher.client().now(), intake)
+        self.declare(&mut plan, self.searcher.client().now(), intake)
             .await?;
         self.probe().await?;
         let now = self.searcher.client().now();

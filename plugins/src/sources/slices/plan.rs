@@ -51,6 +51,16 @@ impl<S> Default for Plan<S> {
 }
 
 impl<S: Default + PartialEq> Plan<S> {
+    /// Fixes where the first search begins, if that is not on record yet: that nothing could be searched at first moves no
+    /// beginning. Returns whether it was not.
+    pub(crate) fn begin(&mut self, now: DateTime<Utc>, schedule: &Schedule) -> bool {
+        let is_first = self.since.is_none() && self.planned.is_empty();
+        if is_first {
+            self.since = Some(floor(now - schedule.start, schedule.slice));
+        }
+        is_first
+    }
+
     /// Opens all slices that are due at `now`. Returns the time that can no longer be searched, as gaps of
     /// `content_type`.
     pub(crate) fn advance(

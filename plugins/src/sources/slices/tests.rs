@@ -304,3 +304,15 @@ fn what_is_asked_for_beside_comes_last_and_no_pass_waits_for_it() {
         "the service does not keep 2025-09-10 12:00 UTC; it can be searched from 2025-09-11 12:00 UTC on"
     );
 }
+
+#[test]
+fn a_first_search_that_fails_moves_no_beginning() {
+    let now = at("10T12:10");
+    let mut plan = TestPlan::default();
+    assert!(plan.begin(now, &schedule()));
+    let later = now + TimeDelta::days(2);
+    assert!(!plan.begin(later, &schedule()), "it is on record");
+    plan.advance(later, &schedule(), "log");
+    let first = plan.open().map(|open| open.slice.from).min();
+    assert_eq!(first, Some(at("03T12:00")));
+}
