@@ -147,7 +147,9 @@ fn a_secret_goes_over_no_clear_connection() {
             "{PLAIN}[tls]\n[sasl]\nmechanism = \"oauthbearer\"\nclient_id = \"c\"\nclient_secret = \"s\"\ntoken_url = \"{url}\""
         )
     };
-    let refused = network(&options("http://login.example.com/t")).unwrap_err();
+    let refused = network(&options("http://login.example.com/t"))
+        .err()
+        .unwrap();
     assert!(refused.to_string().contains("sasl.token_url"), "{refused}");
     for here in ["http://localhost:8080/t", "http://[::1]/t"] {
         assert!(network(&options(here)).is_ok(), "{here}");
