@@ -2,6 +2,7 @@
 //! holds them, and every command knows them (`examples/custom_sink.rs`).
 
 mod allocator;
+mod backfill;
 mod check;
 mod coverage;
 mod dead_letters;
@@ -82,6 +83,8 @@ enum Command {
     DeadLetters(dead_letters::Args),
     /// Deliver the events of NDJSON archives to a sink
     Replay(replay::Args),
+    /// Bring in what is missing of an earlier time, by a source that searches by event time
+    Backfill(backfill::Args),
     /// Look at the mails of an email digest, or send one
     Digest(digest::Args),
 }
@@ -145,6 +148,7 @@ pub fn main(registry: Registry) -> ExitCode {
             Command::Sinks(args) => sinks::run(args).await,
             Command::Journal(args) => journal::run(&args),
             Command::Replay(args) => replay::run(args, &registry).await,
+            Command::Backfill(args) => backfill::run(args, &registry).await,
             Command::Digest(args) => digest::run(args, &registry).await,
             Command::DeadLetters(args) => dead_letters::run(args, &registry).await,
         }

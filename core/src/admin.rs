@@ -24,16 +24,19 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::engine::Reload;
+use crate::engine::backfill::Backfiller;
 use crate::engine::letters::Replayer;
 use crate::error::{Error, Result};
 use crate::http;
 use crate::journal::Journal;
 use crate::metrics::Metrics;
 
+mod backfill;
 mod letters;
 mod reload;
 mod sinks;
 
+pub use backfill::ask_to_backfill;
 pub use letters::{ask_to_drop, ask_to_replay};
 pub use reload::ask_to_reload;
 pub use sinks::{ask_sink, ask_to_forget, ask_to_pause};
@@ -61,6 +64,7 @@ struct Admin {
 pub(crate) struct Control {
     pub(crate) token: Arc<str>,
     pub(crate) replayer: Replayer,
+    pub(crate) backfiller: Backfiller,
     /// Takes those who ask for the configuration to be read anew.
     pub(crate) reload: mpsc::Sender<Reload>,
     /// Names of this listener, besides its addresses and `localhost`.
@@ -158,6 +162,7 @@ pub(crate) async fn serve(
         .route("/healthz", get(healthy))
         .route("/readyz", get(ready))
         .route("/api/coverage", get(coverage::show))
+        .route("/-/backfill", post(backfill::backfill))
         .route("/-/reload", post(reload::reload))
         .route("/-/sinks/{name}/forget", post(sinks::forget))
         .route("/-/sinks/{name}/pause", post(sinks::pause))

@@ -21,6 +21,7 @@ use crate::http;
 use crate::journal::{Changes, Position, Store};
 use crate::metrics::Meter;
 
+pub use crate::engine::backfill::Spans;
 pub use crate::engine::intake::{Intake, UnitWriter};
 
 /// When a source wants to be asked again.
@@ -122,6 +123,15 @@ pub trait Source: Send + Sync {
     /// Fetches one unit and writes its body to `out`. The unit counts as fetched once this has returned `Ok` and the
     /// engine has committed its last batch; until then it is fetched again.
     async fn fetch(&self, unit: &Unit, out: &mut UnitWriter) -> Result<()>;
+
+    /// Collects stretches of event time beside what it lists by itself, in the catch-up lane: notes them with its
+    /// checkpoint before it returns, and lets its listings do the rest. What is known is dropped as a repeat. Called
+    /// between two listings. Default: refuses.
+    async fn backfill(&self, _intake: &Intake, _spans: &Spans) -> Result<()> {
+        Err(Error::config(
+            "this kind of source cannot search by the time of events",
+        ))
+    }
 
     /// For `check`: tries credentials and permissions without changing anything, and says what it found.
     async fn check(&self) -> Vec<Finding>;

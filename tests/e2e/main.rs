@@ -12,6 +12,7 @@
     clippy::print_stdout
 )]
 
+mod backfill;
 mod complete;
 mod coverage;
 mod credentials;

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
+use super::backfill::Asked;
 use super::intake::{Intake, IntakeLimits};
 use super::memory::Memory;
 use super::{sink, source};
@@ -242,16 +243,10 @@ impl<'a> Parts<'a> {
         }
     }
 
-    /// A source's runner for one tenant.
-    pub(super) async fn runner(
-        &self,
-        built: BuiltSource,
-        slots: &Arc<Semaphore>,
-        memory: &Memory,
-        stop: &CancellationToken,
-    ) -> Result<source::Runner> {
+    /// A source's way into the journal.
+    pub(super) async fn intake(&self, built: &BuiltSource, memory: &Memory) -> Result<Intake> {
         let limits = &self.config.limits;
-        let intake = Intake::open(
+        Intake::open(
             self.journal.clone(),
             self.metrics.clone(),
             IntakeLimits {
@@ -260,11 +255,23 @@ impl<'a> Parts<'a> {
                 unit_bytes: limits.blob_size.0,
                 memory: memory.clone(),
             },
-            built.tenant,
-            built.name,
+            built.tenant.clone(),
+            Arc::clone(&built.name),
         )
-        .await?;
-        Ok(source::Runner {
+        .await
+    }
+
+    /// A source's runner for one tenant.
+    pub(super) fn runner(
+        &self,
+        built: BuiltSource,
+        intake: Intake,
+        slots: &Arc<Semaphore>,
+        asked: mpsc::Receiver<Asked>,
+        stop: &CancellationToken,
+    ) -> source::Runner {
+        let limits = &self.config.limits;
+        source::Runner {
             source: Arc::from(built.source),
             intake,
             metrics: self.metrics.clone(),
@@ -272,7 +279,8 @@ impl<'a> Parts<'a> {
             slots: Arc::clone(slots),
             parallel: limits.parallel_fetches_per_tenant.get(),
             once: None,
+            asked: Mutex::new(asked),
             stop: stop.clone(),
-        })
+        }
     }
 }

@@ -7,7 +7,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
@@ -28,8 +27,6 @@ use crate::plugin::{Batch, Delivered, Registry, Rejected};
 
 /// What of a sink's letters is in memory at a time, besides one record of any size.
 const RUN_BYTES: usize = 4 << 20;
-/// How long a command waits for the journal to be closed.
-const CLOSING: Duration = Duration::from_secs(30);
 
 /// Letters to be handed over again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -437,10 +434,6 @@ impl Desk {
         drop(replayer);
         workers.shutdown().await;
         drop(journal);
-        let closed = tokio::task::spawn_blocking(move || closer.wait());
-        tokio::time::timeout(CLOSING, closed)
-            .await
-            .map_err(|_| Error::unavailable("the journal takes long to be written"))?
-            .map_err(|error| Error::bug("closing the journal failed").with_cause(error))
+        super::close(closer).await
     }
 }

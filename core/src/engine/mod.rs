@@ -5,6 +5,7 @@
 //! once they have delivered what is journaled (or their time is up), then the journal.
 
 mod ask;
+pub mod backfill;
 pub(crate) mod build;
 pub mod check;
 mod gunzip;
@@ -40,6 +41,7 @@ use crate::http;
 use crate::journal::{Closer, Journal, Orphan, Status, Stream};
 use crate::metrics::Metrics;
 use crate::plugin::Registry;
+use backfill::Backfiller;
 use build::{BuiltSource, Parts};
 use letters::Replayer;
 use memory::Memory;
@@ -79,6 +81,7 @@ pub struct Engine {
     closer: Closer,
     metrics: Metrics,
     replayer: Replayer,
+    backfiller: Backfiller,
     orphans: Vec<Orphan>,
     config: Config,
     own: Own,
@@ -115,6 +118,18 @@ struct Own {
 }
 
 impl Own {
+    fn new(config: &Config, registry: &Registry, clock: &Clock) -> Result<Self> {
+        Ok(Self {
+            registry: registry.clone(),
+            clock: clock.clone(),
+            http: http::Client::new()?,
+            slots: Arc::new(Semaphore::new(config.limits.parallel_fetches.get())),
+            memory: build::memory(config),
+            fatal: mpsc::channel(1).0,
+            ended: None,
+        })
+    }
+
     fn parts<'a>(
         &'a self,
         config: &'a Config,
@@ -135,11 +150,11 @@ impl Own {
         &self,
         parts: &Parts<'_>,
         source: BuiltSource,
+        asked: mpsc::Receiver<backfill::Asked>,
         stop: &CancellationToken,
     ) -> Result<source::Runner> {
-        let runner = parts
-            .runner(source, &self.slots, &self.memory, stop)
-            .await?;
+        let intake = parts.intake(&source, &self.memory).await?;
+        let runner = parts.runner(source, intake, &self.slots, asked, stop);
         Ok(source::Runner {
             once: self.ended.clone(),
             ..runner
@@ -175,13 +190,9 @@ impl Engine {
         admin::withdraw(&config.journal.path)?;
         let (fatal, ends) = mpsc::channel(1);
         let own = Own {
-            registry: registry.clone(),
-            clock: clock.clone(),
-            http: http::Client::new()?,
-            slots: Arc::new(Semaphore::new(config.limits.parallel_fetches.get())),
-            memory: build::memory(config),
             fatal,
             ended: once.then(Arc::default),
+            ..Own::new(config, registry, &clock)?
         };
         let of_own = own.clone();
         let parts = of_own.parts(config, &metrics, &journal);
@@ -203,6 +214,7 @@ impl Engine {
             closer,
             metrics: metrics.clone(),
             replayer,
+            backfiller: Backfiller::default(),
             orphans,
             config: config.clone(),
             own,
@@ -232,6 +244,7 @@ impl Engine {
         let control = admin::Control {
             token: admin::token(folder)?,
             replayer: self.replayer.clone(),
+            backfiller: self.backfiller.clone(),
             reload,
             hosts: self.config.admin.hosts.as_slice().into(),
         };
@@ -330,15 +343,20 @@ impl Engine {
             ..
         } = self;
         drop((journal, replayer));
-        let closed = tokio::task::spawn_blocking(move || closer.wait());
-        tokio::time::timeout(JOURNAL_DEADLINE, closed)
-            .await
-            .map_err(|_| {
-                Error::bug("something still uses the journal after all components have ended")
-            })?
-            .map_err(|error| Error::bug("closing the journal failed").with_cause(error))?;
+        close(closer).await?;
         status
     }
+}
+
+/// Waits until the journal has written what it has accepted, once nobody holds it any more.
+async fn close(closer: Closer) -> Result<()> {
+    let waiting = tokio::task::spawn_blocking(move || closer.wait());
+    tokio::time::timeout(JOURNAL_DEADLINE, waiting)
+        .await
+        .map_err(|_| {
+            Error::bug("something still uses the journal after all components have ended")
+        })?
+        .map_err(|error| Error::bug("closing the journal failed").with_cause(error))
 }
 
 /// Returns when all of these have ended by themselves.

@@ -267,7 +267,8 @@ impl Engine {
         for source in built {
             let name = (Arc::clone(&source.name), Arc::clone(&source.tenant.name));
             let stop = self.signals.sources.child_token();
-            let runner = self.own.runner(parts, source, &stop).await?;
+            let asked = self.backfiller.line(name.clone());
+            let runner = self.own.runner(parts, source, asked, &stop).await?;
             self.streams
                 .insert(name.clone(), runner.intake.stream().clone());
             runners.push((name, stop, runner));

@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use futures::FutureExt;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::backfill::Asked;
 use super::intake::{Intake, JOURNAL_FULL};
 use super::retry;
 use crate::clock::Clock;
@@ -50,6 +51,8 @@ pub(super) struct Runner {
     pub(super) parallel: usize,
     /// Lists all that there is now, and then no more: counts itself here when it has.
     pub(super) once: Option<Arc<AtomicUsize>>,
+    /// What it is asked to collect beside.
+    pub(super) asked: tokio::sync::Mutex<mpsc::Receiver<Asked>>,
     pub(super) stop: CancellationToken,
 }
 
@@ -183,10 +186,10 @@ impl Runner {
                         .set(now);
                     match next {
                         Next::Now => tokio::task::yield_now().await,
-                        Next::After(wait) if self.once.is_none() => {
-                            tokio::time::sleep(wait).await;
-                        }
+                        Next::After(wait) if self.once.is_none() => self.rest(wait).await,
                         Next::After(_) | Next::Done => {
+                            // Nobody is to wait for what will not be done.
+                            self.asked.lock().await.close();
                             if let Some(ended) = &self.once {
                                 ended.fetch_add(1, Ordering::Relaxed);
                             }
@@ -223,7 +226,7 @@ impl Runner {
             if error.kind() == Kind::Bug && attempt == 1 {
                 tracing::error!(source = name, tenant, "{error}; please report it");
             }
-            tokio::time::sleep(wait).await;
+            self.rest(wait).await;
         }
     }
 

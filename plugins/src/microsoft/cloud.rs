@@ -2,7 +2,6 @@
 
 mod table;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use audit_exporter_core::Result;
@@ -10,11 +9,12 @@ use audit_exporter_core::config::{Options, Tenant};
 use audit_exporter_core::event::is_guid;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use url::{Host, Url};
+use url::Url;
 
 use self::table::{CLOUDS, Cloud};
 use super::credentials::{self, App, Credential, Given};
 use super::key_vault::{ReaderOptions, Vaults};
+use crate::http::is_loopback;
 
 /// Microsoft's own baseline of requests a minute for a tenant (reference: §8).
 const BASELINE_REQUESTS_PER_MINUTE: u32 = 2000;
@@ -230,17 +230,8 @@ pub(super) fn origin(options: &Options, key: &str, given: &str) -> Result<Url> {
     }
     match url.scheme() {
         "https" => Ok(url),
-        "http" if is_loopback(&url) => Ok(url),
+        "http" if is_loopback(url.host_str().unwrap_or_default()) => Ok(url),
         scheme => Err(options.invalid(key, "https (or a loopback address)", scheme)),
-    }
-}
-
-pub(super) fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Ipv4(address)) => IpAddr::V4(address).is_loopback(),
-        Some(Host::Ipv6(address)) => IpAddr::V6(address).is_loopback(),
-        Some(Host::Domain(name)) => name == "localhost",
-        None => false,
     }
 }
 

@@ -14,8 +14,8 @@ use url::{Host, Url};
 use super::grant::{ANSWER_CAP, Answer, Grant};
 use crate::http::body::read_capped;
 use crate::http::headers;
+use crate::http::is_loopback;
 use crate::http::text::first_sentence;
-use crate::microsoft::cloud::is_loopback;
 use crate::microsoft::explain::{self, Service};
 use crate::microsoft::refusal::{Refusal, refusal};
 
@@ -233,5 +233,7 @@ fn is_beside_us(url: &Url) -> bool {
         Some(Host::Ipv6(address)) => Ipv6Addr::is_unicast_link_local(&address),
         _ => false,
     };
-    url.scheme() == "https" || (url.scheme() == "http" && (link_local || is_loopback(url)))
+    url.scheme() == "https"
+        || (url.scheme() == "http"
+            && (link_local || is_loopback(url.host_str().unwrap_or_default())))
 }

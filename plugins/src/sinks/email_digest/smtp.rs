@@ -1,6 +1,5 @@
 //! Mails by SMTP, step by step, so that an error says which step was refused and whose address it was.
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,6 +14,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use super::message::Mail;
+use crate::http::is_loopback;
 use crate::microsoft::token::Tokens;
 
 /// How long the whole exchange may take. Servers that scan mails answer the last line slowly.
@@ -331,12 +331,4 @@ fn parameters(options: &Options, host: &str, ca_file: Option<PathBuf>) -> Result
     builder
         .build()
         .map_err(|error| options.problem("smtp", &format!("TLS cannot be set up: {error}")))
-}
-
-fn is_loopback(host: &str) -> bool {
-    let host = host.trim_matches(['[', ']']);
-    host == "localhost"
-        || host
-            .parse::<IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
 }

@@ -11,6 +11,7 @@ use secrecy::ExposeSecret;
 use serde::Deserialize;
 
 use super::oauth::Provider;
+use crate::http::is_loopback;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -121,7 +122,12 @@ impl Sasl {
         let url: String = needed(options, "token_url", given.token_url)?;
         let url = Url::parse(&url)
             .ok()
-            .filter(|url| url.has_host() && matches!(url.scheme(), "https" | "http"))
+            .filter(|url| match (url.scheme(), url.host_str()) {
+                ("https", Some(_)) => true,
+                // The secret goes there.
+                ("http", Some(host)) => is_loopback(host),
+                _ => false,
+            })
             .ok_or_else(|| {
                 let found = format!("{url:?}");
                 options.invalid(

@@ -24,8 +24,9 @@ use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use serde_json::value::RawValue;
 use tokio::sync::Mutex;
-use url::{Host, Url};
+use url::Url;
 
+use crate::http::is_loopback;
 use pack::Queue;
 use progress::Progress;
 
@@ -192,11 +193,7 @@ pub(super) fn address(options: &Options, key: &str, text: &str) -> Result<Url> {
 
 /// For `check`: whether events would travel in clear text.
 pub(super) fn warn_of_clear_text(url: &Url) -> Option<Finding> {
-    let here = match url.host()? {
-        Host::Domain(name) => name == "localhost",
-        Host::Ipv4(address) => address.is_loopback(),
-        Host::Ipv6(address) => address.is_loopback(),
-    };
+    let here = is_loopback(url.host_str()?);
     (url.scheme() == "http" && !here).then(|| {
         Finding::warning(format!(
             "{}: http sends credentials and events in clear text; use https",

@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
+use crate::http::is_loopback;
 use crate::sinks::trust::Trust;
 
 /// Longest time to connect, TLS included.
@@ -37,9 +38,7 @@ impl Peer {
     /// Whether nobody else can read along.
     pub(super) fn is_private(&self) -> bool {
         let host = self.address.rsplit_once(':').map_or("", |(host, _)| host);
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        let here = |address: std::net::IpAddr| address.is_loopback();
-        self.tls.is_some() || host == "localhost" || host.parse().is_ok_and(here)
+        self.tls.is_some() || is_loopback(host)
     }
 
     /// Connects.

@@ -97,8 +97,11 @@ impl<'a> Ledger<'a> {
     }
 
     /// Says what is collected, before anything was searched.
-    pub(super) async fn declare(&self, now: DateTime<Utc>) -> Result<()> {
+    pub(super) async fn declare(&mut self, now: DateTime<Utc>) -> Result<()> {
         let schedule = &self.settings.schedule;
+        if self.checkpoint.plan.begin(now, schedule) {
+            self.record(Vec::new(), Vec::new(), now).await?;
+        }
         let reach = self.checkpoint.plan.reach(CONTENT_TYPE, now, schedule);
         self.intake.collects(vec![reach]).await
     }

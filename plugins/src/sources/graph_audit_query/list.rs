@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use audit_exporter_core::plugin::{Intake, Next};
+use audit_exporter_core::plugin::{Intake, Next, Spans};
 use audit_exporter_core::{Error, Kind, Result};
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
@@ -115,7 +115,7 @@ impl Lister {
         if ledger.checkpoint.beta {
             self.client.set_beta(true);
         }
-        let known = self.begin(&ledger).await?;
+        let known = self.begin(&mut ledger).await?;
         let mut round = Round {
             now: self.client.now(),
             next: LONGEST_WAIT,
@@ -128,9 +128,21 @@ impl Lister {
         round.end()
     }
 
+    /// Puts on record that these times are to be searched beside.
+    pub(super) async fn backfill(&self, intake: &Intake, spans: &Spans) -> Result<()> {
+        if let Some(error) = self.client.unserved() {
+            return Err(error);
+        }
+        let mut ledger = Ledger::open(intake, &self.settings).await?;
+        let now = self.client.now();
+        let plan = &mut ledger.checkpoint.plan;
+        plan.backfill(spans, now, &self.settings.schedule)?;
+        ledger.record(Vec::new(), Vec::new(), now).await
+    }
+
     /// The first time: says what is collected, and asks for all queries. That settles the service's time, whether
     /// `/v1.0` serves the tenant, and what a process before this one has left.
-    async fn begin(&self, ledger: &Ledger<'_>) -> Result<Option<Vec<Query>>> {
+    async fn begin(&self, ledger: &mut Ledger<'_>) -> Result<Option<Vec<Query>>> {
         if self.memory().has_begun {
             return Ok(None);
         }

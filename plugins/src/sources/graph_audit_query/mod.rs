@@ -22,7 +22,9 @@ mod record;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use audit_exporter_core::plugin::{Context, Finding, Intake, Next, Source, Unit, UnitWriter};
+use audit_exporter_core::plugin::{
+    Context, Finding, Intake, Next, Source, Spans, Unit, UnitWriter,
+};
 use audit_exporter_core::{Error, Result};
 
 use self::client::Client;
@@ -76,6 +78,10 @@ impl Source for GraphAuditQuery {
 
     async fn fetch(&self, unit: &Unit, out: &mut UnitWriter) -> Result<()> {
         self.fetcher.fetch(unit, out).await
+    }
+
+    async fn backfill(&self, intake: &Intake, spans: &Spans) -> Result<()> {
+        self.lister.backfill(intake, spans).await
     }
 
     async fn check(&self) -> Vec<Finding> {

@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use audit_exporter_core::plugin::{
-    Context, Finding, Intake, Listing, Next, Source, Unit, UnitWriter,
+    Context, Finding, Intake, Listing, Next, Source, Spans, Unit, UnitWriter,
 };
 use audit_exporter_core::{Error, Kind, Result};
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -101,13 +101,21 @@ impl SearchUnifiedAuditLog {
     }
 
     /// Says once which log is collected, and what is to be said of the way.
-    async fn declare(&self, plan: &Plan<()>, now: DateTime<Utc>, intake: &Intake) -> Result<()> {
+    async fn declare(
+        &self,
+        plan: &mut Plan<()>,
+        now: DateTime<Utc>,
+        intake: &Intake,
+    ) -> Result<()> {
         use std::sync::atomic::Ordering::Relaxed;
         if self.is_declared.load(Relaxed) {
             return Ok(());
         }
         if matches!(self.settings.transport, Transport::Rest { .. }) {
             tracing::warn!(tenant = %intake.tenant().name, "{RETIRED}");
+        }
+        if plan.begin(now, &self.settings.schedule) {
+            intake.register(Vec::new(), Some(&*plan)).await?;
         }
         let reach = plan.reach(CONTENT_TYPE, now, &self.settings.schedule);
         intake.collects(vec![reach]).await?;
@@ -121,7 +129,7 @@ impl SearchUnifiedAuditLog {
         let locator = serde_json::to_string(&slice)
             .map_err(|error| Error::bug("a slice cannot be written as JSON").with_cause(error))?;
         Ok(Unit {
-            id: format!("{slice} after {} s at {planned}", slice.pass).into(),
+            id: format!("{slice} {} at {planned}", slice.which()).into(),
             content_type: CONTENT_TYPE.into(),
             locator,
             created: slice.moment(),
@@ -135,7 +143,7 @@ impl SearchUnifiedAuditLog {
 impl Source for SearchUnifiedAuditLog {
     async fn list(&self, intake: &Intake) -> Result<Next> {
         let mut plan: Plan<()> = intake.checkpoint().await?.unwrap_or_default();
-        self.declare(&plan, self.searcher.client().now(), intake)
+        self.declare(&mut plan, self.searcher.client().now(), intake)
             .await?;
         self.probe().await?;
         let now = self.searcher.client().now();
@@ -173,6 +181,12 @@ impl Source for SearchUnifiedAuditLog {
             self.note_probe(None);
         }
         searched
+    }
+
+    async fn backfill(&self, intake: &Intake, spans: &Spans) -> Result<()> {
+        let mut plan: Plan<()> = intake.checkpoint().await?.unwrap_or_default();
+        plan.backfill(spans, self.searcher.client().now(), &self.settings.schedule)?;
+        intake.register(Vec::new(), Some(&plan)).await.map(drop)
     }
 
     async fn check(&self) -> Vec<Finding> {

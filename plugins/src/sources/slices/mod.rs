@@ -25,6 +25,9 @@ use serde::{Deserialize, Serialize};
 /// How many seconds after a time it is searched; 0 is the first search.
 pub(crate) type Lag = i64;
 
+/// The pass of what somebody asked for beside: behind all others, and none of theirs.
+const BACKFILL: Lag = Lag::MAX;
+
 /// What a first search finds is live if it is no older than this.
 const LIVE: TimeDelta = TimeDelta::hours(3);
 
@@ -107,6 +110,14 @@ impl Slice {
     /// the day after it is, so a slice of up to a day that waits keeps all of its hours open.
     pub(crate) fn moment(self) -> DateTime<Utc> {
         self.to - TimeDelta::milliseconds(1)
+    }
+
+    /// Which pass it is, in words.
+    pub(crate) fn which(self) -> String {
+        match self.pass {
+            BACKFILL => "by request".to_owned(),
+            pass => format!("after {pass} s"),
+        }
     }
 
     /// Live, or catch-up.

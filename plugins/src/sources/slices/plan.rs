@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use audit_exporter_core::plugin::{Gap, Pass, Reach};
+use audit_exporter_core::{Error, Result};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{Lag, Schedule, Slice, floor};
+use super::{BACKFILL, Lag, Schedule, Slice, floor};
 
 /// A checkpoint this far in the future comes from a wrong clock.
 const TRUSTED_AHEAD: TimeDelta = TimeDelta::hours(1);
@@ -50,6 +51,16 @@ impl<S> Default for Plan<S> {
 }
 
 impl<S: Default + PartialEq> Plan<S> {
+    /// Fixes where the first search begins, if that is not on record yet: that nothing could be searched at first moves no
+    /// beginning. Returns whether it was not.
+    pub(crate) fn begin(&mut self, now: DateTime<Utc>, schedule: &Schedule) -> bool {
+        let is_first = self.since.is_none() && self.planned.is_empty();
+        if is_first {
+            self.since = Some(floor(now - schedule.start, schedule.slice));
+        }
+        is_first
+    }
+
     /// Opens all slices that are due at `now`. Returns the time that can no longer be searched, as gaps of
     /// `content_type`.
     pub(crate) fn advance(
@@ -98,6 +109,34 @@ impl<S: Default + PartialEq> Plan<S> {
         }));
         self.confirm();
         gaps
+    }
+
+    /// Opens slices for what somebody asks for beside. They come after all others, and no pass waits for them. Refuses
+    /// what the service does not keep; what has not settled is left to the schedule.
+    pub(crate) fn backfill(
+        &mut self,
+        spans: &[(DateTime<Utc>, DateTime<Utc>)],
+        now: DateTime<Utc>,
+        schedule: &Schedule,
+    ) -> Result<()> {
+        let horizon = now - schedule.kept;
+        let text = |time: DateTime<Utc>| time.format("%Y-%m-%d %H:%M UTC").to_string();
+        if let Some((from, _)) = spans.iter().find(|(from, _)| *from < horizon) {
+            return Err(Error::config(format!(
+                "the service does not keep {}; it can be searched from {} on",
+                text(*from),
+                text(horizon)
+            )));
+        }
+        let second = TimeDelta::seconds(1);
+        for (from, to) in spans {
+            let to = floor(*to, second).min(schedule.due_to(0, now));
+            cut(floor(*from, second), to, schedule.longest, |from, to| {
+                let pass = BACKFILL;
+                self.add_apart(Slice { from, to, pass });
+            });
+        }
+        Ok(())
     }
 
     /// The slices that are not finished, in the order in which to see to them: first searches before repeated ones,

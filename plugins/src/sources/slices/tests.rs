@@ -261,3 +261,58 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_asked_for_beside_comes_last_and_no_pass_waits_for_it() {
+    let schedule = Schedule {
+        slice: TimeDelta::minutes(30),
+        longest: TimeDelta::hours(24),
+        settle: TimeDelta::zero(),
+        again: vec![3600],
+        start: TimeDelta::hours(1),
+        kept: TimeDelta::days(180),
+    };
+    let now: DateTime<Utc> = "2026-03-10T12:00:00Z".parse().unwrap();
+    let mut plan: Plan<u8> = Plan::default();
+    plan.advance(now, &schedule, "log");
+    let scheduled: Vec<Slice> = plan.open().map(|open| open.slice).collect();
+    let day = TimeDelta::days(1);
+    plan.backfill(&[(now - day * 2, now + day)], now, &schedule)
+        .unwrap();
+    let open: Vec<Slice> = plan.open().map(|open| open.slice).collect();
+    assert_eq!(open[..scheduled.len()], scheduled);
+    let asked = &open[scheduled.len()..];
+    assert_eq!(
+        asked.first().unwrap().to,
+        now,
+        "what is to come is not asked for"
+    );
+    assert_eq!(asked.last().unwrap().from, now - day * 2);
+    assert!(
+        asked
+            .iter()
+            .all(|slice| slice.lane(now) == LaneKind::CatchUp)
+    );
+    for slice in scheduled {
+        plan.finish(slice);
+    }
+    let reach = plan.reach("log", now, &schedule);
+    assert_eq!(reach.passes[0].to, now);
+    let error = plan.backfill(&[(now - day * 181, now)], now, &schedule);
+    assert_eq!(
+        error.unwrap_err().to_string(),
+        "the service does not keep 2025-09-10 12:00 UTC; it can be searched from 2025-09-11 12:00 UTC on"
+    );
+}
+
+#[test]
+fn a_first_search_that_fails_moves_no_beginning() {
+    let now = at("10T12:10");
+    let mut plan = TestPlan::default();
+    assert!(plan.begin(now, &schedule()));
+    let later = now + TimeDelta::days(2);
+    assert!(!plan.begin(later, &schedule()), "it is on record");
+    plan.advance(later, &schedule(), "log");
+    let first = plan.open().map(|open| open.slice.from).min();
+    assert_eq!(first, Some(at("03T12:00")));
+}

@@ -141,6 +141,22 @@ fn every_mechanism_is_built_in() {
 }
 
 #[test]
+fn a_secret_goes_over_no_clear_connection() {
+    let options = |url: &str| {
+        format!(
+            "{PLAIN}[tls]\n[sasl]\nmechanism = \"oauthbearer\"\nclient_id = \"c\"\nclient_secret = \"s\"\ntoken_url = \"{url}\""
+        )
+    };
+    let refused = network(&options("http://login.example.com/t"))
+        .err()
+        .unwrap();
+    assert!(refused.to_string().contains("sasl.token_url"), "{refused}");
+    for here in ["http://localhost:8080/t", "http://[::1]/t"] {
+        assert!(network(&options(here)).is_ok(), "{here}");
+    }
+}
+
+#[test]
 fn no_secret_is_shown() {
     let options = format!(
         "{PLAIN}[sasl]\nmechanism = \"plain\"\nusername = \"u\"\npassword = \"hunter2\"\n[tls]\nkey = \"hunter2\""
