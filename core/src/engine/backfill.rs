@@ -91,6 +91,10 @@ impl Runner {
                 () = tokio::time::sleep_until(until) => return,
                 Some(asked) = line.recv() => asked,
             };
+            // Who does not wait any more was told that it failed.
+            if asked.answer.is_closed() {
+                continue;
+            }
             let noted = self.source.backfill(&self.intake, &asked.spans).await;
             let is_noted = noted.is_ok();
             // Who asked may have gone; what was noted is done all the same.

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::backfill::Asked;
 use super::intake::{Intake, IntakeLimits};
 use super::memory::Memory;
-use super::{sink, source};
+use super::{StreamName, sink, source};
 use crate::clock::Clock;
 use crate::config::{self, Config, Tenant};
 use crate::error::{Error, Result};
@@ -23,6 +23,12 @@ pub(super) struct BuiltSource {
     pub(super) name: Arc<str>,
     pub(super) tenant: Tenant,
     pub(super) source: Box<dyn Source>,
+}
+
+impl BuiltSource {
+    pub(super) fn stream_name(&self) -> StreamName {
+        (Arc::clone(&self.name), Arc::clone(&self.tenant.name))
+    }
 }
 
 /// A sink, built.
@@ -172,10 +178,7 @@ impl<'a> Parts<'a> {
     }
 
     /// Every source for each of its tenants, of those that are wanted.
-    pub(super) fn sources(
-        &self,
-        wanted: impl Fn(&(Arc<str>, Arc<str>)) -> bool,
-    ) -> Result<Vec<BuiltSource>> {
+    pub(super) fn sources(&self, wanted: impl Fn(&StreamName) -> bool) -> Result<Vec<BuiltSource>> {
         let mut built = Vec::new();
         for source in &self.config.sources {
             for name in &source.tenants {

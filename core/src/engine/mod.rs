@@ -146,19 +146,18 @@ impl Own {
         }
     }
 
-    async fn runner(
+    fn runner(
         &self,
         parts: &Parts<'_>,
         source: BuiltSource,
+        intake: intake::Intake,
         asked: mpsc::Receiver<backfill::Asked>,
         stop: &CancellationToken,
-    ) -> Result<source::Runner> {
-        let intake = parts.intake(&source, &self.memory).await?;
-        let runner = parts.runner(source, intake, &self.slots, asked, stop);
-        Ok(source::Runner {
+    ) -> source::Runner {
+        source::Runner {
             once: self.ended.clone(),
-            ..runner
-        })
+            ..parts.runner(source, intake, &self.slots, asked, stop)
+        }
     }
 }
 
@@ -234,8 +233,9 @@ impl Engine {
         }
         let stop = engine.signals.stop.clone();
         engine.servers.spawn(keep_house(journal.clone(), stop));
+        let prepared = engine.prepare(&parts, sources).await?;
         engine.start_sinks(&parts, sinks, lines);
-        engine.start_sources(&parts, sources).await?;
+        engine.start_sources(&parts, prepared);
         Ok(engine)
     }
 

@@ -11,7 +11,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::build::{self, BuiltSink, Parts};
+use super::build::{self, BuiltSink, BuiltSource, Parts};
+use super::intake::Intake;
 use super::{Engine, StreamName};
 use crate::config::{self, Config};
 use crate::error::Result;
@@ -105,7 +106,7 @@ struct Plan {
 impl Plan {
     fn of(old: &Config, new: &Config) -> Self {
         let mut plan = Self::default();
-        let (before, after) = (streams(old), streams(new));
+        let (before, after) = (streams_of(old), streams_of(new));
         for name in &after {
             if !before.contains(name) || !same_stream(old, new, name) {
                 plan.streams.insert(name.clone());
@@ -162,7 +163,7 @@ impl Plan {
     }
 }
 
-fn streams(config: &Config) -> BTreeSet<StreamName> {
+fn streams_of(config: &Config) -> BTreeSet<StreamName> {
     let names = |source: &config::Source| {
         let of = Arc::clone(&source.name);
         let tenants = source.tenants.clone().into_iter();
@@ -228,12 +229,21 @@ impl Engine {
         let parts = own.parts(&config, &metrics, &journal);
         let sources = parts.sources(|name| plan.streams.contains(name))?;
         let sinks = parts.sinks(|sink| plan.sinks.contains(&sink.name))?;
-        // Of what follows, the journal alone could fail, and then nothing works any more.
-        let specs = build::specs(&config);
-        let tenants = build::tenants(&config);
-        self.orphans = self.journal.attach(specs, tenants).await?;
+        let orphans = journal
+            .attach(build::specs(&config), build::tenants(&config))
+            .await?;
+        // Nothing that runs is ended before all that can fail has not.
+        let prepared = match self.prepare(&parts, sources).await {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                let (specs, tenants) = (build::specs(&self.config), build::tenants(&self.config));
+                journal.attach(specs, tenants).await?;
+                return Err(error);
+            }
+        };
+        self.orphans = orphans;
         self.end(&plan).await;
-        self.start_sources(&parts, sources).await?;
+        self.start_sources(&parts, prepared);
         let lines = self.replayer.renew(build::specs(&config), &plan.sinks);
         self.start_sinks(&parts, sinks, lines);
         self.config = config;
@@ -257,31 +267,41 @@ impl Engine {
         }
     }
 
-    /// Starts sources, and tells the journal which streams are collected.
-    pub(super) async fn start_sources(
+    /// Opens the sources' ways into the journal, and tells it which streams are collected.
+    pub(super) async fn prepare(
         &mut self,
         parts: &Parts<'_>,
-        built: Vec<build::BuiltSource>,
-    ) -> Result<()> {
-        let mut runners = Vec::with_capacity(built.len());
+        built: Vec<BuiltSource>,
+    ) -> Result<Vec<(BuiltSource, Intake)>> {
+        let mut streams = self.streams.clone();
+        let mut prepared = Vec::with_capacity(built.len());
         for source in built {
-            let name = (Arc::clone(&source.name), Arc::clone(&source.tenant.name));
+            let intake = parts.intake(&source, &self.own.memory).await?;
+            streams.insert(source.stream_name(), intake.stream().clone());
+            prepared.push((source, intake));
+        }
+        let collected = streams_of(parts.config);
+        streams.retain(|name, _| collected.contains(name));
+        let all = streams.values().cloned().collect();
+        self.journal.collect_only(all).await?;
+        self.streams = streams;
+        Ok(prepared)
+    }
+
+    /// Starts sources.
+    pub(super) fn start_sources(
+        &mut self,
+        parts: &Parts<'_>,
+        prepared: Vec<(BuiltSource, Intake)>,
+    ) {
+        for (source, intake) in prepared {
+            let name = source.stream_name();
             let stop = self.signals.sources.child_token();
             let asked = self.backfiller.line(name.clone());
-            let runner = self.own.runner(parts, source, asked, &stop).await?;
-            self.streams
-                .insert(name.clone(), runner.intake.stream().clone());
-            runners.push((name, stop, runner));
-        }
-        let collected = streams(parts.config);
-        self.streams.retain(|name, _| collected.contains(name));
-        let streams = self.streams.values().cloned().collect();
-        self.journal.collect_only(streams).await?;
-        for (name, stop, runner) in runners {
+            let runner = self.own.runner(parts, source, intake, asked, &stop);
             let running = Running::start(stop.clone(), stop, runner.run());
             self.sources.insert(name, running);
         }
-        Ok(())
     }
 
     /// Starts sinks, each with its line.

@@ -215,10 +215,12 @@ impl<S: Default + PartialEq> Plan<S> {
         planned.collect()
     }
 
-    /// Drops what lies before `horizon`, which the service has forgotten. What was never searched is a gap.
+    /// Drops what lies before `horizon`, which the service has forgotten. What was never searched, or was asked for beside,
+    /// is a gap.
     fn give_up(&mut self, horizon: DateTime<Utc>, content_type: &str) -> Vec<Gap> {
         let unplanned = self.planned.get(&0).map(|from| (*from, horizon));
-        let open = self.open.iter().filter(|open| open.slice.pass == 0);
+        let wanted = |open: &&Open<S>| [0, BACKFILL].contains(&open.slice.pass);
+        let open = self.open.iter().filter(wanted);
         let open = open.map(|open| (open.slice.from, open.slice.to.min(horizon)));
         let gaps = unplanned
             .into_iter()

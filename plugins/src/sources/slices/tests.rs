@@ -303,6 +303,8 @@ fn what_is_asked_for_beside_comes_last_and_no_pass_waits_for_it() {
         error.unwrap_err().to_string(),
         "the service does not keep 2025-09-10 12:00 UTC; it can be searched from 2025-09-11 12:00 UTC on"
     );
+    let gaps = plan.advance(now + day * 179, &schedule, "log");
+    assert!(gaps.iter().any(|gap| gap.from == now - day * 2), "{gaps:?}");
 }
 
 #[test]
