@@ -1,11 +1,11 @@
 //! What the journal knows without asking the disk: heads, cursors, sizes, and the newest batches.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
-use super::{LaneId, Limits, Stored};
+use super::{LaneId, Limits, Stored, limits};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::plugin::LaneKind;
@@ -51,8 +51,8 @@ pub(super) struct State {
     pub(super) used_bytes: u64,
     /// Bytes of batches that are being committed, by tenant.
     pub(super) reserved: BTreeMap<Arc<str>, u64>,
-    /// The tenants that wait for room.
-    pub(super) paused: BTreeSet<Arc<str>>,
+    /// The tenants that had to wait for room, with the bytes that they asked for, until there is room to spare.
+    pub(super) paused: BTreeMap<Arc<str>, u64>,
 }
 
 impl State {
@@ -139,7 +139,10 @@ impl Shared {
 
     /// Changes the state and wakes all who wait for a change.
     pub(super) fn update(&self, change: impl FnOnce(&mut State)) {
-        self.look(change);
+        self.look(|state| {
+            change(state);
+            limits::end_pauses(self, state);
+        });
         self.changed.send_modify(|version| *version += 1);
     }
 
