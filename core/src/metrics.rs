@@ -37,7 +37,7 @@ pub struct Metrics {
     pub listing_gap: IntCounterVec,
     /// Units that showed up in a time that was listed before, by the pass that found them.
     pub stragglers: IntCounterVec,
-    /// Events journaled from these.
+    /// Events journaled from these, by the workload too.
     pub events_late: IntCounterVec,
     /// Hours of content or of events, of the last month, by their state.
     pub coverage_hours: IntGaugeVec,
@@ -193,7 +193,7 @@ impl Metrics {
                 r,
                 "events_late_total",
                 "Events of content that showed up late.",
-                UNIT,
+                &["tenant", "source", "content_type", "pass", "workload"],
             )?,
             coverage_hours: ints(
                 r,

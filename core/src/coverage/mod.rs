@@ -306,9 +306,11 @@ pub struct Stragglers {
 pub struct LateEvents {
     /// The source's name.
     pub source: String,
+    /// The content type.
+    pub content_type: String,
     /// The pass that found them.
     pub pass: String,
-    /// The workload.
+    /// The workload; `other` if it is none that is known.
     pub workload: String,
     /// How many.
     pub events: i64,

@@ -546,10 +546,16 @@ impl UnitWriter {
             .events_variant
             .with_label_values(&labels)
             .inc_by(done.variants as u64);
-        metrics
-            .events_late
-            .with_label_values(&labels)
-            .inc_by(done.late as u64);
+        for late in &done.late {
+            let pass = pass_name(late.pass);
+            for (workload, events) in &late.events {
+                let [tenant, source, content_type] = labels;
+                metrics
+                    .events_late
+                    .with_label_values(&[tenant, source, content_type, &*pass, *workload])
+                    .inc_by(*events as u64);
+            }
+        }
         metrics
             .records_oversized
             .with_label_values(&labels)

@@ -56,7 +56,7 @@ use crate::plugin::LaneKind;
 
 pub use body::Wire;
 pub(crate) use commit::NO_HOUR;
-pub use commit::{Commit, Committed};
+pub use commit::{Commit, Committed, Late};
 pub use cursors::{Advance, Orphan, SinkSpec, Start, Tally};
 pub use damage::{Damage, Recovered, SourceAndTenant, recover};
 pub use dead_letters::{DeadLetter, OversizePart};
