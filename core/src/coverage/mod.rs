@@ -9,6 +9,7 @@
 //! that was listed in them is fetched. That is "everything that Microsoft has listed", never "everything that happened".
 
 mod assess;
+mod balance;
 mod reasons;
 pub mod silence;
 #[cfg(test)]
@@ -23,7 +24,7 @@ use chrono::{DateTime, Days, NaiveDate, Utc};
 use serde::Serialize;
 
 pub use assess::assess;
-pub(crate) use assess::unbalanced;
+pub(crate) use balance::unbalanced;
 pub use view::{ContentRow, Coverage, Passes, Reason, Row, Span, TenantCoverage};
 
 use crate::journal::{Lag, SinkStatus};
@@ -58,17 +59,20 @@ pub enum State {
     Gap,
     /// Content was listed and could not be had.
     Lost,
+    /// The figures contradict each other: the account itself is wrong.
+    Unbalanced,
 }
 
 impl State {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Settled,
         Self::Partial,
         Self::Open,
         Self::AtRisk,
         Self::Gap,
         Self::Lost,
+        Self::Unbalanced,
     ];
 
     /// Whether a person should look at it.
@@ -87,6 +91,7 @@ impl State {
             Self::AtRisk => "at risk",
             Self::Gap => "gap",
             Self::Lost => "lost",
+            Self::Unbalanced => "unbalanced",
         }
     }
 }
@@ -232,6 +237,11 @@ impl Fates {
         self.dead += other.dead;
         self.skipped += other.skipped;
         self.pending += other.pending;
+    }
+
+    /// All of them.
+    fn sum(&self) -> i64 {
+        self.filtered + self.delivered + self.dead + self.skipped + self.pending
     }
 }
 

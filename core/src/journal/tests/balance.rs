@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::coverage::{Question, State};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -112,10 +113,16 @@ async fn check(bench: &Bench) {
     for sink in &status.sinks {
         assert!(sink.balances(), "{sink:?}");
     }
-    let question = crate::coverage::Question::usual(start());
+    let question = Question {
+        hours: true,
+        ..Question::usual(start())
+    };
     let coverage = bench.journal().coverage(question).await.unwrap();
     for tenant in &coverage.tenants {
         assert_eq!(tenant.unbalanced, Vec::<String>::new(), "by hour as in sum");
+        let states = tenant.rows.iter().map(|row| row.state);
+        let wrong = states.filter(|state| *state == Some(State::Unbalanced));
+        assert_eq!(wrong.count(), 0, "hour by hour");
     }
     // What is kept is what somebody still needs.
     let stray = bench.figure(

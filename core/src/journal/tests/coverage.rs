@@ -249,9 +249,13 @@ async fn figures_that_were_tampered_with_are_noticed() {
         drop(conn);
         bench.reopen();
         let before = ask(&bench, false).await;
-        assert!(!before.balanced, "{tamper}");
+        assert_eq!(
+            (before.balanced, before.state),
+            (false, State::Unbalanced),
+            "{tamper}"
+        );
     }
-    assert_eq!(tenant(&bench, false).await.unbalanced.len(), 3);
+    assert_eq!(tenant(&bench, false).await.unbalanced.len(), 4);
 }
 
 #[tokio::test]
