@@ -9,6 +9,7 @@ use futures::FutureExt;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use super::letters::Line;
 use super::retry;
@@ -214,9 +215,10 @@ impl Worker {
         Ok(())
     }
 
-    /// Breaks a call of the sink off after its timeout.
+    /// Breaks a call of the sink off after its timeout. What the sink logs meanwhile names it, whatever level is shown.
     pub(super) async fn in_time<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
-        match tokio::time::timeout(self.timeout, call).await {
+        let span = tracing::error_span!("sink", sink = %self.name);
+        match tokio::time::timeout(self.timeout, call.instrument(span)).await {
             Ok(answer) => answer,
             Err(_) => Err(Error::unavailable(format!(
                 "no answer within the sink's timeout ({} s)",

@@ -139,6 +139,12 @@ impl Runner {
         ["source", self.intake.source(), &self.intake.tenant().name]
     }
 
+    /// Around what the source itself does: its lines in the log are told apart by this, whatever level is shown.
+    pub(super) fn span(&self) -> tracing::Span {
+        let [_, name, tenant] = self.labels();
+        tracing::error_span!("source", source = name, tenant)
+    }
+
     /// Counts an error and logs it: the first of a row loudly, its repetitions quietly.
     fn note(&self, doing: &str, error: &Error, attempt: u32) {
         let [component, name, tenant] = self.labels();
@@ -350,13 +356,15 @@ impl Runner {
             self.intake.clone(),
             Arc::clone(&self.slots),
         );
+        let span = self.span();
         async move {
             let slot = slots
                 .acquire_owned()
                 .await
                 .map_err(|_| Error::bug("the fetch slots are gone"))?;
             let mut out = intake.writer(&due.unit);
-            source.fetch(&due.unit, &mut out).await?;
+            let fetched = source.fetch(&due.unit, &mut out);
+            tracing::Instrument::instrument(fetched, span).await?;
             out.complete().await?;
             drop((slot, place));
             out.finish().await

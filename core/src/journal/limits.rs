@@ -192,10 +192,14 @@ pub(super) fn detach_one(
         }
     }
     if events > 0 {
-        tracing::error!(
-            %sink, lane, first = cursor + 1, last, events,
-            "this sink skips these batches: {reason}"
-        );
+        let (name, why) = (Arc::clone(&sink), reason.to_owned());
+        tx.after_commit(move |state| {
+            let tenant = state.lanes.get(&lane).map(|lane| &*lane.tenant_name);
+            tracing::error!(
+                sink = %name, tenant, first = cursor + 1, last, events,
+                "this sink skips these batches: {why}"
+            );
+        });
         sql(tx.conn.execute(
             "INSERT INTO detached (sink, lane, first, last, events, at, reason) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             params![sink, lane, cursor + 1, last, events, tx.now_ms, reason],

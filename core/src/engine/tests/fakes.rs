@@ -326,7 +326,10 @@ impl Fake {
 /// What a fate means that needs no more than this.
 async fn suffer(fate: Option<&Fate>) -> Result<()> {
     match fate {
-        Some(Fate::Fail(kind)) => Err(Error::new(*kind, "as told")),
+        Some(Fate::Fail(kind)) => {
+            tracing::warn!("it fails, as it was told");
+            Err(Error::new(*kind, "as told"))
+        }
         Some(Fate::Panic) => panic!("as told"),
         Some(Fate::Hang) => std::future::pending().await,
         _ => Ok(()),
