@@ -197,6 +197,13 @@ impl World {
         built
     }
 
+    /// Changes the journal's database behind its back.
+    pub(super) fn tamper(&self, statement: &str) {
+        let path = self.dir.path().join("journal/journal.sqlite");
+        let conn = crate::journal::tables_at(&path);
+        conn.execute_batch(statement).unwrap();
+    }
+
     pub(super) fn config(&self, more: &str) -> Config {
         self.config_of(&TENANTS, more)
     }
