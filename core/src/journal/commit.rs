@@ -7,7 +7,7 @@ use rusqlite::params;
 
 use super::body::Wire;
 use super::counts::Events;
-use super::cursors::free_passed;
+use super::free::free_passed;
 use super::reach::Lag;
 use super::read::Stored;
 use super::writer::Tx;

@@ -18,7 +18,8 @@ use std::sync::Arc;
 use rusqlite::{OptionalExtension, params};
 
 use super::commit::{Hour, decode_hours};
-use super::cursors::{count, free_passed, move_cursor};
+use super::cursors::{count, move_cursor};
+use super::free::free_passed;
 use super::state::{Shared, State};
 use super::writer::Tx;
 use super::{Journal, LaneId, sql};
@@ -99,7 +100,7 @@ impl Journal {
                 let asked = state.paused.entry(Arc::clone(tenant)).or_default();
                 *asked = bytes.max(*asked);
                 if is_new {
-                    let tenant = name_of(state, tenant);
+                    let tenant = state.tenant_name(tenant);
                     self.shared.metrics.paused(&tenant, true);
                     tracing::error!(
                         %tenant,
@@ -137,7 +138,7 @@ pub(super) fn end_pauses(shared: &Shared, state: &mut State) {
     paused.retain(|tenant, asked| {
         let stays = !Use::of(state, tenant, max_bytes).has_room_to_spare(*asked);
         if !stays {
-            let tenant = name_of(state, tenant);
+            let tenant = state.tenant_name(tenant);
             shared.metrics.paused(&tenant, false);
             tracing::info!(%tenant, "the journal has room again; collecting goes on");
         }
@@ -212,13 +213,6 @@ pub(super) fn detach_one(
     ))?;
     move_cursor(tx, sink, lane, until);
     free_passed(tx, lane)
-}
-
-fn name_of(state: &State, tenant: &str) -> Arc<str> {
-    let mut lanes = state.lanes.values();
-    lanes
-        .find(|lane| &*lane.tenant == tenant)
-        .map_or_else(|| tenant.into(), |lane| Arc::clone(&lane.tenant_name))
 }
 
 /// What a tenant has of the limit.

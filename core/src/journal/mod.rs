@@ -14,6 +14,7 @@
 
 mod account;
 mod activity;
+mod attach;
 mod bodies;
 mod body;
 mod commit;
@@ -22,6 +23,7 @@ mod cursors;
 mod damage;
 mod dead_letters;
 mod fold;
+mod free;
 mod letters;
 mod limits;
 mod pace;
@@ -54,10 +56,11 @@ use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::plugin::LaneKind;
 
+pub use attach::{Orphan, SinkSpec, Start};
 pub use body::Wire;
 pub(crate) use commit::NO_HOUR;
 pub use commit::{Commit, Committed, Late};
-pub use cursors::{Advance, Orphan, SinkSpec, Start, Tally};
+pub use cursors::{Advance, Tally};
 pub use damage::{Damage, Recovered, SourceAndTenant, recover};
 pub use dead_letters::{DeadLetter, OversizePart};
 pub(crate) use fold::OLD_HOUR;

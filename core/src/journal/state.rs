@@ -56,6 +56,12 @@ pub(super) struct State {
 }
 
 impl State {
+    /// The name of a tenant in the configuration; its id if it is not there.
+    pub(super) fn tenant_name(&self, tenant: &str) -> Arc<str> {
+        let known = self.lanes.values().find(|lane| &*lane.tenant == tenant);
+        known.map_or_else(|| tenant.into(), |lane| Arc::clone(&lane.tenant_name))
+    }
+
     /// Keeps a fresh batch for the sinks that have caught up, within the bound.
     pub(super) fn remember(&mut self, stored: Arc<Stored>, bound: usize) {
         self.recent_bytes += stored.memory_bytes();
