@@ -16,8 +16,9 @@ use rusqlite::{Connection, params};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::bodies::{self, Place};
+use super::open::{LOCK, lock, open_database, open_read_only};
 use super::sums::{self, Known, Sums};
-use super::{FILE, LOCK, lock, open_database, open_read_only, schema, sql};
+use super::{FILE, schema, sql};
 use crate::dedupe;
 use crate::error::{Error, Kind, Result};
 

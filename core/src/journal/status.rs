@@ -5,7 +5,8 @@ use std::path::Path;
 use rusqlite::Connection;
 use serde::Serialize;
 
-use super::{FILE, Journal, bodies, open_read_only, schema, sql, writer};
+use super::open::open_read_only;
+use super::{FILE, Journal, bodies, schema, sql, writer};
 use crate::error::{Error, Result};
 
 /// The journal at one moment.

@@ -19,6 +19,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
+use super::open::{open_database, open_read_only};
+use super::state::State;
 use super::*;
 use crate::event::{AuditEvent, Origin};
 use crate::plugin::{Receipt, Unit};
