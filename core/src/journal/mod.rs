@@ -29,6 +29,7 @@ mod limits;
 mod open;
 mod pace;
 mod pause;
+mod place;
 mod reach;
 mod read;
 mod resend;

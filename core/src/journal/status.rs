@@ -6,7 +6,7 @@ use rusqlite::Connection;
 use serde::Serialize;
 
 use super::open::open_read_only;
-use super::{FILE, Journal, bodies, schema, sql, writer};
+use super::{FILE, Journal, place, schema, sql, writer};
 use crate::error::{Error, Result};
 
 /// The journal at one moment.
@@ -169,7 +169,7 @@ fn read_in_transaction(conn: &Connection) -> Result<Status> {
                 row.get(0)
             }),
         )?,
-        used_bytes: writer::used_bytes(conn, bodies::on_disk(conn)?)?,
+        used_bytes: writer::used_bytes(conn, place::on_disk(conn)?)?,
         tenants: tenants(conn)?,
         gaps: gaps(conn)?,
         sinks: sinks(conn)?,
