@@ -33,9 +33,11 @@ use crate::journal::Journal;
 use crate::metrics::Metrics;
 
 pub use backfill::ask_to_backfill;
+#[cfg(test)]
+pub(crate) use control::find;
 pub use control::withdraw;
 use control::{ADDRESS_FILE, PATIENCE, ask, unexpected};
-pub(crate) use control::{announce, find, token};
+pub(crate) use control::{announce, token};
 pub use letters::{ask_to_drop, ask_to_replay};
 pub use reload::ask_to_reload;
 pub use sinks::{ask_sink, ask_to_forget, ask_to_pause};

@@ -67,10 +67,8 @@ impl Journal {
         let mut changes = self.changes();
         loop {
             changes.mark_unchanged();
-            match self
-                .shared
-                .look(|state| self.reserve(state, &tenant, bytes))
-            {
+            let shared = &self.shared;
+            match shared.look(|state| shared.reserve(state, &tenant, bytes)) {
                 Verdict::Yes => {
                     return Ok(Room {
                         shared: Arc::clone(&self.shared),
@@ -89,32 +87,6 @@ impl Journal {
         }
     }
 
-    fn reserve(&self, state: &mut State, tenant: &Arc<str>, bytes: u64) -> Verdict {
-        let verdict = judge(state, tenant, bytes, self.shared.limits.max_bytes);
-        match &verdict {
-            Verdict::Yes => {
-                *state.reserved.entry(Arc::clone(tenant)).or_default() += bytes;
-            }
-            Verdict::No(sinks) => {
-                let is_new = !state.paused.contains_key(tenant);
-                let asked = state.paused.entry(Arc::clone(tenant)).or_default();
-                *asked = bytes.max(*asked);
-                if is_new {
-                    let tenant = state.tenant_name(tenant);
-                    self.shared.metrics.paused(&tenant, true);
-                    tracing::error!(
-                        %tenant,
-                        sinks = %sinks.join(", "),
-                        "the journal is full and these required sinks hold it: collecting this tenant waits; \
-                         Microsoft drops content 7 days after it lists it"
-                    );
-                }
-            }
-            Verdict::Detach(_) => {}
-        }
-        verdict
-    }
-
     /// Moves sinks past what they hold and records the range that they skipped.
     pub(super) async fn detach(&self, held: Vec<(Arc<str>, LaneId, u64)>) -> Result<()> {
         self.writer
@@ -128,23 +100,52 @@ impl Journal {
     }
 }
 
-/// Ends the pauses of the tenants that have room to spare now.
-pub(super) fn end_pauses(shared: &Shared, state: &mut State) {
-    if state.paused.is_empty() {
-        return;
-    }
-    let max_bytes = shared.limits.max_bytes;
-    let mut paused = std::mem::take(&mut state.paused);
-    paused.retain(|tenant, asked| {
-        let stays = !Use::of(state, tenant, max_bytes).has_room_to_spare(*asked);
-        if !stays {
-            let tenant = state.tenant_name(tenant);
-            shared.metrics.paused(&tenant, false);
-            tracing::info!(%tenant, "the journal has room again; collecting goes on");
+impl Shared {
+    /// Keeps room for a tenant if there is any. If not, the tenant is paused from now on.
+    fn reserve(&self, state: &mut State, tenant: &Arc<str>, bytes: u64) -> Verdict {
+        let verdict = judge(state, tenant, bytes, self.limits.max_bytes);
+        match &verdict {
+            Verdict::Yes => {
+                *state.reserved.entry(Arc::clone(tenant)).or_default() += bytes;
+            }
+            Verdict::No(sinks) => {
+                let is_new = !state.paused.contains_key(tenant);
+                let asked = state.paused.entry(Arc::clone(tenant)).or_default();
+                *asked = bytes.max(*asked);
+                if is_new {
+                    let tenant = state.tenant_name(tenant);
+                    self.metrics.paused(&tenant, true);
+                    tracing::error!(
+                        %tenant,
+                        sinks = %sinks.join(", "),
+                        "the journal is full and these required sinks hold it: collecting this tenant waits; \
+                         Microsoft drops content 7 days after it lists it"
+                    );
+                }
+            }
+            Verdict::Detach(_) => {}
         }
-        stays
-    });
-    state.paused = paused;
+        verdict
+    }
+
+    /// Ends the pauses of the tenants that have room to spare now.
+    pub(super) fn end_pauses(&self, state: &mut State) {
+        if state.paused.is_empty() {
+            return;
+        }
+        let max_bytes = self.limits.max_bytes;
+        let mut paused = std::mem::take(&mut state.paused);
+        paused.retain(|tenant, asked| {
+            let stays = !Use::of(state, tenant, max_bytes).has_room_to_spare(*asked);
+            if !stays {
+                let tenant = state.tenant_name(tenant);
+                self.metrics.paused(&tenant, false);
+                tracing::info!(%tenant, "the journal has room again; collecting goes on");
+            }
+            stays
+        });
+        state.paused = paused;
+    }
 }
 
 /// Moves a sink past what it has not got of a lane up to `until`, and records what it skipped, and why.
@@ -295,7 +296,10 @@ fn holders(state: &State, tenant: &str) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Clock;
+    use crate::journal::Limits;
     use crate::journal::state::LaneState;
+    use crate::metrics::Metrics;
     use crate::plugin::LaneKind;
 
     fn state(bytes: &[u64], required: bool) -> State {
@@ -361,6 +365,37 @@ mod tests {
         overfull.used_bytes = 1000;
         let only_goes_on = Use::of(&overfull, "t1", 100);
         assert!(only_goes_on.has_room(1) && !only_goes_on.has_room_to_spare(1));
+    }
+
+    #[test]
+    fn a_tenant_that_goes_on_and_waits_in_turn_is_paused_once_until_a_tenth_is_free() {
+        let limits = Limits {
+            max_bytes: 100,
+            ..Limits::default()
+        };
+        let (clock, metrics) = (Clock::system(), Metrics::new().unwrap());
+        let shared = Shared::new("j".into(), clock, metrics, limits, state(&[0, 0], true));
+        let gauge = shared.metrics.tenant_paused.with_label_values(&["t1"]);
+        let hold = |bytes| {
+            shared.update(|state| {
+                state.lanes.get_mut(&1).unwrap().bytes = bytes;
+                (state.used_bytes, state.reserved) = (bytes, BTreeMap::new());
+            });
+        };
+        let goes_on = || {
+            let verdict = shared.look(|state| shared.reserve(state, &"t1".into(), 1));
+            verdict == Verdict::Yes
+        };
+        for round in 0..20 {
+            hold(75);
+            assert!(!goes_on());
+            hold(74);
+            assert!(goes_on() && gauge.get() == 1, "round {round}");
+        }
+        hold(68);
+        assert_eq!(gauge.get(), 1);
+        hold(67);
+        assert_eq!(gauge.get(), 0);
     }
 
     #[test]

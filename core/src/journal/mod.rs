@@ -50,10 +50,8 @@ use std::thread::JoinHandle;
 
 use rusqlite::Connection;
 
-use crate::clock::Clock;
 use crate::dedupe::Fingerprinter;
 use crate::error::{Error, Result};
-use crate::metrics::Metrics;
 use crate::plugin::LaneKind;
 
 pub use attach::{Orphan, SinkSpec, Start};

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
 
-use super::{LaneId, Limits, Stored, limits};
+use super::{LaneId, Limits, Stored};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::plugin::LaneKind;
@@ -147,7 +147,7 @@ impl Shared {
     pub(super) fn update(&self, change: impl FnOnce(&mut State)) {
         self.look(|state| {
             change(state);
-            limits::end_pauses(self, state);
+            self.end_pauses(state);
         });
         self.changed.send_modify(|version| *version += 1);
     }

@@ -21,9 +21,13 @@ impl io::Write for Log {
 }
 
 impl Log {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+
     /// How many lines have all these words.
     fn count(&self, words: &[&str]) -> usize {
-        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        let text = self.text();
         let lines = text.lines();
         lines
             .filter(|line| words.iter().all(|word| line.contains(word)))
@@ -37,6 +41,8 @@ async fn each_line_of_a_source_names_its_tenant_and_each_of_a_sink_the_sink() {
     let writer = log.clone();
     let lines = tracing_subscriber::fmt().compact().with_ansi(false);
     let lines = lines.with_writer(move || writer.clone()).finish();
+    // As long as there is only one, the thread that meets a line first decides for all; it may be another test's.
+    let _other = tracing::Dispatch::new(tracing_subscriber::registry());
     let _logged = tracing::subscriber::set_default(lines);
     let world = World::new();
     world.show("contoso", "contoso-1", 3);
@@ -69,6 +75,6 @@ async fn each_line_of_a_source_names_its_tenant_and_each_of_a_sink_the_sink() {
         (vec!["fetching contoso-1 failed", "tenant=\"contoso\""], 1),
         (vec!["delivering failed", "sink=a"], 1),
     ] {
-        assert_eq!(log.count(&words), count, "{words:?}");
+        assert_eq!(log.count(&words), count, "{words:?}\n{}", log.text());
     }
 }
