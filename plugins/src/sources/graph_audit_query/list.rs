@@ -215,6 +215,9 @@ impl Lister {
         for (slice, search) in lost {
             let is_it = |query: &&Query| query.display_name == search.name;
             let found = known.iter().find(is_it).map(|query| query.id.clone());
+            if found.is_some() {
+                fail::fail_point!("source::found");
+            }
             if found.is_none() && age(&search) < LOST_AFTER {
                 round.again_at(round.now + LOOK_AFTER);
                 continue;
@@ -268,22 +271,27 @@ impl Lister {
     }
 
     async fn create(&self, ledger: &mut Ledger<'_>, slice: Slice, round: &mut Round) -> Result<()> {
-        let name = format!("audit-exporter {slice} {:08x}", rand::random::<u32>());
+        let (which, random) = (slice.which(), rand::random::<u32>());
+        let name = format!("audit-exporter {slice} {which} {random:08x}");
         with_search(ledger, slice, |search| {
             (search.name, search.asked) = (Some(name.clone()), Some(round.now));
         });
         ledger.checkpoint.asked.push(round.now);
+        fail::fail_point!("source::name");
         ledger.record(Vec::new(), Vec::new(), round.now).await?;
+        fail::fail_point!("source::create");
         let created = self
             .client
             .create(&name, slice, &self.settings.filters)
             .await;
+        fail::fail_point!("source::created");
         let error = match created {
             Ok(query) => {
                 with_search(ledger, slice, |search| {
                     search.query = Some(query.id.clone());
                 });
                 ledger.record(Vec::new(), Vec::new(), round.now).await?;
+                fail::fail_point!("source::recorded");
                 round.again_after(self.look_later(query.id));
                 round.again_after(PACE);
                 self.accepted();
