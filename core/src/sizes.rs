@@ -1,4 +1,4 @@
-//! Sizes that decide how often something rare happens. Tests that end the process make them small.
+//! Sizes and times that decide how often something rare happens. Tests that end the process make them small.
 
 /// The usual size; with the feature `failpoints`, what the environment variable says.
 #[must_use]

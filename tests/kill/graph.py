@@ -33,6 +33,8 @@ class Graph(Campaign):
         "journal::committed": ("after the commit", 60),
         OUTSIDE: (OUTSIDE, 0),
     }
+    # Queries are created without a pause.
+    SMALL = {"QUERY_PACE_MILLIS": "200"}
     AFTER = {"source::found": "source::created"}
     SIMULATOR = """
 seed = {seed}
