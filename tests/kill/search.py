@@ -12,7 +12,7 @@ class Search(Campaign):
         "source::register": ("listing", 1),
         "source::session": ("a session begins", 20),
         "source::page": ("between pages", 40),
-        "source::split": ("at a split", 3),
+        "source::split": ("at a split", 2),
         "source::fetch": ("within a page", 400),
         "source::close": ("before a unit is closed", 10),
         "intake::commit": ("before the commit of a batch", 30),
@@ -21,11 +21,11 @@ class Search(Campaign):
         OUTSIDE: (OUTSIDE, 0),
     }
     # A session shows so few rows that times have to be split.
-    SMALL = {"LARGE_SET_ROWS": "150"}
+    SMALL = {"LARGE_SET_ROWS": "60"}
     SIMULATOR = """
 seed = {seed}
 [search]
-large_set_rows = 150
+large_set_rows = 60
 duplicates = 0.03
 [faults.tokens]
 lifetime_seconds = 864000
@@ -100,3 +100,7 @@ batch_events = 100
         if pages > most:
             wrong.append(f"{pages} pages were asked for, {self.calm} without a kill: more than {kills} kills may cost ({most})")
         return wrong
+
+    def report(self):
+        super().report()
+        print(f"\na round without a kill asks for {self.calm} pages")
