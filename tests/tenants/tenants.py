@@ -139,8 +139,14 @@ class Tenants:
         try:
             self.start()
             self.steady()
-            self.finish()
+            self.ledger = self.read_ledger()
+            self.catch_up([name for name in self.ledger if name not in (THROTTLED, *self.removed)])
             self.peak = self.kernel.peak_mb()
+            self.process.stop()
+            # It waits as Microsoft let it wait; who starts anew tries at once.
+            self.limit(None)
+            self.process = Run(self.binary, self.work / "config.toml", self.work / "log")
+            self.catch_up([THROTTLED])
             self.process.stop()
             self.arrivals.stop()
         finally:
@@ -192,15 +198,13 @@ class Tenants:
         with self.process.log.open() as log:
             return "".join(line for line in log if text in line)
 
-    def finish(self):
-        """The throttled tenant is throttled no more, and everybody gets what is left."""
-        self.limit(None)
+    def catch_up(self, names):
+        """Until these tenants' files hold all that there is."""
         began = time.time()
-        self.ledger = self.read_ledger()
-        expected = {name: sum(digests.values()) for name, (digests, _) in self.ledger.items()}
-        wanted = [name for name in expected if name not in self.removed]
-        await_("all is delivered", lambda: self.alive() or all(self.arrivals.count(name) >= expected[name] for name in wanted), PATIENCE)
-        self.tell(f"all delivered {time.time() - began:.0f} s after the end")
+        expected = {name: sum(self.ledger[name][0].values()) for name in names}
+        complete = lambda: all(self.arrivals.count(name) >= count for name, count in expected.items())
+        await_("all is delivered", lambda: self.alive() or complete(), PATIENCE)
+        self.tell(f"all of {len(names)} tenants delivered {time.time() - began:.0f} s later")
 
     def read_ledger(self):
         """For each tenant its events, and when each could be listed."""
