@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::backfill::Asked;
 use super::intake::{Intake, JOURNAL_FULL};
 use super::retry;
+use super::webhooks::Hook;
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::journal::Due;
@@ -42,6 +43,8 @@ const EXPIRY_GRACE: TimeDelta = TimeDelta::days(2);
 /// One source of one tenant, ready to run.
 pub(super) struct Runner {
     pub(super) source: Arc<dyn Source>,
+    /// Where it is told of news.
+    pub(super) hook: Hook,
     pub(super) intake: Intake,
     pub(super) metrics: Metrics,
     pub(super) clock: Clock,
@@ -166,6 +169,8 @@ impl Runner {
         loop {
             gate.wait().await;
             let before = self.intake.progress();
+            // What it was told before, this listing finds.
+            self.hook.clear();
             let listed = AssertUnwindSafe(self.source.list(&self.intake)).catch_unwind();
             let listed = listed
                 .await
@@ -186,7 +191,7 @@ impl Runner {
                         .set(now);
                     match next {
                         Next::Now => tokio::task::yield_now().await,
-                        Next::After(wait) if self.once.is_none() => self.rest(wait).await,
+                        Next::After(wait) if self.once.is_none() => self.rest(wait, true).await,
                         Next::After(_) | Next::Done => {
                             // Nobody is to wait for what will not be done.
                             self.asked.lock().await.close();
@@ -226,7 +231,9 @@ impl Runner {
             if error.kind() == Kind::Bug && attempt == 1 {
                 tracing::error!(source = name, tenant, "{error}; please report it");
             }
-            self.rest(wait).await;
+            // One part of the source may wait for better times while another has news.
+            let works = progressed && error.kind() == Kind::Unavailable;
+            self.rest(wait, works).await;
         }
     }
 
