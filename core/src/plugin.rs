@@ -387,6 +387,21 @@ pub struct Context {
     pub webhook: Option<Url>,
 }
 
+impl Context {
+    /// The tenant that a source serves.
+    pub fn tenant(&self) -> Result<&Tenant> {
+        match &*self.tenants {
+            [tenant] => Ok(tenant),
+            tenants => {
+                let count = tenants.len();
+                Err(Error::bug(format!(
+                    "a source serves one tenant, not {count}"
+                )))
+            }
+        }
+    }
+}
+
 type SourceBuilder = fn(Context) -> Result<Box<dyn Source>>;
 type FilterBuilder = fn(Context) -> Result<Box<dyn Filter>>;
 type SinkBuilder = fn(Context) -> Result<Box<dyn Sink>>;

@@ -90,8 +90,8 @@ fn content_arrives_when_microsoft_tells_of_it_and_nothing_else_does() {
         let status = home.status().unwrap();
         (status["tenants"].clone(), status["sinks"].clone())
     };
-    let listed = || exporter.sum("last_listing_timestamp_seconds", &[]);
-    let (before, polled) = (account(), listed());
+    let listings = || exporter.sum("requests_total", &["operation=\"list\""]);
+    let (before, polled) = (account(), listings());
     // A stranger, and one who knows the word and lies.
     let lie = json!([{
         "tenantId": microsoft.id(0), "contentType": "Audit.General", "contentId": "made-up",
@@ -104,7 +104,7 @@ fn content_arrives_when_microsoft_tells_of_it_and_nothing_else_does() {
         assert!(refused.contains("HTTP 404"), "{refused}");
     }
     assert_eq!(post(hook, WORD, &lie), Ok(String::new()));
-    wait_until("the lie is looked into", || listed() > polled);
+    wait_until("the lie is looked into", || listings() > polled);
     assert_eq!(
         exporter.sum("webhook_requests_total", &["outcome=\"refused\""]),
         Some(2.0)

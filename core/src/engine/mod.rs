@@ -8,6 +8,8 @@ mod ask;
 pub mod backfill;
 pub(crate) mod build;
 pub mod check;
+mod fetches;
+mod gate;
 mod gunzip;
 pub mod intake;
 pub mod letters;

@@ -205,13 +205,11 @@ impl Webhooks {
 
     /// One request. The peer may be slow or leave; only the time that it takes is of interest.
     async fn connection(self, stream: TcpStream, metrics: Metrics, stop: CancellationToken) {
-        let answer = service_fn(|request: Request<Incoming>| {
-            let (webhooks, metrics) = (&self, &metrics);
-            async move {
-                let mut answer = Response::new(Body::empty());
-                *answer.status_mut() = webhooks.answer(request.map(Body::new), metrics).await;
-                Ok::<_, Infallible>(answer)
-            }
+        let (webhooks, counts) = (&self, &metrics);
+        let answer = service_fn(move |request: Request<Incoming>| async move {
+            let mut answer = Response::new(Body::empty());
+            *answer.status_mut() = webhooks.answer(request.map(Body::new), counts).await;
+            Ok::<_, Infallible>(answer)
         });
         let served = http1::Builder::new()
             .keep_alive(false)

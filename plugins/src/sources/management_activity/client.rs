@@ -18,8 +18,6 @@ use crate::http::body::read_capped;
 use crate::microsoft::cloud::Access;
 use crate::microsoft::errors;
 use crate::microsoft::http::{Api, Call};
-use crate::microsoft::limit::RateLimit;
-use crate::microsoft::token::Tokens;
 
 /// No page of a listing is larger, short of a fault.
 const PAGE_CAP: usize = 64 * 1024 * 1024;
@@ -99,21 +97,8 @@ impl Client {
     /// A client for the tenant of `access`.
     pub(super) fn new(context: &Context, access: Access) -> Self {
         let access = Arc::new(access);
-        let tokens = Tokens::new(
-            context.http.clone(),
-            Arc::clone(&access),
-            access.audience.clone(),
-            context.meter.clone(),
-            context.clock.clone(),
-        );
-        let api = Api::new(
-            context.http.clone(),
-            access.management_api.clone(),
-            tokens,
-            RateLimit::per_minute(access.requests_per_minute),
-            context.meter.clone(),
-            context.clock.clone(),
-        );
+        let there = (&access.management_api, &*access.audience);
+        let api = Api::of(context, &access, there, access.requests_per_minute);
         Self { api, access }
     }
 

@@ -6,6 +6,7 @@
 //!
 //! What the webhook says of content types lists these at once and leaves the others to the poll that is due.
 
+mod standing;
 mod subscriptions;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,6 +29,7 @@ use super::listing;
 use super::webhook::Webhook;
 use super::window::{Progress, Window};
 use crate::microsoft::errors;
+use standing::{Polls, Standing, Trouble, severity};
 
 /// The longest time that a content type that fails alone is left out.
 const LONGEST_REST: Duration = Duration::from_mins(15);
@@ -48,67 +50,6 @@ pub(super) struct Lister {
     is_declared: AtomicBool,
     subscriptions_seen: Mutex<Option<Instant>>,
     standings: Mutex<BTreeMap<&'static str, Standing>>,
-}
-
-/// What a call lists.
-#[derive(Debug, Default)]
-struct Polls {
-    /// When all that was listed is due again, if the last call went well.
-    due: Option<Instant>,
-    /// The content types of which there was news since the last call.
-    news: BTreeSet<&'static str>,
-}
-
-impl Polls {
-    /// The content types that alone are listed before the next poll, and when that is; or nothing, for the poll itself.
-    fn take(&mut self, now: Instant) -> Option<(BTreeSet<&'static str>, Instant)> {
-        let news = std::mem::take(&mut self.news);
-        let due = self.due.take().filter(|due| *due > now)?;
-        (!news.is_empty()).then_some((news, due))
-    }
-}
-
-/// What is known of a content type besides its progress.
-#[derive(Clone, Debug, Default)]
-struct Standing {
-    enabled: bool,
-    /// What its webhook needs.
-    errand: Option<subscriptions::Errand>,
-    /// Why it has not the webhook that it should have.
-    webhook_trouble: Option<String>,
-    failures: u32,
-    rests_until: Option<Instant>,
-    /// It was listed, when others were refused, and is not due before this.
-    fresh_until: Option<Instant>,
-    /// Why it was not listed when that was last tried.
-    trouble: Option<Trouble>,
-}
-
-/// What is told at each poll while a content type is not listed.
-#[derive(Clone, Debug)]
-struct Trouble {
-    severity: u8,
-    message: String,
-    code: Option<String>,
-}
-
-impl Trouble {
-    fn of(content_type: &str, error: &Error) -> Self {
-        Self {
-            severity: severity(error.kind()),
-            message: format!("{content_type}: {error}"),
-            code: error.code().map(str::to_owned),
-        }
-    }
-
-    /// It is one content type's alone: the engine does not slow down the others.
-    fn into_error(self, next: Duration) -> Error {
-        let error = Error::unavailable(self.message).with_retry_after(Some(next));
-        match self.code {
-            Some(code) => error.with_code(code),
-            None => error,
-        }
-    }
 }
 
 impl Lister {
@@ -447,16 +388,4 @@ fn is_unsubscribed(error: &Error) -> bool {
         error.code(),
         Some(errors::NO_SUBSCRIPTION | errors::SUBSCRIPTION_DISABLED)
     )
-}
-
-fn severity(kind: Kind) -> u8 {
-    match kind {
-        Kind::Config => 6,
-        Kind::Bug => 5,
-        Kind::Auth => 4,
-        Kind::Throttled => 3,
-        Kind::Unavailable => 2,
-        Kind::Lost => 1,
-        Kind::Rejected => 0,
-    }
 }

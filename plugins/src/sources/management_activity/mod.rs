@@ -57,12 +57,7 @@ pub(crate) fn build(context: Context) -> Result<Box<dyn Source>> {
 
 impl ManagementActivity {
     fn new(context: &Context) -> Result<Self> {
-        let [tenant] = &*context.tenants else {
-            let count = context.tenants.len();
-            return Err(Error::bug(format!(
-                "a source serves one tenant, not {count}"
-            )));
-        };
+        let tenant = context.tenant()?;
         let settings = Settings::of(&context.options, &tenant.name)?;
         let access = Access::of(tenant)?;
         let auth_id = settings.webhook_auth_id.clone();

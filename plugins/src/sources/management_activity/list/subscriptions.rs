@@ -113,9 +113,11 @@ impl Lister {
         }
     }
 
-    /// With the webhook if there is to be one, and without if Microsoft does not take it: then nothing has started.
+    /// With the webhook if there is to be one, and without if Microsoft does not take it: then nothing has started. One
+    /// that was refused before comes after the subscription.
     async fn start_once(&self, content_type: &'static str, now: DateTime<Utc>) -> Result<bool> {
-        if let Some(webhook) = &self.webhook {
+        let was_refused = self.standing(content_type).webhook_trouble.is_some();
+        if let Some(webhook) = self.webhook.as_ref().filter(|_| !was_refused) {
             let started = match webhook.start_body(now) {
                 Ok(body) => self.client.start(content_type, Some(&body)).await,
                 Err(error) => Err(error),
