@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use axum::body::{Body, HttpBody as _, to_bytes};
 use axum::http::{Method, Request, Response, StatusCode};
+use futures::FutureExt as _;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -95,7 +96,7 @@ impl Hook {
     /// Forgets what the source was told so far.
     pub(super) fn clear(&self) {
         // Takes what is stored, and waits for nothing.
-        drop(futures::FutureExt::now_or_never(self.news.notified()));
+        let _forgotten = self.news.notified().now_or_never();
     }
 }
 
