@@ -267,17 +267,12 @@ impl Webhooks {
         drop(told);
         let shown: String = path.chars().take(SHOWN_CHARS).collect();
         let path = printable(&shown);
-        match name {
-            Some((source, tenant)) => tracing::warn!(
-                %source, %tenant, outcome,
-                "a webhook request was turned away: its sender is not the one that is expected, or it cannot be read; \
-                 others of the next hour are only counted"
-            ),
-            None => tracing::warn!(
-                %path, outcome,
-                "a webhook request was turned away: no source has its path; others of the next hour are only counted"
-            ),
-        }
+        let (source, tenant) = name.unwrap_or_default();
+        tracing::warn!(
+            %source, %tenant, %path, outcome,
+            "a webhook request was turned away: nobody has its path, or its sender is not the one that is expected, or \
+             it cannot be read; others of the next hour are only counted"
+        );
     }
 }
 
