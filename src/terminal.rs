@@ -106,7 +106,12 @@ pub(crate) fn log(format: LogFormat, default: &str, progress: bool) -> Progress 
     let terminal = io::stderr().is_terminal();
     let lines = tracing_subscriber::fmt::layer().with_writer(progress.clone());
     let lines = if format == LogFormat::Json || (format == LogFormat::Auto && !terminal) {
-        lines.json().flatten_event(true).with_ansi(false).boxed()
+        lines
+            .json()
+            .flatten_event(true)
+            .with_span_list(false)
+            .with_ansi(false)
+            .boxed()
     } else {
         lines
             .compact()

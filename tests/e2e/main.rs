@@ -29,3 +29,4 @@ mod reload;
 mod replay;
 mod search;
 mod tenants;
+mod webhook;
