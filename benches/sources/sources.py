@@ -5,7 +5,7 @@
 
 Each run is a fresh `audit-exporter run` with one source and one sink of type `file`, from its start until everything is
 delivered; then the file is compared with the simulator's ledger. The sources take turns. CPU is user and system time of
-all threads, by the kernel's account of the ended process, and memory its largest resident set. The last column is what
+all threads, and memory the largest resident set, by the kernel's account of the process. The last column is what
 the simulator, a process of its own, used meanwhile: it makes pages of searches anew for each request, so that it and not
 the program limits how many events a second come that way.
 
@@ -15,14 +15,13 @@ import argparse
 import os
 import pathlib
 import shutil
-import signal
 import statistics
 import sys
 import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent.parent / "tests"))
-from program import Failed, Run, Simulator, await_, build, compare, configuration, get  # noqa: E402
+from program import Failed, Kernel, Run, Simulator, await_, build, compare, configuration, get  # noqa: E402
 
 SIMULATOR = """
 seed = 3
@@ -50,11 +49,6 @@ SINK = '[sinks.archive]\ntype = "file"\npath = "archive/{content_type}.ndjson"\n
 SETTLED = 2 * 3600
 
 
-def cpu_seconds(process):
-    fields = pathlib.Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
 class Bench:
     def __init__(self, events, work):
         self.work, self.events = work, events
@@ -62,6 +56,7 @@ class Bench:
         self.simulator = Simulator(self.binary, work, SIMULATOR.format(events=events))
         get(f"{self.simulator.url}/control/clock", {"advance_seconds": SETTLED})
         self.ledger = self.simulator.ledger()
+        self.kernel = Kernel(self.simulator.process)
 
     def requests(self):
         return sum(count for outcomes in self.simulator.stats()["requests"].values() for count in outcomes.values())
@@ -72,22 +67,22 @@ class Bench:
         folder.mkdir()
         source = f'[sources.one]\ntype = "{kind}"\n{SOURCES[name]}'
         (folder / "config.toml").write_text(configuration(self.simulator.url, source + SINK))
-        before, asked = cpu_seconds(self.simulator.process.pid), self.requests()
+        before, asked = self.kernel.cpu_seconds(), self.requests()
         began = time.monotonic()
         run = Run(self.binary, folder / "config.toml", folder / "log")
         await_("all is delivered", lambda: run.ended() or self.is_delivered(run), 1800)
-        seconds = time.monotonic() - began
-        run.process.send_signal(signal.SIGTERM)
-        _, status, used = os.wait4(run.process.pid, 0)
-        if status:
-            raise Failed(f"run ended with {status}, see {run.log}")
-        told = (self.requests() - asked, cpu_seconds(self.simulator.process.pid) - before)
+        if run.ended():
+            raise Failed(f"run ended with {run.process.returncode}, see {run.log}")
+        seconds, kernel = time.monotonic() - began, Kernel(run.process)
+        cpu, memory = kernel.cpu_seconds(), kernel.peak_mb()
+        run.stop()
+        told = (self.requests() - asked, self.kernel.cpu_seconds() - before)
         holds, said = compare(self.ledger, folder / "archive")
         if not holds:
             raise Failed(f"{name}: {said}, see {folder}")
         written = sum(path.stat().st_size for path in (folder / "archive").iterdir())
         shutil.rmtree(folder)
-        return seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, *told, written / 1e6
+        return seconds, cpu, memory, *told, written / 1e6
 
     def is_delivered(self, run):
         time.sleep(0.1)

@@ -107,7 +107,8 @@ batch_events = 100
         if any(query["status"] != "succeeded" for query in queries) or not self.is_covered(queries):
             return False
         status = run.status()
-        if status is None or sum(unit["listed"] for unit in status["tenants"]) != len(queries):
+        slices = {NAME.fullmatch(query["displayName"]).groups() for query in queries}
+        if status is None or sum(unit["listed"] for unit in status["tenants"]) != len(slices):
             return False
         return not any(part["pending"] for part in status["tenants"] + status["sinks"])
 

@@ -28,7 +28,7 @@ import time
 from datetime import datetime
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-from program import APP, SECRET, Failed, Run, Simulator, await_, build, get  # noqa: E402
+from program import APP, SECRET, Failed, Kernel, Run, Simulator, await_, build, get  # noqa: E402
 from watch import Arrivals  # noqa: E402
 
 POLL_SECONDS = 60
@@ -69,21 +69,6 @@ poll_interval = "{POLL_SECONDS}s"
 type = "file"
 path = "archive/{{tenant}}.ndjson"
 """
-
-
-class Process:
-    """What the kernel tells of a process."""
-
-    def __init__(self, pid):
-        self.folder = pathlib.Path(f"/proc/{pid}")
-
-    def peak_mb(self):
-        lines = (self.folder / "status").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
-
-    def cpu_seconds(self):
-        fields = (self.folder / "stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Tenants:
@@ -135,7 +120,7 @@ class Tenants:
     def run(self):
         self.arrivals = Arrivals(self.work / "archive")
         self.process = Run(self.binary, self.work / "config.toml", self.work / "log")
-        self.kernel = Process(self.process.process.pid)
+        self.kernel = Kernel(self.process.process)
         try:
             self.start()
             self.steady()

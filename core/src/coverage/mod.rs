@@ -23,7 +23,7 @@ use chrono::{DateTime, Days, NaiveDate, Utc};
 use serde::Serialize;
 
 pub use assess::assess;
-pub(crate) use assess::unbalanced;
+pub(crate) use assess::{assess_tenant, unbalanced};
 pub use view::{ContentRow, Coverage, Passes, Reason, Row, Span, TenantCoverage};
 
 use crate::journal::{Lag, SinkStatus};

@@ -47,6 +47,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use rusqlite::{Connection, OpenFlags};
+use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
 use crate::dedupe::{Dedupe, Fingerprinter, Sizes};
@@ -114,6 +115,8 @@ pub struct Journal {
 struct Readers {
     path: PathBuf,
     idle: Mutex<Vec<Connection>>,
+    /// One for each question that may be asked at a time.
+    places: Arc<Semaphore>,
 }
 
 /// Ends the journal when all its users are gone: waits for the writer thread, which lets go of the lock.
@@ -155,6 +158,7 @@ impl Journal {
         let readers = Arc::new(Readers {
             path,
             idle: Mutex::default(),
+            places: Arc::new(Semaphore::new(READERS)),
         });
         let (writer, thread) =
             Writer::start(conn, lock, (dedupe, bodies, sums), Arc::clone(&shared))?;
@@ -218,7 +222,15 @@ impl Journal {
         question: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let readers = Arc::clone(&self.readers);
-        tokio::task::spawn_blocking(move || readers.with(question))
+        // Without a limit, a thousand tenants that ask at once would have a thread and a connection each.
+        let place = Arc::clone(&readers.places).acquire_owned().await;
+        let place = place.map_err(|_| Error::bug("the journal's readers are gone"))?;
+        let answer = move || {
+            let answer = readers.with(question);
+            drop(place);
+            answer
+        };
+        tokio::task::spawn_blocking(answer)
             .await
             .map_err(|error| Error::bug("a reader of the journal stopped").with_cause(error))?
     }
@@ -227,8 +239,8 @@ impl Journal {
 const FILE: &str = "journal.sqlite";
 /// Locked by the process that holds the journal.
 const LOCK: &str = "lock";
-/// Connections kept for the next question.
-const IDLE_READERS: usize = 4;
+/// Questions that are asked at a time, and connections kept for the next.
+const READERS: usize = 4;
 
 impl Readers {
     fn with<T>(&self, question: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
@@ -250,7 +262,7 @@ impl Readers {
             .idle
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        if idle.len() < IDLE_READERS {
+        if idle.len() < READERS {
             idle.push(conn);
         }
         answer
