@@ -29,7 +29,9 @@ pub use crate::engine::intake::{Intake, UnitWriter};
 pub enum Next {
     /// At once.
     Now,
-    /// After this time.
+    /// After this time: something is under way at the peer, and a single run waits for it.
+    Soon(Duration),
+    /// After this time, for what is new then.
     After(Duration),
     /// Never: there is no more.
     Done,
@@ -130,6 +132,20 @@ pub trait Source: Send + Sync {
     async fn backfill(&self, _intake: &Intake, _spans: &Spans) -> Result<()> {
         Err(Error::config(
             "this kind of source cannot search by the time of events",
+        ))
+    }
+
+    /// For `reconcile`: from now on lists what it has of this stretch of event time (more of other times does no harm)
+    /// and nothing of its usual work, and changes nothing at the peer that outlives the answer. Called before the first
+    /// listing of a journal that holds nothing else. Default: refuses.
+    async fn survey(
+        &self,
+        _intake: &Intake,
+        _from: DateTime<Utc>,
+        _to: DateTime<Utc>,
+    ) -> Result<()> {
+        Err(Error::config(
+            "this kind of source cannot be asked for a single day",
         ))
     }
 

@@ -14,6 +14,7 @@ pub mod letters;
 mod look;
 pub mod memory;
 pub mod once;
+pub mod reconcile;
 pub mod reload;
 pub(crate) mod retry;
 mod sink;
@@ -28,6 +29,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -40,9 +42,9 @@ use crate::error::{Error, Result};
 use crate::http;
 use crate::journal::{Closer, Journal, Orphan, Status, Stream};
 use crate::metrics::Metrics;
-use crate::plugin::Registry;
+use crate::plugin::{Registry, Sink};
 use backfill::Backfiller;
-use build::{BuiltSource, Parts};
+use build::{BuiltSink, BuiltSource, Parts};
 use letters::Replayer;
 use memory::Memory;
 use reload::Running;
@@ -161,6 +163,15 @@ impl Own {
     }
 }
 
+/// How an engine runs, if not as usual.
+#[derive(Default)]
+struct Way {
+    /// Each source lists all that there is, and then no more.
+    once: bool,
+    /// Each source lists what it has of a stretch of event time, for this sink alone.
+    survey: Option<(DateTime<Utc>, DateTime<Utc>, Box<dyn Sink>)>,
+}
+
 /// The three steps of stopping.
 #[derive(Clone, Debug, Default)]
 struct Signals {
@@ -172,15 +183,34 @@ struct Signals {
 impl Engine {
     /// Opens the journal, builds every plugin and starts. Nothing is started if anything is wrong.
     pub async fn start(config: &Config, registry: &Registry, clock: Clock) -> Result<Self> {
-        Self::begin(config, registry, clock, false).await
+        Self::begin(config, registry, clock, Way::default()).await
     }
 
     /// The same for a single run ([`once`]): each source lists all that there is now, and then no more.
     pub async fn start_once(config: &Config, registry: &Registry, clock: Clock) -> Result<Self> {
-        Self::begin(config, registry, clock, true).await
+        let way = Way {
+            once: true,
+            survey: None,
+        };
+        Self::begin(config, registry, clock, way).await
     }
 
-    async fn begin(config: &Config, registry: &Registry, clock: Clock, once: bool) -> Result<Self> {
+    /// The same for one look at what the sources hold of a stretch of event time, which goes to `sink` in the place of
+    /// the one sink of the configuration ([`reconcile`]).
+    async fn start_survey(
+        config: &Config,
+        registry: &Registry,
+        span: (DateTime<Utc>, DateTime<Utc>),
+        sink: Box<dyn Sink>,
+    ) -> Result<Self> {
+        let way = Way {
+            once: true,
+            survey: Some((span.0, span.1, sink)),
+        };
+        Self::begin(config, registry, Clock::system(), way).await
+    }
+
+    async fn begin(config: &Config, registry: &Registry, clock: Clock, way: Way) -> Result<Self> {
         let metrics = Metrics::new()?;
         let limits = build::journal_limits(config);
         metrics.journal_limit_bytes.set(limits.max_bytes as i64);
@@ -190,13 +220,18 @@ impl Engine {
         let (fatal, ends) = mpsc::channel(1);
         let own = Own {
             fatal,
-            ended: once.then(Arc::default),
+            ended: way.once.then(Arc::default),
             ..Own::new(config, registry, &clock)?
         };
         let of_own = own.clone();
         let parts = of_own.parts(config, &metrics, &journal);
         let sources = parts.sources(|_| true)?;
-        let sinks = parts.sinks(|_| true)?;
+        let (span, sinks) = match (way.survey, config.sinks.first()) {
+            (Some((from, to, sink)), Some(config)) => {
+                (Some((from, to)), vec![BuiltSink::bare(config, sink)])
+            }
+            _ => (None, parts.sinks(|_| true)?),
+        };
         let listener = if config.admin.enabled {
             Some(admin::bind(config.admin.listen).await?)
         } else {
@@ -234,6 +269,11 @@ impl Engine {
         let stop = engine.signals.stop.clone();
         engine.servers.spawn(keep_house(journal.clone(), stop));
         let prepared = engine.prepare(&parts, sources).await?;
+        if let Some((from, to)) = span {
+            for (source, intake) in &prepared {
+                source.source.survey(intake, from, to).await?;
+            }
+        }
         engine.start_sinks(&parts, sinks, lines);
         engine.start_sources(&parts, prepared);
         Ok(engine)

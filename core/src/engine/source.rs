@@ -186,6 +186,7 @@ impl Runner {
                         .set(now);
                     match next {
                         Next::Now => tokio::task::yield_now().await,
+                        Next::Soon(wait) => self.rest(wait).await,
                         Next::After(wait) if self.once.is_none() => self.rest(wait).await,
                         Next::After(_) | Next::Done => {
                             // Nobody is to wait for what will not be done.

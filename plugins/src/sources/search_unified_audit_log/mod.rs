@@ -189,6 +189,17 @@ impl Source for SearchUnifiedAuditLog {
         intake.register(Vec::new(), Some(&plan)).await.map(drop)
     }
 
+    async fn survey(
+        &self,
+        intake: &Intake,
+        from: DateTime<Utc>,
+        to: DateTime<Utc>,
+    ) -> Result<()> {
+        let now = self.searcher.client().now();
+        let plan = Plan::<()>::alone(from, to, now, &self.settings.schedule)?;
+        intake.register(Vec::new(), Some(&plan)).await.map(drop)
+    }
+
     async fn check(&self) -> Vec<Finding> {
         check::check(self.searcher.client()).await
     }
