@@ -25,7 +25,7 @@ const ACTIVITY: &str = "[sources.activity]\ntype = \"management_activity\"\n";
 const QUERIES: &str = r#"
 [sources.queries]
 type = "graph_audit_query"
-start = "32d"
+start = "40d"
 settle = "0s"
 search_again_after = []
 poll_interval = "20ms"
@@ -35,7 +35,7 @@ read_twice = false
 const SEARCH: &str = r#"
 [sources.search]
 type = "search_unified_audit_log"
-start = "32d"
+start = "40d"
 slice = "1h"
 settle = "0s"
 search_again_after = []

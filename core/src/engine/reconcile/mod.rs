@@ -37,7 +37,7 @@ pub use piles::Detail;
 /// The name of the sink that takes what the sources bring.
 const NAME: &str = "reconcile";
 /// Events that it takes at once.
-const BATCH_EVENTS: NonZeroUsize = NonZeroUsize::new(5_000).unwrap();
+const BATCH_EVENTS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4_999);
 
 /// What is to be compared.
 #[derive(Clone, Debug)]
@@ -132,7 +132,7 @@ pub async fn reconcile(
         answers = &mut asking => answers,
         () = stop => {
             stopped.cancel();
-            asking.await
+            asking.as_mut().await
         }
     };
     if stopped.is_cancelled() {
@@ -235,7 +235,7 @@ async fn listen(
 fn requests(engine: &Engine) -> u64 {
     let families = engine.metrics().requests.collect();
     let counters = families.iter().flat_map(|family| family.get_metric());
-    counters.map(|counter| counter.get_counter().value() as u64).sum()
+    counters.map(|counter| counter.get_counter().get_value() as u64).sum()
 }
 
 /// The configuration of an engine for one source of one tenant, beside the process that may be running.

@@ -155,10 +155,8 @@ impl Pile {
         let mut text = BufReader::new(File::open(path)?);
         let (mut events, mut offset, mut head) = (Vec::new(), 0, [0; HEAD]);
         while read_whole(&mut text, &mut head)? {
-            let (key, bytes) = head.split_at(16);
-            let (key, bytes) = (key.try_into(), bytes.try_into());
-            let key = Key::from_bytes(key.unwrap_or_default());
-            let bytes = u32::from_le_bytes(bytes.unwrap_or_default());
+            let key = Key::from_bytes(head.first_chunk().copied().unwrap_or_default());
+            let bytes = u32::from_le_bytes(head.last_chunk().copied().unwrap_or_default());
             events.push((key, offset));
             text.seek_relative(i64::from(bytes))?;
             offset += HEAD as u64 + u64::from(bytes);

@@ -25,7 +25,7 @@ use crate::sources::slices::{Plan, Slice};
 /// Slices are looked at for being due this often at least.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// Queries are created one by one: many in a row are refused even within the quota (reference:
-/// graph-audit-queries.md §6). No slower than they are looked at.
+/// graph-audit-queries.md §6). Faster only if `poll_interval` is shorter.
 const PACE: Duration = Duration::from_secs(2);
 /// A query whose creation was not answered is looked for by its name after this, and given up after that.
 const LOOK_AFTER: TimeDelta = TimeDelta::seconds(10);
