@@ -1,9 +1,9 @@
 //! `coverage`: what is known of each day or hour of each tenant.
 
+use audit_exporter_core::Error;
 use audit_exporter_core::clock::Clock;
 use audit_exporter_core::coverage::silence::Mood;
 use audit_exporter_core::coverage::{Coverage, Question, Row, State, TenantCoverage};
-use audit_exporter_core::{Error, Result};
 use chrono::NaiveDate;
 
 use crate::terminal::{self, say, time};

@@ -97,31 +97,22 @@ fn is_well(found: &Reconciliation) -> bool {
 
 /// The tenant's sources of these names; without names, all.
 fn sources<'a>(config: &'a Config, tenant: &Tenant, names: &[String]) -> Result<Vec<&'a Source>> {
-    let all = config.sources.iter();
-    let all: Vec<&Source> = all
-        .filter(|source| source.tenants.contains(&tenant.name))
-        .collect();
-    if names.is_empty() && !all.is_empty() {
-        return Ok(all);
-    }
-    let known: Vec<&str> = all.iter().map(|source| &*source.name).collect();
-    let find = |name: &String| {
-        let found = all.iter().find(|source| *source.name == **name);
-        found.copied().ok_or_else(|| {
-            Error::config(format!(
-                "no source {name} collects tenant {}; it has {}",
-                tenant.name,
-                known.join(", ")
-            ))
-        })
-    };
-    if names.is_empty() {
+    let mut sources: Vec<&Source> = config.sources.iter().collect();
+    sources.retain(|source| source.tenants.contains(&tenant.name));
+    let known: Vec<&str> = sources.iter().map(|source| &*source.name).collect();
+    if known.is_empty() {
         let problem = format!("no source collects tenant {}", tenant.name);
         return Err(Error::config(problem));
     }
-    let mut chosen: Vec<&Source> = names.iter().map(find).collect::<Result<_>>()?;
-    chosen.dedup_by_key(|source| &source.name);
-    Ok(chosen)
+    if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {
+        return Err(Error::config(format!(
+            "no source {unknown} collects tenant {}; it has {}",
+            tenant.name,
+            known.join(", ")
+        )));
+    }
+    sources.retain(|source| names.is_empty() || names.iter().any(|name| **name == *source.name));
+    Ok(sources)
 }
 
 fn tell(found: &Reconciliation) -> Result<()> {
@@ -177,7 +168,11 @@ fn verdict(found: &Reconciliation) -> String {
         format!("{events} events")
     } else if found.sources.iter().any(|one| !one.complete) {
         format!("{events} different events; not all sources could be asked to the end")
-    } else if found.sources.iter().all(|one| one.figures.events == found.events) {
+    } else if found
+        .sources
+        .iter()
+        .all(|one| one.figures.events == found.events)
+    {
         format!("{events} events, the same at all sources")
     } else {
         let fewer = |one: &&audit_exporter_core::engine::reconcile::Asked| {
@@ -185,7 +180,10 @@ fn verdict(found: &Reconciliation) -> String {
         };
         let lacking = found.sources.iter().filter(fewer);
         let names: Vec<&str> = lacking.map(|one| &*one.source).collect();
-        format!("{events} different events; not all are at {}", names.join(", "))
+        format!(
+            "{events} different events; not all are at {}",
+            names.join(", ")
+        )
     };
     let journal = match found.unrecorded {
         None => "whether this exporter has had them is not known: there is no journal, or the day is older than the 35 \

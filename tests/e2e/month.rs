@@ -78,9 +78,8 @@ fn month() -> Microsoft {
 
 fn home(microsoft: &Microsoft, sources: &[&str]) -> Home {
     let url = microsoft.url();
-    let more = format!(
-        "graph_api = \"{url}\"\nexchange_api = \"{url}\"\nrequests_per_minute = 100000"
-    );
+    let more =
+        format!("graph_api = \"{url}\"\nexchange_api = \"{url}\"\nrequests_per_minute = 100000");
     let tenant = microsoft.tenant(0, "contoso", &more);
     Home::new(&format!("{tenant}{}{ARCHIVE}", sources.concat()))
 }
@@ -142,7 +141,9 @@ fn each_source_alone_and_all_together_have_the_same_events_field_by_field() {
     let expected = events(&activity);
     let ids: BTreeSet<String> = expected.keys().cloned().collect();
     assert_eq!(ids, shown(&microsoft));
-    let span = expected.values().map(|event| event["time"].as_str().unwrap());
+    let span = expected
+        .values()
+        .map(|event| event["time"].as_str().unwrap());
     let days: BTreeSet<&str> = span.map(|time| &time[..10]).collect();
     assert!(days.len() as i64 >= DAYS, "{days:?}");
     for (name, home) in [

@@ -40,9 +40,8 @@ fn microsoft(subscribed: bool) -> Microsoft {
 
 fn config(microsoft: &Microsoft, sources: &[&str]) -> String {
     let url = microsoft.url();
-    let more = format!(
-        "graph_api = \"{url}\"\nexchange_api = \"{url}\"\nrequests_per_minute = 100000"
-    );
+    let more =
+        format!("graph_api = \"{url}\"\nexchange_api = \"{url}\"\nrequests_per_minute = 100000");
     let tenant = microsoft.tenant(0, "contoso", &more);
     format!("{tenant}{}{ARCHIVE}", sources.concat())
 }
@@ -90,11 +89,15 @@ fn beside_a_running_exporter_all_sources_agree_and_the_journal_has_all() {
         assert_eq!(source["missing_here"], 0, "{found}");
     }
     assert_eq!(found["sources"][1]["units"], 1, "one query: {found}");
-    assert_eq!((&found["different"], &found["unrecorded"]), (&0.into(), &0.into()));
+    assert_eq!(
+        (&found["different"], &found["unrecorded"]),
+        (&0.into(), &0.into())
+    );
     let told = reconcile(&home, day(), &["--source", "queries", "--source", "search"]);
     assert_eq!(told.code, 0, "{told:?}");
     assert!(
-        told.stdout.contains("the same at all sources; this exporter's journal has had all"),
+        told.stdout
+            .contains("the same at all sources; this exporter's journal has had all"),
         "{told:?}"
     );
     assert_eq!(starts(&microsoft), before, "no subscription was touched");
@@ -113,19 +116,36 @@ fn what_only_one_source_has_and_what_the_exporter_never_had_is_named() {
     let (ended, found) = reconcile_json(&home, &[]);
     assert_eq!(ended.code, 1, "{ended:?}");
     let [activity, queries] = [0, 1].map(|index| &found["sources"][index]);
-    let count = |value: &Value| value.as_u64().unwrap_or_else(|| panic!("{value} in {found}"));
+    let count = |value: &Value| {
+        value
+            .as_u64()
+            .unwrap_or_else(|| panic!("{value} in {found}"))
+    };
     assert_eq!(count(&queries["events"]), count(&found["events"]));
     assert_eq!(count(&queries["missing_here"]), 0);
     let missing = count(&activity["missing_here"]);
     assert!(missing > 30 && count(&activity["events"]) > 5, "{found}");
-    assert_eq!(count(&activity["events"]) + missing, count(&found["events"]));
+    assert_eq!(
+        count(&activity["events"]) + missing,
+        count(&found["events"])
+    );
     assert_eq!(count(&queries["only_here"]), missing);
     assert_eq!(count(&found["unrecorded"]), missing);
     let differences = found["differences"].as_array().unwrap();
     assert_eq!(differences.len() as u64, missing);
-    let times: Vec<&str> = differences.iter().filter_map(|one| one["time"].as_str()).collect();
-    assert!(times.is_sorted() && times.len() == differences.len(), "{times:?}");
-    assert!(times.iter().all(|time| time.starts_with(&day().to_string())));
+    let times: Vec<&str> = differences
+        .iter()
+        .filter_map(|one| one["time"].as_str())
+        .collect();
+    assert!(
+        times.is_sorted() && times.len() == differences.len(),
+        "{times:?}"
+    );
+    assert!(
+        times
+            .iter()
+            .all(|time| time.starts_with(&day().to_string()))
+    );
     for one in differences {
         assert_eq!(one["recorded"], false, "{one}");
         assert_eq!(one["held_by"][0], "queries", "{one}");
@@ -133,13 +153,20 @@ fn what_only_one_source_has_and_what_the_exporter_never_had_is_named() {
         assert!(!one["id"].as_str().unwrap().is_empty(), "{one}");
     }
     let grouped = found["groups"].as_array().unwrap().iter();
-    assert_eq!(grouped.map(|group| count(&group["events"])).sum::<u64>(), missing);
+    assert_eq!(
+        grouped.map(|group| count(&group["events"])).sum::<u64>(),
+        missing
+    );
 
     let told = reconcile(&home, day(), &[]);
     assert_eq!(told.code, 1, "{told:?}");
-    let words = format!("not all are at activity; this exporter's journal NEVER HAD {missing} of them");
+    let words =
+        format!("not all are at activity; this exporter's journal NEVER HAD {missing} of them");
     assert!(told.stdout.contains(&words), "{told:?}");
-    assert!(told.stdout.contains(differences[0]["id"].as_str().unwrap()), "{told:?}");
+    assert!(
+        told.stdout.contains(differences[0]["id"].as_str().unwrap()),
+        "{told:?}"
+    );
     assert!(told.stdout.contains("never had it"), "{told:?}");
 
     // What a backfill then brings in, the journal has had.
@@ -148,7 +175,10 @@ fn what_only_one_source_has_and_what_the_exporter_never_had_is_named() {
     home.configure(&config(&microsoft, &[&half, QUERIES]));
     let (ended, found) = reconcile_json(&home, &[]);
     assert_eq!(ended.code, 0, "{ended:?}");
-    assert_eq!((count(&found["unrecorded"]), count(&found["different"])), (0, missing));
+    assert_eq!(
+        (count(&found["unrecorded"]), count(&found["different"])),
+        (0, missing)
+    );
 }
 
 #[test]
@@ -160,13 +190,23 @@ fn a_source_that_cannot_be_asked_is_named_and_the_others_are_compared() {
     let [activity, queries, search] = [0, 1, 2].map(|index| &found["sources"][index]);
     assert_eq!(activity["complete"], false, "{found}");
     let reasons = activity["reasons"].to_string();
-    assert!(reasons.contains("there is no enabled subscription"), "{reasons}");
+    assert!(
+        reasons.contains("there is no enabled subscription"),
+        "{reasons}"
+    );
     assert_eq!(activity["missing_here"], Value::Null, "{found}");
     for source in [queries, search] {
         assert_eq!(source["complete"], true, "{found}");
-        assert_eq!((&source["events"], &source["missing_here"]), (&found["events"], &0.into()));
+        assert_eq!(
+            (&source["events"], &source["missing_here"]),
+            (&found["events"], &0.into())
+        );
     }
-    assert_eq!(found["unrecorded"], Value::Null, "there is no journal: {found}");
+    assert_eq!(
+        found["unrecorded"],
+        Value::Null,
+        "there is no journal: {found}"
+    );
     assert_eq!(starts(&microsoft), 0);
     assert!(!home.path("journal").exists());
 }
@@ -179,7 +219,10 @@ fn what_cannot_be_compared_is_refused_with_what_to_do() {
         assert_eq!(ended.code, 78, "{ended:?}");
         assert!(ended.stderr.contains(why), "{ended:?}");
     };
-    refused(reconcile(&home, Utc::now().date_naive(), &[]), "is not over yet in UTC");
+    refused(
+        reconcile(&home, Utc::now().date_naive(), &[]),
+        "is not over yet in UTC",
+    );
     refused(
         reconcile(&home, day(), &["--source", "nothing"]),
         "no source nothing collects tenant contoso; it has activity, queries",
@@ -188,7 +231,9 @@ fn what_cannot_be_compared_is_refused_with_what_to_do() {
     let told = reconcile(&home, old, &["--source", "activity"]);
     assert_eq!(told.code, 1, "{told:?}");
     assert!(
-        told.stdout.contains("NOT COMPLETE: source activity: the Management Activity API lists seven days"),
+        told.stdout.contains(
+            "NOT COMPLETE: source activity: the Management Activity API lists seven days"
+        ),
         "{told:?}"
     );
 }

@@ -33,8 +33,8 @@ pub(crate) use identity::{Fingerprint, Fingerprinter, Key};
 pub(crate) use memory::{Memory, fingerprinter};
 use merge::{Background, Merge};
 use run::RunWriter;
-use runs::{Run, Runs};
 pub(crate) use runs::{KEEP_SECONDS, damaged as damaged_runs, path as run_path};
+use runs::{Run, Runs};
 use table::Table;
 
 use crate::clock::Clock;

@@ -175,15 +175,20 @@ impl Engine {
 
     /// Why content waits: what failed by its name, what was not tried yet in sums.
     async fn unfetched(&self, config: &Config) -> Result<Vec<String>> {
-        let failed = self.journal.unfetched(REASONS).await?.into_iter().map(|unit| {
-            format!(
-                "tenant {}: content {} waits after {} tries: {}",
-                config.tenant_of(&unit.tenant),
-                unit.unit,
-                unit.attempts,
-                unit.error
-            )
-        });
+        let failed = self
+            .journal
+            .unfetched(REASONS)
+            .await?
+            .into_iter()
+            .map(|unit| {
+                format!(
+                    "tenant {}: content {} waits after {} tries: {}",
+                    config.tenant_of(&unit.tenant),
+                    unit.unit,
+                    unit.attempts,
+                    unit.error
+                )
+            });
         let untried = self.journal.untried().await?.into_iter().map(|sum| {
             let minute = |ms| {
                 let time = DateTime::from_timestamp_millis(ms).unwrap_or_default();

@@ -111,7 +111,9 @@ pub(super) fn compare(
         unrecorded: memory.map(|_| unrecorded),
     };
     compared.groups = groups.into_iter().map(group).collect();
-    compared.groups.sort_by_key(|group| std::cmp::Reverse(group.events));
+    compared
+        .groups
+        .sort_by_key(|group| std::cmp::Reverse(group.events));
     Ok(compared)
 }
 
@@ -127,7 +129,9 @@ fn compare_pile(
         .collect::<Result<_>>()?;
     let of_side = |(side, pile): (usize, &Option<Pile>)| {
         let events = pile.iter().flat_map(|pile| pile.events.iter().copied());
-        events.map(move |(key, at)| (key, side, at)).collect::<Vec<_>>()
+        events
+            .map(move |(key, at)| (key, side, at))
+            .collect::<Vec<_>>()
     };
     let mut all: Vec<_> = piles.iter().enumerate().flat_map(of_side).collect();
     all.sort_unstable();
@@ -153,7 +157,9 @@ fn compare_pile(
         let names = |wanted: &dyn Fn(usize, &Side<'_>) -> bool| {
             let sides = sides.iter().enumerate();
             let wanted = sides.filter(|(index, side)| wanted(*index, side));
-            wanted.map(|(_, side)| side.name.to_owned()).collect::<Vec<_>>()
+            wanted
+                .map(|(_, side)| side.name.to_owned())
+                .collect::<Vec<_>>()
         };
         let missing_in = names(&|index, side| side.complete && !holds(index));
         if missing_in.is_empty() && recorded != Some(false) {

@@ -125,7 +125,15 @@ pub async fn reconcile(
     let sources = question.sources.iter().enumerate();
     let asking = join_all(sources.map(|(index, source)| {
         let folder = question.folder.join(index.to_string());
-        ask(config, registry, question, source, folder, fingerprinter, &stopped)
+        ask(
+            config,
+            registry,
+            question,
+            source,
+            folder,
+            fingerprinter,
+            &stopped,
+        )
     }));
     tokio::pin!(asking);
     let answers = tokio::select! {
@@ -144,7 +152,8 @@ pub async fn reconcile(
     let journal = journal.map(|fingerprinter| (config.journal.path.clone(), fingerprinter));
     let listed_in = question.folder.join("differences");
     let (day, path) = (question.day, listed_in.clone());
-    let compared = spawn_blocking(move || judge(&answers, day, journal, &path).map(|all| (answers, all)));
+    let compared =
+        spawn_blocking(move || judge(&answers, day, journal, &path).map(|all| (answers, all)));
     let (answers, compared) = compared
         .await
         .map_err(|error| Error::bug("the comparison stopped").with_cause(error))??;
@@ -235,7 +244,9 @@ async fn listen(
 fn requests(engine: &Engine) -> u64 {
     let families = engine.metrics().requests.collect();
     let counters = families.iter().flat_map(|family| family.get_metric());
-    counters.map(|counter| counter.get_counter().get_value() as u64).sum()
+    counters
+        .map(|counter| counter.get_counter().get_value() as u64)
+        .sum()
 }
 
 /// The configuration of an engine for one source of one tenant, beside the process that may be running.

@@ -67,7 +67,12 @@ fn told(folder: &Path, answers: &[Answer]) -> (Compared, String) {
         let found: Difference = serde_json::from_str(line).unwrap();
         let time = found.event.time.format("%H:%M");
         let (held, missing) = (found.held_by.join("+"), found.missing_in.join("+"));
-        writeln!(told, "{time} {} {held} not {missing}", found.event.operation).unwrap();
+        writeln!(
+            told,
+            "{time} {} {held} not {missing}",
+            found.event.operation
+        )
+        .unwrap();
     }
     (compared, told)
 }
@@ -125,14 +130,22 @@ async fn the_same_event_may_have_other_bytes_and_other_days_do_not_count() {
     let spaced = record(5).replace(',', ", ");
     let first = record(0);
     let last = record(0).replace("00:00:00", "23:59:59");
-    let before = record(0).replace(DAY, "2026-02-28").replace("00:00:00", "23:59:59");
+    let before = record(0)
+        .replace(DAY, "2026-02-28")
+        .replace("00:00:00", "23:59:59");
     let after = record(0).replace(DAY, "2026-03-02");
     let answers = [
         answer(
             folder.path(),
             "a",
             true,
-            &[record(5), first.clone(), last.clone(), before, "{}".to_owned()],
+            &[
+                record(5),
+                first.clone(),
+                last.clone(),
+                before,
+                "{}".to_owned(),
+            ],
         )
         .await,
         answer(folder.path(), "b", true, &[spaced, first, last, after]).await,

@@ -85,12 +85,7 @@ impl Source for GraphAuditQuery {
         self.lister.backfill(intake, spans).await
     }
 
-    async fn survey(
-        &self,
-        intake: &Intake,
-        from: DateTime<Utc>,
-        to: DateTime<Utc>,
-    ) -> Result<()> {
+    async fn survey(&self, intake: &Intake, from: DateTime<Utc>, to: DateTime<Utc>) -> Result<()> {
         self.lister.survey(intake, from, to).await
     }
 

@@ -87,12 +87,7 @@ impl Source for ManagementActivity {
         body::copy(response, out).await
     }
 
-    async fn survey(
-        &self,
-        intake: &Intake,
-        from: DateTime<Utc>,
-        _to: DateTime<Utc>,
-    ) -> Result<()> {
+    async fn survey(&self, intake: &Intake, from: DateTime<Utc>, _to: DateTime<Utc>) -> Result<()> {
         // What happened in that time may have become available at any time since.
         let ledger = Ledger::open(intake, &self.settings).await?;
         self.lister.survey(&ledger, from).await

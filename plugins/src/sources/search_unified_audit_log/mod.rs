@@ -189,12 +189,7 @@ impl Source for SearchUnifiedAuditLog {
         intake.register(Vec::new(), Some(&plan)).await.map(drop)
     }
 
-    async fn survey(
-        &self,
-        intake: &Intake,
-        from: DateTime<Utc>,
-        to: DateTime<Utc>,
-    ) -> Result<()> {
+    async fn survey(&self, intake: &Intake, from: DateTime<Utc>, to: DateTime<Utc>) -> Result<()> {
         let now = self.searcher.client().now();
         let plan = Plan::<()>::alone(from, to, now, &self.settings.schedule)?;
         intake.register(Vec::new(), Some(&plan)).await.map(drop)

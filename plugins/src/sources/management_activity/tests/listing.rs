@@ -536,6 +536,9 @@ async fn a_survey_lists_from_its_day_on_and_starts_no_subscription() {
     let survey = bench.source.survey(&bench.intake, now - day * 3, now);
     survey.await.unwrap();
     let error = bench.list().await.unwrap_err();
-    assert!(error.to_string().contains("no enabled subscription"), "{error}");
+    assert!(
+        error.to_string().contains("no enabled subscription"),
+        "{error}"
+    );
     assert_eq!(starts(&peer), 0);
 }
