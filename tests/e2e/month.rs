@@ -21,7 +21,12 @@ const DAYS: i64 = 30;
 /// So much of it is past when the first collection begins; then the clock goes on in such steps.
 const STEP: i64 = 6;
 
-const ACTIVITY: &str = "[sources.activity]\ntype = \"management_activity\"\n";
+/// Nothing runs between two steps, so later passes would find their time gone, and say so.
+const ACTIVITY: &str = r#"
+[sources.activity]
+type = "management_activity"
+relist_after = ["1h"]
+"#;
 const QUERIES: &str = r#"
 [sources.queries]
 type = "graph_audit_query"
