@@ -65,7 +65,7 @@ impl Memory {
         }))
     }
 
-    /// Whether it has had this event, whatever its bytes. The fingerprint must be by the journal's own seed, of
+    /// Whether it has had this event of the day, whatever its bytes. The key must be by the journal's own seed, of
     /// [`fingerprinter`].
     pub(crate) fn holds(&self, key: Key) -> Result<bool> {
         let mut known = Vec::new();
