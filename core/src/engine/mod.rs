@@ -29,7 +29,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -42,11 +41,12 @@ use crate::error::{Error, Result};
 use crate::http;
 use crate::journal::{Closer, Journal, Orphan, Status, Stream};
 use crate::metrics::Metrics;
-use crate::plugin::{Registry, Sink};
+use crate::plugin::Registry;
 use backfill::Backfiller;
 use build::{BuiltSink, BuiltSource, Parts};
 use letters::Replayer;
 use memory::Memory;
+use reconcile::Survey;
 use reload::Running;
 
 /// How long the journal may take to write what it has accepted.
@@ -168,8 +168,8 @@ impl Own {
 struct Way {
     /// Each source lists all that there is, and then no more.
     once: bool,
-    /// Each source lists what it has of a stretch of event time, for this sink alone.
-    survey: Option<(DateTime<Utc>, DateTime<Utc>, Box<dyn Sink>)>,
+    /// Each source lists what it has of a stretch of event time, for one sink alone.
+    survey: Option<Survey>,
 }
 
 /// The three steps of stopping.
@@ -195,21 +195,6 @@ impl Engine {
         Self::begin(config, registry, clock, way).await
     }
 
-    /// The same for one look at what the sources hold of a stretch of event time, which goes to `sink` in the place of
-    /// the one sink of the configuration ([`reconcile`]).
-    async fn start_survey(
-        config: &Config,
-        registry: &Registry,
-        span: (DateTime<Utc>, DateTime<Utc>),
-        sink: Box<dyn Sink>,
-    ) -> Result<Self> {
-        let way = Way {
-            once: true,
-            survey: Some((span.0, span.1, sink)),
-        };
-        Self::begin(config, registry, Clock::system(), way).await
-    }
-
     async fn begin(config: &Config, registry: &Registry, clock: Clock, way: Way) -> Result<Self> {
         let metrics = Metrics::new()?;
         let limits = build::journal_limits(config);
@@ -227,8 +212,8 @@ impl Engine {
         let parts = of_own.parts(config, &metrics, &journal);
         let sources = parts.sources(|_| true)?;
         let (span, sinks) = match (way.survey, config.sinks.first()) {
-            (Some((from, to, sink)), Some(config)) => {
-                (Some((from, to)), vec![BuiltSink::bare(config, sink)])
+            (Some(Survey { span, sink }), Some(config)) => {
+                (Some(span), vec![BuiltSink::bare(config, sink)])
             }
             _ => (None, parts.sinks(|_| true)?),
         };

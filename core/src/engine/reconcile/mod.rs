@@ -19,15 +19,17 @@ use std::time::Duration;
 use chrono::{DateTime, NaiveDate, NaiveTime, TimeDelta, Utc};
 use futures::future::join_all;
 use prometheus::core::Collector as _;
+use prometheus::proto::MetricFamily;
 use serde::Serialize;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
-use super::Engine;
+use super::{Engine, Way};
+use crate::clock::Clock;
 use crate::config::{self, Admin, Config, Options, Size, Span, Start, Tenant};
 use crate::dedupe::{Fingerprinter, KEEP_SECONDS, Memory, fingerprinter};
 use crate::error::{Error, Result};
-use crate::plugin::Registry;
+use crate::plugin::{Registry, Sink};
 use compare::{Compared, Side, compare};
 use piles::{Collector, Piles};
 
@@ -38,6 +40,13 @@ pub use piles::Detail;
 const NAME: &str = "reconcile";
 /// Events that it takes at once.
 const BATCH_EVENTS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4_999);
+
+/// One look at what the sources hold of a stretch of event time.
+pub(super) struct Survey {
+    pub(super) span: (DateTime<Utc>, DateTime<Utc>),
+    /// Takes it, in the place of the one sink of the configuration.
+    pub(super) sink: Box<dyn Sink>,
+}
 
 /// What is to be compared.
 #[derive(Clone, Debug)]
@@ -198,8 +207,14 @@ async fn ask(
         requests: 0,
     };
     let own = own_config(config, source, question.tenant, &folder)?;
-    let sink = Box::new(Collector(Arc::clone(&piles)));
-    match Engine::start_survey(&own, registry, span, sink).await {
+    let way = Way {
+        once: true,
+        survey: Some(Survey {
+            span,
+            sink: Box::new(Collector(Arc::clone(&piles))),
+        }),
+    };
+    match Engine::begin(&own, registry, Clock::system(), way).await {
         Ok(engine) => listen(engine, &own, question, stopped, &mut asked).await?,
         Err(error) => asked.reasons.push(error.to_string()),
     }
@@ -243,7 +258,7 @@ async fn listen(
 /// All requests that an engine's sources made.
 fn requests(engine: &Engine) -> u64 {
     let families = engine.metrics().requests.collect();
-    let counters = families.iter().flat_map(|family| family.get_metric());
+    let counters = families.iter().flat_map(MetricFamily::get_metric);
     counters
         .map(|counter| counter.get_counter().get_value() as u64)
         .sum()
