@@ -126,26 +126,21 @@ pub trait Source: Send + Sync {
     /// engine has committed its last batch; until then it is fetched again.
     async fn fetch(&self, unit: &Unit, out: &mut UnitWriter) -> Result<()>;
 
+    /// For `reconcile`: from now on lists what it has of these stretches of event time (more of other times does no harm)
+    /// and nothing of its usual work, and changes nothing at the peer that outlives the answer. Called before the first
+    /// listing, with a journal that holds nothing else. Default: refuses.
+    async fn survey(&self, _intake: &Intake, _spans: &Spans) -> Result<()> {
+        Err(Error::config(
+            "this kind of source cannot be asked for a single day",
+        ))
+    }
+
     /// Collects stretches of event time beside what it lists by itself, in the catch-up lane: notes them with its
     /// checkpoint before it returns, and lets its listings do the rest. What is known is dropped as a repeat. Called
     /// between two listings. Default: refuses.
     async fn backfill(&self, _intake: &Intake, _spans: &Spans) -> Result<()> {
         Err(Error::config(
             "this kind of source cannot search by the time of events",
-        ))
-    }
-
-    /// For `reconcile`: from now on lists what it has of this stretch of event time (more of other times does no harm)
-    /// and nothing of its usual work, and changes nothing at the peer that outlives the answer. Called before the first
-    /// listing of a journal that holds nothing else. Default: refuses.
-    async fn survey(
-        &self,
-        _intake: &Intake,
-        _from: DateTime<Utc>,
-        _to: DateTime<Utc>,
-    ) -> Result<()> {
-        Err(Error::config(
-            "this kind of source cannot be asked for a single day",
         ))
     }
 

@@ -211,9 +211,9 @@ impl Engine {
         let of_own = own.clone();
         let parts = of_own.parts(config, &metrics, &journal);
         let sources = parts.sources(|_| true)?;
-        let (span, sinks) = match (way.survey, config.sinks.first()) {
-            (Some(Survey { span, sink }), Some(config)) => {
-                (Some(span), vec![BuiltSink::bare(config, sink)])
+        let (spans, sinks) = match (way.survey, config.sinks.first()) {
+            (Some(Survey { spans, sink }), Some(config)) => {
+                (Some(spans), vec![BuiltSink::bare(config, sink)])
             }
             _ => (None, parts.sinks(|_| true)?),
         };
@@ -254,9 +254,9 @@ impl Engine {
         let stop = engine.signals.stop.clone();
         engine.servers.spawn(keep_house(journal.clone(), stop));
         let prepared = engine.prepare(&parts, sources).await?;
-        if let Some((from, to)) = span {
+        if let Some(spans) = spans {
             for (source, intake) in &prepared {
-                source.source.survey(intake, from, to).await?;
+                source.source.survey(intake, &spans).await?;
             }
         }
         engine.start_sinks(&parts, sinks, lines);

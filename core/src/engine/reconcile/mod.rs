@@ -29,7 +29,7 @@ use crate::clock::Clock;
 use crate::config::{self, Admin, Config, Options, Size, Span, Start, Tenant};
 use crate::dedupe::{Fingerprinter, KEEP_SECONDS, Memory, fingerprinter};
 use crate::error::{Error, Result};
-use crate::plugin::{Registry, Sink};
+use crate::plugin::{Registry, Sink, Spans};
 use compare::{Compared, Side, compare};
 use piles::{Collector, Piles};
 
@@ -41,9 +41,9 @@ const NAME: &str = "reconcile";
 /// Events that it takes at once.
 const BATCH_EVENTS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(4_999);
 
-/// One look at what the sources hold of a stretch of event time.
+/// One look at what the sources hold of stretches of event time.
 pub(super) struct Survey {
-    pub(super) span: (DateTime<Utc>, DateTime<Utc>),
+    pub(super) spans: Spans,
     /// Takes it, in the place of the one sink of the configuration.
     pub(super) sink: Box<dyn Sink>,
 }
@@ -210,7 +210,7 @@ async fn ask(
     let way = Way {
         once: true,
         survey: Some(Survey {
-            span,
+            spans: vec![span],
             sink: Box::new(Collector(Arc::clone(&piles))),
         }),
     };

@@ -146,16 +146,11 @@ impl Lister {
         ledger.record(Vec::new(), Vec::new(), now).await
     }
 
-    /// Puts on record that this time alone is to be searched.
-    pub(super) async fn survey(
-        &self,
-        intake: &Intake,
-        from: DateTime<Utc>,
-        to: DateTime<Utc>,
-    ) -> Result<()> {
+    /// Puts on record that these times alone are to be searched.
+    pub(super) async fn survey(&self, intake: &Intake, spans: &Spans) -> Result<()> {
         let mut ledger = Ledger::open(intake, &self.settings).await?;
         let now = self.client.now();
-        ledger.checkpoint.plan = Plan::alone(from, to, now, &self.settings.schedule)?;
+        ledger.checkpoint.plan = Plan::alone(spans, now, &self.settings.schedule)?;
         ledger.record(Vec::new(), Vec::new(), now).await
     }
 

@@ -26,7 +26,6 @@ use audit_exporter_core::plugin::{
     Context, Finding, Intake, Next, Source, Spans, Unit, UnitWriter,
 };
 use audit_exporter_core::{Error, Result};
-use chrono::{DateTime, Utc};
 
 use self::client::Client;
 use self::config::Settings;
@@ -81,12 +80,12 @@ impl Source for GraphAuditQuery {
         self.fetcher.fetch(unit, out).await
     }
 
-    async fn backfill(&self, intake: &Intake, spans: &Spans) -> Result<()> {
-        self.lister.backfill(intake, spans).await
+    async fn survey(&self, intake: &Intake, spans: &Spans) -> Result<()> {
+        self.lister.survey(intake, spans).await
     }
 
-    async fn survey(&self, intake: &Intake, from: DateTime<Utc>, to: DateTime<Utc>) -> Result<()> {
-        self.lister.survey(intake, from, to).await
+    async fn backfill(&self, intake: &Intake, spans: &Spans) -> Result<()> {
+        self.lister.backfill(intake, spans).await
     }
 
     async fn check(&self) -> Vec<Finding> {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use audit_exporter_core::plugin::Next;
 use audit_exporter_core::{Error, Kind, Result};
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::TimeDelta;
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
 use tokio::time::Instant;
@@ -21,7 +21,7 @@ use super::client::Client;
 use super::config::Settings;
 use super::ledger::{GONE, Ledger, UNSUBSCRIBED, UNSWEPT, Unlisted};
 use super::listing;
-use super::window::{LISTABLE, Progress, Window};
+use super::window::{Progress, Window};
 use crate::microsoft::errors;
 
 /// After a start request that was accepted, none for the same content type before this (reference: management-activity-api.md §3.1).
@@ -43,8 +43,6 @@ pub(super) struct Lister {
     settings: Settings,
     /// The journal knows what is collected.
     is_declared: AtomicBool,
-    /// Nothing of the tenant's is changed: no subscription is started.
-    only_reads: AtomicBool,
     subscriptions_seen: Mutex<Option<Instant>>,
     standings: Mutex<BTreeMap<&'static str, Standing>>,
 }
@@ -94,7 +92,6 @@ impl Lister {
             client,
             settings,
             is_declared: AtomicBool::new(false),
-            only_reads: AtomicBool::new(false),
             subscriptions_seen: Mutex::default(),
             standings: Mutex::default(),
         }
@@ -158,20 +155,6 @@ impl Lister {
             None if more => Ok(Next::Now),
             None => Ok(Next::After(next)),
         }
-    }
-
-    /// Lists from `from` on, what the API still lists of it, and starts no subscription.
-    pub(super) async fn survey(&self, ledger: &Ledger<'_>, from: DateTime<Utc>) -> Result<()> {
-        let oldest = self.client.now() - LISTABLE;
-        if from < oldest {
-            return Err(Error::config(format!(
-                "the Management Activity API lists seven days, from {} UTC on; what became available before is not to \
-                 be had by it any more",
-                oldest.format("%Y-%m-%d %H:%M")
-            )));
-        }
-        self.only_reads.store(true, Ordering::Relaxed);
-        ledger.begin_at(from).await
     }
 
     /// A content type that fails while others do not is left out for a while.
@@ -332,7 +315,7 @@ impl Lister {
 
     /// Asks for the subscription to start, unless that was done minutes ago. Returns whether it was asked.
     async fn start(&self, content_type: &'static str, ledger: &Ledger<'_>) -> Result<bool> {
-        if !self.settings.start_subscriptions || self.only_reads.load(Ordering::Relaxed) {
+        if !self.settings.start_subscriptions {
             return Err(Error::auth(
                 "there is no enabled subscription, so Microsoft keeps no content; set start_subscriptions = true, or \
                  start it yourself",

@@ -183,15 +183,15 @@ impl Source for SearchUnifiedAuditLog {
         searched
     }
 
-    async fn backfill(&self, intake: &Intake, spans: &Spans) -> Result<()> {
-        let mut plan: Plan<()> = intake.checkpoint().await?.unwrap_or_default();
-        plan.backfill(spans, self.searcher.client().now(), &self.settings.schedule)?;
+    async fn survey(&self, intake: &Intake, spans: &Spans) -> Result<()> {
+        let now = self.searcher.client().now();
+        let plan = Plan::<()>::alone(spans, now, &self.settings.schedule)?;
         intake.register(Vec::new(), Some(&plan)).await.map(drop)
     }
 
-    async fn survey(&self, intake: &Intake, from: DateTime<Utc>, to: DateTime<Utc>) -> Result<()> {
-        let now = self.searcher.client().now();
-        let plan = Plan::<()>::alone(from, to, now, &self.settings.schedule)?;
+    async fn backfill(&self, intake: &Intake, spans: &Spans) -> Result<()> {
+        let mut plan: Plan<()> = intake.checkpoint().await?.unwrap_or_default();
+        plan.backfill(spans, self.searcher.client().now(), &self.settings.schedule)?;
         intake.register(Vec::new(), Some(&plan)).await.map(drop)
     }
 

@@ -133,20 +133,21 @@ impl<S: Default + PartialEq> Plan<S> {
         Ok(())
     }
 
-    /// A plan for a stretch of time alone, settled or not. Refuses what the service does not keep.
+    /// A plan for these times alone, settled or not. Refuses what the service does not keep.
     pub(crate) fn alone(
-        from: DateTime<Utc>,
-        to: DateTime<Utc>,
+        spans: &[(DateTime<Utc>, DateTime<Utc>)],
         now: DateTime<Utc>,
         schedule: &Schedule,
     ) -> Result<Self> {
-        kept(&[(from, to)], now, schedule)?;
+        kept(spans, now, schedule)?;
         let mut plan = Self {
-            since: Some(from),
+            since: spans.iter().map(|(from, _)| *from).min(),
             alone: true,
             ..Self::default()
         };
-        plan.ask_for(from, to, schedule);
+        for (from, to) in spans {
+            plan.ask_for(*from, *to, schedule);
+        }
         Ok(plan)
     }
 

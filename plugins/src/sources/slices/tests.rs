@@ -323,7 +323,7 @@ fn a_first_search_that_fails_moves_no_beginning() {
 fn a_plan_for_a_day_alone_searches_that_day_and_nothing_else() {
     let (schedule, now) = (schedule(), at("16T09:47"));
     let day = |day: &str| at(&format!("{day}T00:00"));
-    let mut plan = TestPlan::alone(day("15"), day("16"), now, &schedule).unwrap();
+    let mut plan = TestPlan::alone(&[(day("15"), day("16"))], now, &schedule).unwrap();
     let backfill = Lag::MAX;
     assert!(!plan.begin(now, &schedule), "it has begun");
     assert_eq!(
@@ -335,9 +335,9 @@ fn a_plan_for_a_day_alone_searches_that_day_and_nothing_else() {
         longest: TimeDelta::hours(6),
         ..schedule.clone()
     };
-    let mut plan = TestPlan::alone(day("15"), day("16"), now, &shorter).unwrap();
+    let mut plan = TestPlan::alone(&[(day("15"), day("16"))], now, &shorter).unwrap();
     assert_eq!(search(&mut plan, now, &shorter).len(), 4);
     let old = now - TimeDelta::days(181);
-    let error = TestPlan::alone(old, old + TimeDelta::days(1), now, &schedule);
+    let error = TestPlan::alone(&[(old, day("16"))], now, &schedule);
     assert!(error.unwrap_err().to_string().contains("does not keep"));
 }

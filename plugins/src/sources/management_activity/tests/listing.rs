@@ -519,10 +519,12 @@ async fn a_survey_lists_from_its_day_on_and_starts_no_subscription() {
     let peer = tenant(|_| None).await;
     let bench = Bench::new(&peer, ONE).await;
     let (now, day) = (Utc::now(), TimeDelta::days(1));
-    let survey = |from| bench.source.survey(&bench.intake, from, from + day);
-    let error = survey(now - day * 8).await.unwrap_err();
+    let spans = |days| vec![(now - day * days, now - day * (days - 1))];
+    let refused = bench.source.survey(&bench.intake, &spans(8)).await;
+    let error = refused.unwrap_err();
     assert!(error.to_string().contains("lists seven days"), "{error}");
-    survey(now - day * 3).await.unwrap();
+    let survey = bench.source.survey(&bench.intake, &spans(3)).await;
+    survey.unwrap();
     while matches!(bench.list().await.unwrap(), Next::Now) {}
     let ago = listings(&peer).iter().map(|call| begins_ago(call)).max();
     assert_eq!(ago, Some(3 * 24 * 60 + 30), "and the overlap");
@@ -533,8 +535,8 @@ async fn a_survey_lists_from_its_day_on_and_starts_no_subscription() {
     })
     .await;
     let bench = Bench::new(&peer, ONE).await;
-    let survey = bench.source.survey(&bench.intake, now - day * 3, now);
-    survey.await.unwrap();
+    let survey = bench.source.survey(&bench.intake, &spans(3)).await;
+    survey.unwrap();
     let error = bench.list().await.unwrap_err();
     assert!(
         error.to_string().contains("no enabled subscription"),
