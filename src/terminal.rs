@@ -54,6 +54,11 @@ impl Progress {
         Self(Some(bar.clone()))
     }
 
+    /// Whether there is a line.
+    pub(crate) fn is_shown(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Shows `text` in the line.
     pub(crate) fn show(&self, text: String) {
         if let Some(bar) = &self.0 {
@@ -101,7 +106,12 @@ pub(crate) fn log(format: LogFormat, default: &str, progress: bool) -> Progress 
     let terminal = io::stderr().is_terminal();
     let lines = tracing_subscriber::fmt::layer().with_writer(progress.clone());
     let lines = if format == LogFormat::Json || (format == LogFormat::Auto && !terminal) {
-        lines.json().flatten_event(true).with_ansi(false).boxed()
+        lines
+            .json()
+            .flatten_event(true)
+            .with_span_list(false)
+            .with_ansi(false)
+            .boxed()
     } else {
         lines
             .compact()

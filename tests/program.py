@@ -51,7 +51,8 @@ def configuration(url, rest, tenants=None, **journal):
     for name, id in (tenants or {"contoso": TENANT}).items():
         lines += [
             f"[tenants.{name}]", f'id = "{id}"', f'client_id = "{APP}"', f'client_secret = "{SECRET}"',
-            f'authority = "{url}"', f'management_api = "{url}"', "requests_per_minute = 100000",
+            f'authority = "{url}"', f'management_api = "{url}"', f'graph_api = "{url}"', f'exchange_api = "{url}"',
+            "requests_per_minute = 100000",
         ]
     return "\n".join(lines) + "\n" + rest
 

@@ -31,3 +31,4 @@ mod reload;
 mod replay;
 mod search;
 mod tenants;
+mod webhook;

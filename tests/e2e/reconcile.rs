@@ -212,6 +212,20 @@ fn a_source_that_cannot_be_asked_is_named_and_the_others_are_compared() {
 }
 
 #[test]
+fn no_webhook_is_set_to_compare() {
+    let microsoft = microsoft(true);
+    let activity = format!(
+        "{ACTIVITY}webhook = true\nwebhook_auth_id = \"0123456789abcdef0123\"\n\
+         [webhooks]\nlisten = \"127.0.0.1:0\"\npublic_url = \"https://audit.example/news\"\n"
+    );
+    let home = Home::new(&config(&microsoft, &[&activity, QUERIES]));
+    let (ended, found) = reconcile_json(&home, &[]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert!(found["events"].as_u64() > Some(50), "{found}");
+    assert_eq!(starts(&microsoft), 0);
+}
+
+#[test]
 fn what_cannot_be_compared_is_refused_with_what_to_do() {
     let microsoft = microsoft(true);
     let home = Home::new(&config(&microsoft, &[ACTIVITY, QUERIES]));

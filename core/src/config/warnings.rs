@@ -12,6 +12,13 @@ pub(super) fn find(config: &Config) -> Vec<String> {
              password, and the control token goes there without TLS; let a proxy in front of it ask for both"
         ));
     }
+    let listen = config.webhooks.listen;
+    if config.webhooks.public_url.is_some() && !listen.ip().is_loopback() {
+        warnings.push(format!(
+            "webhooks.listen: {listen} can be reached from other machines, and what goes there is not TLS: let a proxy in \
+             front of it end TLS, and nobody else reach it"
+        ));
+    }
     for tenant in &*config.tenants {
         if !config
             .sources

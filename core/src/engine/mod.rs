@@ -8,6 +8,8 @@ mod ask;
 pub mod backfill;
 pub(crate) mod build;
 pub mod check;
+mod fetches;
+mod gate;
 mod gunzip;
 pub mod intake;
 pub mod letters;
@@ -20,6 +22,7 @@ pub(crate) mod retry;
 mod sink;
 mod source;
 mod tick;
+mod webhooks;
 
 pub use look::look;
 
@@ -48,6 +51,7 @@ use letters::Replayer;
 use memory::Memory;
 use reconcile::Survey;
 use reload::Running;
+use webhooks::Webhooks;
 
 /// How long the journal may take to write what it has accepted.
 const JOURNAL_DEADLINE: Duration = Duration::from_secs(30);
@@ -114,6 +118,7 @@ struct Own {
     http: http::Client,
     slots: Arc<Semaphore>,
     memory: Memory,
+    webhooks: Webhooks,
     fatal: mpsc::Sender<Error>,
     /// In a single run, how many streams have nothing left to list.
     ended: Option<Arc<AtomicUsize>>,
@@ -127,6 +132,7 @@ impl Own {
             http: http::Client::new()?,
             slots: Arc::new(Semaphore::new(config.limits.parallel_fetches.get())),
             memory: build::memory(config),
+            webhooks: Webhooks::default(),
             fatal: mpsc::channel(1).0,
             ended: None,
         })
@@ -158,7 +164,7 @@ impl Own {
     ) -> source::Runner {
         source::Runner {
             once: self.ended.clone(),
-            ..parts.runner(source, intake, &self.slots, asked, stop)
+            ..parts.runner(source, intake, &self.slots, &self.webhooks, asked, stop)
         }
     }
 }
@@ -222,6 +228,11 @@ impl Engine {
         } else {
             None
         };
+        let webhooks = match &config.webhooks.public_url {
+            // A look beside the process that listens.
+            Some(_) if spans.is_none() => Some(webhooks::bind(config.webhooks.listen).await?),
+            _ => None,
+        };
         let orphans = journal
             .attach(build::specs(config), build::tenants(config))
             .await?;
@@ -250,6 +261,14 @@ impl Engine {
         };
         if let Some(listener) = listener {
             engine.serve(listener, ask)?;
+        }
+        if let Some(listener) = webhooks {
+            let stop = engine.signals.sources.clone();
+            let served = of_own
+                .webhooks
+                .clone()
+                .serve(listener, metrics.clone(), stop);
+            engine.servers.spawn(served);
         }
         let stop = engine.signals.stop.clone();
         engine.servers.spawn(keep_house(journal.clone(), stop));

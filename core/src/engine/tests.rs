@@ -8,6 +8,7 @@ mod listener;
 mod reload;
 mod sinks;
 mod sources;
+mod webhooks;
 
 use super::*;
 use crate::journal::SinkStatus;

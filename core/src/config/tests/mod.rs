@@ -104,6 +104,43 @@ fn an_admin_listener_that_others_can_reach_is_told() -> Result<()> {
 }
 
 #[test]
+fn a_webhook_listener_that_others_can_reach_is_told() -> Result<()> {
+    for (listen, told) in [("127.0.0.1:9478", 0), ("0.0.0.0:9478", 1)] {
+        let text = format!(
+            "{GOOD}\n[webhooks]\nlisten = \"{listen}\"\npublic_url = \"https://hooks.example.com\"\n"
+        );
+        let config = Config::from_toml(&text, Path::new(""))?;
+        let about = config.warnings.iter().filter(|w| w.contains(listen));
+        assert_eq!(about.count(), told, "{listen}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_webhooks_address_ends_with_its_source_and_tenant() -> Result<()> {
+    for (public, address) in [
+        (
+            "https://hooks.example.com",
+            "https://hooks.example.com/activity/contoso",
+        ),
+        (
+            "https://h.example:8443/a/b/",
+            "https://h.example:8443/a/b/activity/contoso",
+        ),
+        (
+            "http://127.0.0.1:9478/a",
+            "http://127.0.0.1:9478/a/activity/contoso",
+        ),
+    ] {
+        let text = format!("{GOOD}\n[webhooks]\npublic_url = \"{public}\"\n");
+        let webhooks = Config::from_toml(&text, Path::new(""))?.webhooks;
+        let found = webhooks.address("activity", "contoso");
+        assert_eq!(found.map(String::from).as_deref(), Some(address));
+    }
+    Ok(())
+}
+
+#[test]
 fn filters_keep_their_order() -> Result<()> {
     let text = GOOD.replace(
         "[filters.flows]",
@@ -176,6 +213,18 @@ fn problems_with_the_engines_tables() {
         (
             "[admin]\nhosts = [\"audit.example:9477\"]",
             "admin.hosts: expected a host name such as \"audit.example.com\", without a port, found \"audit.example:9477\"",
+        ),
+        (
+            "[webhooks]\nlisten = \"127.0.0.1:9478\"",
+            "webhooks.public_url: required, but not set",
+        ),
+        (
+            "[webhooks]\npublic_url = \"http://hooks.example.com\"",
+            "webhooks.public_url: expected an address such as \"https://hooks.example.com/audit\", found something else",
+        ),
+        (
+            "[webhooks]\npublic_url = \"https://user:hunter2@hooks.example.com\"",
+            "webhooks.public_url: expected an address such as \"https://hooks.example.com/audit\", found something else",
         ),
         (
             "[admin]\nenabled = \"maybe\"",

@@ -281,6 +281,7 @@ fn own_config(
             enabled: false,
             ..config.admin.clone()
         },
+        webhooks: config.webhooks.clone(),
         limits: config.limits.clone(),
         tenants: Arc::from([tenant.clone()]),
         sources: vec![config::Source {

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use audit_exporter_core::plugin::{Intake, Next, Spans};
+use audit_exporter_core::sizes::size;
 use audit_exporter_core::{Error, Kind, Result};
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
@@ -26,7 +27,7 @@ use crate::sources::slices::{Plan, Slice};
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// Queries are created one by one: many in a row are refused even within the quota (reference:
 /// graph-audit-queries.md §6). Faster only if `poll_interval` is shorter.
-const PACE: Duration = Duration::from_secs(2);
+const PACE_MILLIS: u64 = 2_000;
 /// A query whose creation was not answered is looked for by its name after this, and given up after that.
 const LOOK_AFTER: TimeDelta = TimeDelta::seconds(10);
 const LOST_AFTER: TimeDelta = TimeDelta::minutes(2);
@@ -228,7 +229,9 @@ impl Lister {
         };
         for (slice, search) in lost {
             let is_it = |query: &&Query| query.display_name == search.name;
-            let found = known.iter().find(is_it).map(|query| query.id.clone());
+            let found = known.iter().find(is_it);
+            let found = found.inspect(|_| fail::fail_point!("source::found"));
+            let found = found.map(|query| query.id.clone());
             if found.is_none() && age(&search) < LOST_AFTER {
                 round.again_at(round.now + LOOK_AFTER);
                 continue;
@@ -282,22 +285,27 @@ impl Lister {
     }
 
     async fn create(&self, ledger: &mut Ledger<'_>, slice: Slice, round: &mut Round) -> Result<()> {
-        let name = format!("audit-exporter {slice} {:08x}", rand::random::<u32>());
+        let (which, random) = (slice.which(), rand::random::<u32>());
+        let name = format!("audit-exporter {slice} {which} {random:08x}");
         with_search(ledger, slice, |search| {
             (search.name, search.asked) = (Some(name.clone()), Some(round.now));
         });
         ledger.checkpoint.asked.push(round.now);
+        fail::fail_point!("source::name");
         ledger.record(Vec::new(), Vec::new(), round.now).await?;
+        fail::fail_point!("source::create");
         let created = self
             .client
             .create(&name, slice, &self.settings.filters)
             .await;
+        fail::fail_point!("source::created");
         let error = match created {
             Ok(query) => {
                 with_search(ledger, slice, |search| {
                     search.query = Some(query.id.clone());
                 });
                 ledger.record(Vec::new(), Vec::new(), round.now).await?;
+                fail::fail_point!("source::recorded");
                 round.again_after(self.look_later(query.id));
                 round.again_after(self.pace());
                 self.accepted();
@@ -335,7 +343,8 @@ impl Lister {
     }
 
     fn pace(&self) -> Duration {
-        PACE.min(self.settings.poll_interval)
+        let usual = Duration::from_millis(size("QUERY_PACE_MILLIS", PACE_MILLIS));
+        usual.min(self.settings.poll_interval)
     }
 
     fn accepted(&self) {

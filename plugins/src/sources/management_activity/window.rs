@@ -133,6 +133,9 @@ pub(super) struct Progress {
     /// When the subscription was last asked to start.
     #[serde(default)]
     pub(super) start_requested: Option<DateTime<Utc>>,
+    /// The address of the webhook that it was last asked to have: that one is ours to take away.
+    #[serde(default)]
+    pub(super) webhook: Option<String>,
 }
 
 impl Progress {

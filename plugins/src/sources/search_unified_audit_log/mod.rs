@@ -65,12 +65,7 @@ pub(crate) fn build(context: Context) -> Result<Box<dyn Source>> {
 
 impl SearchUnifiedAuditLog {
     fn new(context: &Context) -> Result<Self> {
-        let [tenant] = &*context.tenants else {
-            let count = context.tenants.len();
-            return Err(Error::bug(format!(
-                "a source serves one tenant, not {count}"
-            )));
-        };
+        let tenant = context.tenant()?;
         let settings = Settings::of(&context.options, &tenant.name)?;
         let client = Client::new(context, Access::of(tenant)?, &settings);
         Ok(Self {
