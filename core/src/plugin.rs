@@ -31,7 +31,9 @@ pub use crate::engine::intake::{Intake, UnitWriter};
 pub enum Next {
     /// At once.
     Now,
-    /// After this time.
+    /// After this time: something is under way at the peer, and a single run waits for it.
+    Soon(Duration),
+    /// After this time, for what is new then.
     After(Duration),
     /// Never: there is no more.
     Done,
@@ -125,6 +127,15 @@ pub trait Source: Send + Sync {
     /// Fetches one unit and writes its body to `out`. The unit counts as fetched once this has returned `Ok` and the
     /// engine has committed its last batch; until then it is fetched again.
     async fn fetch(&self, unit: &Unit, out: &mut UnitWriter) -> Result<()>;
+
+    /// For `reconcile`: from now on lists what it has of these stretches of event time (more of other times does no harm)
+    /// and nothing of its usual work, and changes nothing at the peer that outlives the answer. Called before the first
+    /// listing, with a journal that holds nothing else. Default: refuses.
+    async fn survey(&self, _intake: &Intake, _spans: &Spans) -> Result<()> {
+        Err(Error::config(
+            "this kind of source cannot be asked for a single day",
+        ))
+    }
 
     /// Collects stretches of event time beside what it lists by itself, in the catch-up lane: notes them with its
     /// checkpoint before it returns, and lets its listings do the rest. What is known is dropped as a repeat. Called

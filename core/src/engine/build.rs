@@ -39,6 +39,17 @@ pub(super) struct BuiltSink<'a> {
     filters: Vec<Arc<dyn Filter>>,
 }
 
+impl<'a> BuiltSink<'a> {
+    /// A sink that no plugin made, without filters.
+    pub(super) fn bare(config: &'a config::Sink, sink: Box<dyn Sink>) -> Self {
+        Self {
+            config,
+            sink,
+            filters: Vec::new(),
+        }
+    }
+}
+
 /// What every part is built from.
 pub(super) struct Parts<'a> {
     pub(super) config: &'a Config,

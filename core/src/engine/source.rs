@@ -149,6 +149,7 @@ impl Runner {
                     is_early = false;
                     match next {
                         Next::Now => tokio::task::yield_now().await,
+                        Next::Soon(wait) => is_early = self.rest(wait, true).await,
                         Next::After(wait) if self.once.is_none() => {
                             is_early = self.rest(wait, true).await;
                         }

@@ -67,9 +67,10 @@ pub use limits::Room;
 pub use reach::Lag;
 pub use read::{Position, Stored};
 pub use resend::{Fate, Found, Kept};
+pub(crate) use status::look_into;
 pub use status::{GapStatus, SKIPS, SinkStatus, Skip, Status, TenantStatus};
 pub use store::{Changes, Store};
-pub use units::{Due, Registered, Stream, Unfetched};
+pub use units::{Due, Registered, Stream, Unfetched, Untried};
 
 use bodies::Bodies;
 use state::{LaneState, Shared, State};
@@ -234,6 +235,11 @@ impl Journal {
             .await
             .map_err(|error| Error::bug("a reader of the journal stopped").with_cause(error))?
     }
+}
+
+/// Whether there is a journal in folder `dir`.
+pub(crate) fn is_in(dir: &Path) -> bool {
+    dir.join(FILE).exists()
 }
 
 const FILE: &str = "journal.sqlite";

@@ -21,12 +21,12 @@ use super::client::{Client, Query};
 use super::config::Settings;
 use super::errors::NOT_FOUND;
 use super::fetch::{Cure, Fetcher};
-use crate::sources::slices::Slice;
+use crate::sources::slices::{Plan, Slice};
 
 /// Slices are looked at for being due this often at least.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// Queries are created one by one: many in a row are refused even within the quota (reference:
-/// graph-audit-queries.md §6).
+/// graph-audit-queries.md §6). Faster only if `poll_interval` is shorter.
 const PACE_MILLIS: u64 = 2_000;
 /// A query whose creation was not answered is looked for by its name after this, and given up after that.
 const LOOK_AFTER: TimeDelta = TimeDelta::seconds(10);
@@ -80,10 +80,15 @@ impl Round {
         self.trouble.get_or_insert(error);
     }
 
-    /// What does not work is told as long as it does not; the engine does not slow down what does.
-    fn end(self) -> Result<Next> {
+    /// What does not work is told as long as it does not; the engine does not slow down what does. `is_busy`: searches
+    /// are under way, or wait for one.
+    fn end(self, is_busy: bool) -> Result<Next> {
         let Some(trouble) = self.trouble else {
-            return Ok(Next::After(self.next));
+            return Ok(if is_busy {
+                Next::Soon(self.next)
+            } else {
+                Next::After(self.next)
+            });
         };
         let error = Error::unavailable(trouble.to_string()).with_retry_after(Some(self.next));
         Err(match trouble.code() {
@@ -126,7 +131,8 @@ impl Lister {
         self.look(&mut ledger, &mut round).await?;
         self.find_lost(&mut ledger, &mut round, known).await?;
         self.start(&mut ledger, &mut round).await?;
-        round.end()
+        let is_busy = ledger.checkpoint.plan.open().next().is_some();
+        round.end(is_busy)
     }
 
     /// Puts on record that these times are to be searched beside.
@@ -138,6 +144,14 @@ impl Lister {
         let now = self.client.now();
         let plan = &mut ledger.checkpoint.plan;
         plan.backfill(spans, now, &self.settings.schedule)?;
+        ledger.record(Vec::new(), Vec::new(), now).await
+    }
+
+    /// Puts on record that these times alone are to be searched.
+    pub(super) async fn survey(&self, intake: &Intake, spans: &Spans) -> Result<()> {
+        let mut ledger = Ledger::open(intake, &self.settings).await?;
+        let now = self.client.now();
+        ledger.checkpoint.plan = Plan::alone(spans, now, &self.settings.schedule)?;
         ledger.record(Vec::new(), Vec::new(), now).await
     }
 
@@ -228,7 +242,7 @@ impl Lister {
             });
         }
         ledger.record(Vec::new(), Vec::new(), round.now).await?;
-        round.again_after(pace());
+        round.again_after(self.pace());
         Ok(())
     }
 
@@ -293,7 +307,7 @@ impl Lister {
                 ledger.record(Vec::new(), Vec::new(), round.now).await?;
                 fail::fail_point!("source::recorded");
                 round.again_after(self.look_later(query.id));
-                round.again_after(pace());
+                round.again_after(self.pace());
                 self.accepted();
                 return Ok(());
             }
@@ -328,6 +342,11 @@ impl Lister {
         Ok(())
     }
 
+    fn pace(&self) -> Duration {
+        let usual = Duration::from_millis(size("QUERY_PACE_MILLIS", PACE_MILLIS));
+        usual.min(self.settings.poll_interval)
+    }
+
     fn accepted(&self) {
         let mut memory = self.memory();
         memory.refusals = 0;
@@ -342,10 +361,6 @@ impl Lister {
         memory.refused_until = Some(Instant::now() + wait);
         wait
     }
-}
-
-fn pace() -> Duration {
-    Duration::from_millis(size("QUERY_PACE_MILLIS", PACE_MILLIS))
 }
 
 /// The wait after the `failures`th failure in a row.

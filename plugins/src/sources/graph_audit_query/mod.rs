@@ -75,6 +75,10 @@ impl Source for GraphAuditQuery {
         self.fetcher.fetch(unit, out).await
     }
 
+    async fn survey(&self, intake: &Intake, spans: &Spans) -> Result<()> {
+        self.lister.survey(intake, spans).await
+    }
+
     async fn backfill(&self, intake: &Intake, spans: &Spans) -> Result<()> {
         self.lister.backfill(intake, spans).await
     }

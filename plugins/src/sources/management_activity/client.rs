@@ -1,6 +1,7 @@
 //! The Management Activity API's operations (reference: management-activity-api.md §3 to §6).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use audit_exporter_core::plugin::{Context, Unit};
 use audit_exporter_core::{Error, Result};
@@ -30,6 +31,7 @@ const PUBLISHER: &str = "PublisherIdentifier";
 pub(super) struct Client {
     api: Api,
     access: Arc<Access>,
+    only_reads: AtomicBool,
 }
 
 /// A page of a listing.
@@ -99,7 +101,16 @@ impl Client {
         let access = Arc::new(access);
         let there = (&access.management_api, &*access.audience);
         let api = Api::of(context, &access, there, access.requests_per_minute);
-        Self { api, access }
+        Self {
+            api,
+            access,
+            only_reads: AtomicBool::new(false),
+        }
+    }
+
+    /// From now on no subscription is started and no webhook is set.
+    pub(super) fn only_read(&self) {
+        self.only_reads.store(true, Ordering::Relaxed);
     }
 
     /// The HTTP layer below.
@@ -137,6 +148,12 @@ impl Client {
     /// Operation 1: starts a subscription, or changes its webhook if there is a `body`. One that is enabled already, as it
     /// should be, is a success (reference: §3.1). Returns whether it was not.
     pub(super) async fn start(&self, content_type: &str, body: Option<&str>) -> Result<bool> {
+        if self.only_reads.load(Ordering::Relaxed) {
+            return Err(Error::auth(
+                "there is no enabled subscription, so Microsoft keeps no content; a mere look starts none, `run` does",
+            )
+            .with_code(errors::NO_SUBSCRIPTION));
+        }
         let url = self.url("subscriptions/start", &[("contentType", content_type)]);
         let none = HeaderMap::new();
         let call = body.map_or(Call::Post, |body| Call::PostJson(body, &none));

@@ -80,6 +80,28 @@ impl Source for ManagementActivity {
         self.lister.list(&ledger).await
     }
 
+    async fn survey(
+        &self,
+        intake: &Intake,
+        spans: &audit_exporter_core::plugin::Spans,
+    ) -> Result<()> {
+        // What happened then may have become available at any time since.
+        let Some(from) = spans.iter().map(|(from, _)| *from).min() else {
+            return Ok(());
+        };
+        let oldest = self.client.now() - window::LISTABLE;
+        if from < oldest {
+            return Err(Error::config(format!(
+                "the Management Activity API lists seven days, from {} UTC on; what became available before is not to \
+                 be had by it any more",
+                oldest.format("%Y-%m-%d %H:%M")
+            )));
+        }
+        self.client.only_read();
+        let ledger = Ledger::open(intake, &self.settings).await?;
+        ledger.begin_at(from).await
+    }
+
     async fn fetch(&self, unit: &Unit, out: &mut UnitWriter) -> Result<()> {
         if unit.locator == listing::NOWHERE {
             return Err(Error::lost(

@@ -178,6 +178,12 @@ impl Source for SearchUnifiedAuditLog {
         searched
     }
 
+    async fn survey(&self, intake: &Intake, spans: &Spans) -> Result<()> {
+        let now = self.searcher.client().now();
+        let plan = Plan::<()>::alone(spans, now, &self.settings.schedule)?;
+        intake.register(Vec::new(), Some(&plan)).await.map(drop)
+    }
+
     async fn backfill(&self, intake: &Intake, spans: &Spans) -> Result<()> {
         let mut plan: Plan<()> = intake.checkpoint().await?.unwrap_or_default();
         plan.backfill(spans, self.searcher.client().now(), &self.settings.schedule)?;
