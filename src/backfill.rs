@@ -51,7 +51,7 @@ pub(crate) async fn run(args: Args, registry: &Registry) -> Outcome {
     if args.from >= args.to || args.from >= now {
         return Err(Error::config("--from must be before --to, and in the past"));
     }
-    let tenant = tenant(&config, &args.tenant)?;
+    let tenant = crate::tenant(&config, &args.tenant)?;
     let source = source(&config, tenant, args.via.as_deref())?;
     let path = &config.journal.path;
     let is_running = Journal::is_held(path)?;
@@ -105,18 +105,6 @@ fn tell(asked: &Backfill, limit: DateTime<Utc>, is_running: bool) {
     } else {
         "the next run does it, behind its other work"
     });
-}
-
-fn tenant<'a>(config: &'a Config, name: &str) -> Result<&'a Tenant> {
-    let mut tenants = config.tenants.iter();
-    let found = tenants.find(|tenant| [&*tenant.name, &*tenant.id].contains(&name));
-    found.ok_or_else(|| {
-        let names: Vec<&str> = config.tenants.iter().map(|one| &*one.name).collect();
-        Error::config(format!(
-            "the configuration has no tenant {name}; it has {}",
-            names.join(", ")
-        ))
-    })
 }
 
 /// The source that is asked for, or the one that suits.

@@ -1,12 +1,11 @@
 //! `coverage`: what is known of each day or hour of each tenant.
 
+use audit_exporter_core::Error;
 use audit_exporter_core::clock::Clock;
-use audit_exporter_core::config::Config;
 use audit_exporter_core::coverage::silence::Mood;
 use audit_exporter_core::coverage::{
     Coverage, LateEvents, Question, Row, State, Stragglers, TenantCoverage,
 };
-use audit_exporter_core::{Error, Result};
 use chrono::NaiveDate;
 
 use crate::terminal::{self, say, time};
@@ -39,7 +38,7 @@ pub(crate) fn run(args: &Args) -> Outcome {
         tenant: args
             .tenant
             .as_deref()
-            .map(|name| tenant(&config, name))
+            .map(|name| crate::tenant(&config, name).map(|tenant| tenant.id.to_string()))
             .transpose()?,
         from: args.from,
         to: args.to,
@@ -69,19 +68,6 @@ pub(crate) fn run(args: &Args) -> Outcome {
         return Ok(exit::FAILED);
     }
     Ok(exit::OK)
-}
-
-/// The id of the tenant that is meant, by its name or its id.
-fn tenant(config: &Config, name: &str) -> Result<String> {
-    let mut tenants = config.tenants.iter();
-    let found = tenants.find(|tenant| *tenant.name == *name || *tenant.id == *name);
-    found.map(|tenant| tenant.id.to_string()).ok_or_else(|| {
-        let names: Vec<&str> = config.tenants.iter().map(|tenant| &*tenant.name).collect();
-        Error::config(format!(
-            "the configuration has no tenant {name}; it has {}",
-            names.join(", ")
-        ))
-    })
 }
 
 /// The columns of the table after the time and the state.

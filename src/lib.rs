@@ -14,6 +14,7 @@ mod failpoints;
 mod journal;
 mod moment;
 mod once;
+mod reconcile;
 mod reload;
 mod replay;
 mod run;
@@ -24,7 +25,7 @@ mod terminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use audit_exporter_core::config::Config;
+use audit_exporter_core::config::{Config, Tenant};
 use audit_exporter_core::plugin::Registry;
 use audit_exporter_core::{Error, Kind};
 use clap::{Parser, Subcommand};
@@ -85,6 +86,9 @@ enum Command {
     Replay(replay::Args),
     /// Bring in what is missing of an earlier time, by a source that searches by event time
     Backfill(backfill::Args),
+    /// Compare what each source holds of a day, and name what only one has or the journal never had. Exit code 1 if
+    /// anything is missing
+    Reconcile(reconcile::Args),
     /// Look at the mails of an email digest, or send one
     Digest(digest::Args),
 }
@@ -118,6 +122,19 @@ fn no_sink(config: &Config, name: &str) -> Error {
     ))
 }
 
+/// The tenant of this name or id.
+fn tenant<'a>(config: &'a Config, name: &str) -> audit_exporter_core::Result<&'a Tenant> {
+    let mut tenants = config.tenants.iter();
+    let found = tenants.find(|tenant| [&*tenant.name, &*tenant.id].contains(&name));
+    found.ok_or_else(|| {
+        let names: Vec<&str> = config.tenants.iter().map(|one| &*one.name).collect();
+        Error::config(format!(
+            "the configuration has no tenant {name}; it has {}",
+            names.join(", ")
+        ))
+    })
+}
+
 /// Runs the command line of this process with the plugins in `registry`.
 #[must_use]
 #[allow(clippy::needless_pass_by_value)] // Whoever calls it has no further use for the registry.
@@ -149,6 +166,7 @@ pub fn main(registry: Registry) -> ExitCode {
             Command::Journal(args) => journal::run(&args),
             Command::Replay(args) => replay::run(args, &registry).await,
             Command::Backfill(args) => backfill::run(args, &registry).await,
+            Command::Reconcile(args) => reconcile::run(args, &registry).await,
             Command::Digest(args) => digest::run(args, &registry).await,
             Command::DeadLetters(args) => dead_letters::run(args, &registry).await,
         }

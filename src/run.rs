@@ -131,8 +131,12 @@ async fn reload(engine: &mut Engine, config: &ConfigArgs, asked: Option<Reload>)
     }
 }
 
-/// Keeps the progress line fresh. Never ends.
+/// Keeps the progress line fresh, if there is one: with a thousand tenants the journal's account is not for nothing.
+/// Never ends.
 pub(crate) async fn watch(engine: &Engine, progress: &Progress) {
+    if !progress.is_shown() {
+        std::future::pending::<()>().await;
+    }
     let mut changes = engine.changes();
     loop {
         if let Ok(status) = engine.status().await {

@@ -54,6 +54,11 @@ impl Progress {
         Self(Some(bar.clone()))
     }
 
+    /// Whether there is a line.
+    pub(crate) fn is_shown(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Shows `text` in the line.
     pub(crate) fn show(&self, text: String) {
         if let Some(bar) = &self.0 {

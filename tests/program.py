@@ -68,7 +68,8 @@ def configuration(url, rest, tenants=None, **journal):
     for name, id in (tenants or {"contoso": TENANT}).items():
         lines += [
             f"[tenants.{name}]", f'id = "{id}"', f'client_id = "{APP}"', f'client_secret = "{SECRET}"',
-            f'authority = "{url}"', f'management_api = "{url}"', "requests_per_minute = 100000",
+            f'authority = "{url}"', f'management_api = "{url}"', f'graph_api = "{url}"', f'exchange_api = "{url}"',
+            "requests_per_minute = 100000",
         ]
     return "\n".join(lines) + "\n" + rest
 
@@ -117,6 +118,23 @@ class Simulator:
         self.process.terminate()
         self.process.wait()
         self.log.close()
+
+
+class Kernel:
+    """What the kernel tells of a process that lives."""
+
+    def __init__(self, process):
+        self.folder = pathlib.Path(f"/proc/{process.pid}")
+
+    def peak_mb(self):
+        """Its largest resident set so far, in MB of 1024 * 1024 bytes."""
+        lines = (self.folder / "status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
+
+    def cpu_seconds(self):
+        """User and system time of all its threads."""
+        fields = (self.folder / "stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Run:

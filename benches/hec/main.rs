@@ -129,6 +129,7 @@ fn sink(url: &str) -> Outcome<Box<dyn Sink>> {
         clock: Clock::system(),
         store: Store::in_memory(),
         replay: None,
+        webhook: None,
     };
     Ok(audit_exporter_plugins::registry().build_sink("splunk_hec", context)?)
 }

@@ -200,6 +200,7 @@ async fn sink(
         clock: Clock::system(),
         store,
         replay: None,
+        webhook: None,
     };
     let sink = audit_exporter_plugins::registry().build_sink("kafka", context)?;
     sink.recover(None).await?;

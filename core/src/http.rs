@@ -1,5 +1,6 @@
 //! The HTTP client that plugins share.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -90,6 +91,14 @@ pub fn broken_off(error: reqwest::Error) -> Error {
         "the exchange broke off"
     };
     Error::unavailable(what).with_cause(error.without_url())
+}
+
+/// Whether a host of a URL or an address is this machine, so that nobody can read along.
+#[must_use]
+pub fn is_loopback(host: &str) -> bool {
+    let host = host.trim_matches(['[', ']']);
+    let here = |address: IpAddr| address.is_loopback();
+    host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(here)
 }
 
 /// A client that uses no proxy, whatever the environment says.

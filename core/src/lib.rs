@@ -23,7 +23,7 @@ pub mod journal;
 pub mod metrics;
 pub mod plugin;
 mod printable;
-mod sizes;
+pub mod sizes;
 
 pub use error::{Error, Kind, Result};
 pub use printable::printable;

@@ -64,6 +64,10 @@ pub struct Metrics {
     pub freshness: HistogramVec,
     /// Time of one delivery.
     pub delivery: HistogramVec,
+    /// Requests to the webhook listener.
+    pub webhook_requests: IntCounterVec,
+    /// By how much notifications brought listings forward.
+    pub webhook_lead: HistogramVec,
     /// Errors, by what the engine does about them.
     pub errors: IntCounterVec,
     /// Tries after a failure.
@@ -124,6 +128,17 @@ impl Metrics {
             4.0 * 3600.0,
             86400.0,
             604_800.0,
+        ];
+        let lead = &[
+            1.0,
+            5.0,
+            15.0,
+            30.0,
+            60.0,
+            300.0,
+            900.0,
+            3600.0,
+            6.0 * 3600.0,
         ];
         let delivery = &[0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0, 300.0];
         let info = ints(
@@ -262,6 +277,19 @@ impl Metrics {
                 delivery,
                 &["sink"],
             )?,
+            webhook_requests: counters(
+                r,
+                "webhook_requests_total",
+                "Requests to the webhook listener by outcome.",
+                &["tenant", "source", "outcome"],
+            )?,
+            webhook_lead: histogram(
+                r,
+                "webhook_lead_seconds",
+                "Time by which a notification brought a listing forward.",
+                lead,
+                &["source"],
+            )?,
             errors: counters(
                 r,
                 "errors_total",
@@ -393,6 +421,12 @@ impl Metrics {
                 .with_label_values(&[find("tenant"), find("source")])
                 .set(lag);
         }
+    }
+
+    /// When a source last listed everything, seconds since 1970; 0 if none has.
+    pub(crate) fn newest_listing(&self) -> f64 {
+        let listed = series(&self.last_listing).into_iter();
+        listed.map(|(_, at)| at).fold(0.0, f64::max)
     }
 
     /// How many sources have listed everything.

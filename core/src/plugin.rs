@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use axum::http::HeaderMap;
 use chrono::{DateTime, Utc};
+use reqwest::Url;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -29,7 +31,9 @@ pub use crate::engine::intake::{Intake, UnitWriter};
 pub enum Next {
     /// At once.
     Now,
-    /// After this time.
+    /// After this time: something is under way at the peer, and a single run waits for it.
+    Soon(Duration),
+    /// After this time, for what is new then.
     After(Duration),
     /// Never: there is no more.
     Done,
@@ -124,6 +128,15 @@ pub trait Source: Send + Sync {
     /// engine has committed its last batch; until then it is fetched again.
     async fn fetch(&self, unit: &Unit, out: &mut UnitWriter) -> Result<()>;
 
+    /// For `reconcile`: from now on lists what it has of these stretches of event time (more of other times does no harm)
+    /// and nothing of its usual work, and changes nothing at the peer that outlives the answer. Called before the first
+    /// listing, with a journal that holds nothing else. Default: refuses.
+    async fn survey(&self, _intake: &Intake, _spans: &Spans) -> Result<()> {
+        Err(Error::config(
+            "this kind of source cannot be asked for a single day",
+        ))
+    }
+
     /// Collects stretches of event time beside what it lists by itself, in the catch-up lane: notes them with its
     /// checkpoint before it returns, and lets its listings do the rest. What is known is dropped as a repeat. Called
     /// between two listings. Default: refuses.
@@ -133,8 +146,33 @@ pub trait Source: Send + Sync {
         ))
     }
 
+    /// Whether a request to [`Context::webhook`] comes from whom it should, by its headers alone, before its body is read.
+    /// Secrets are compared by [`same_secret`](crate::config::same_secret). Default: nobody is expected.
+    fn expects(&self, _headers: &HeaderMap) -> bool {
+        false
+    }
+
+    /// What such a request says. Returns at once, and asks nobody. It is a hint and no more: whatever it says, only
+    /// [`Source::list`] finds units and moves the checkpoint, so that a request that is forged, repeated or lost cannot
+    /// make a unit or lose one.
+    fn notified(&self, _headers: &HeaderMap, _body: &[u8]) -> Heard {
+        Heard::Nothing
+    }
+
     /// For `check`: tries credentials and permissions without changing anything, and says what it found.
     async fn check(&self) -> Vec<Finding>;
+}
+
+/// What a source has understood of a request to its webhook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// There may be something new: it wants to list soon. What comes in a burst is one listing, seconds later, and a
+    /// source that waits because it failed is not woken.
+    News,
+    /// It is understood, and there is nothing to list for it.
+    Nothing,
+    /// It cannot be read.
+    Unreadable,
 }
 
 /// One line of what `check` found.
@@ -355,6 +393,24 @@ pub struct Context {
     /// For a sink that gets an archive beside the process that collects: a word of its own. A destination that two
     /// processes must not write at once is another one then, with this word in its name.
     pub replay: Option<Arc<str>>,
+    /// For a source: the address at which requests from outside reach [`Source::notified`]; `None` if the configuration
+    /// has no `webhooks.public_url`.
+    pub webhook: Option<Url>,
+}
+
+impl Context {
+    /// The tenant that a source serves.
+    pub fn tenant(&self) -> Result<&Tenant> {
+        match &*self.tenants {
+            [tenant] => Ok(tenant),
+            tenants => {
+                let count = tenants.len();
+                Err(Error::bug(format!(
+                    "a source serves one tenant, not {count}"
+                )))
+            }
+        }
+    }
 }
 
 type SourceBuilder = fn(Context) -> Result<Box<dyn Source>>;

@@ -45,6 +45,7 @@ pub(crate) fn context(path: &str, options: &str) -> Context {
         clock: Clock::system(),
         store: Store::in_memory(),
         replay: None,
+        webhook: None,
     }
 }
 

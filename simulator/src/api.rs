@@ -315,7 +315,8 @@ fn check_tenant<'s>(state: &'s State, name: &str, claims: &Claims) -> Result<&'s
 
 /// The hard limit of requests per minute (reference, "API throttling").
 fn over_limit(call: &Call<'_>) -> bool {
-    let Some(limit) = call.state.config.requests_per_minute else {
+    let own = *lock(&call.tenant.limit);
+    let Some(limit) = own.or(call.state.config.requests_per_minute) else {
         return false;
     };
     let minute = call.now.timestamp() / 60;

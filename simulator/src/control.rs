@@ -14,7 +14,7 @@ use crate::{
     content_type::ContentType,
     faults::{Faults, Script},
     hec::HecFailure,
-    state::{State, Tenant},
+    state::{State, Tenant, lock},
     vault::VaultSecret,
 };
 
@@ -123,6 +123,15 @@ impl Control {
             .is_some()
     }
 
+    /// Lets a tenant have so many requests in a minute, or as many as the others again.
+    #[must_use]
+    pub fn set_limit(&self, tenant: &str, requests_per_minute: Option<u32>) -> bool {
+        let tenant = self.tenant(tenant);
+        tenant
+            .inspect(|tenant| *lock(&tenant.limit) = requests_per_minute)
+            .is_some()
+    }
+
     /// Disables the subscriptions to a content type as an administrator of the tenant (or of the
     /// service) does. Returns how many there were.
     #[must_use]
@@ -188,6 +197,15 @@ struct OneBlob {
 struct Audit {
     tenant: String,
     on: bool,
+}
+
+/// `POST /control/limit`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Limit {
+    tenant: String,
+    #[serde(default)]
+    requests_per_minute: Option<u32>,
 }
 
 /// `POST /control/disable`.
@@ -268,6 +286,10 @@ pub(crate) fn post(control: &Control, action: &str, body: &[u8]) -> Result<Value
         "audit" => {
             let wanted: Audit = read(body)?;
             found(control.set_audit(&wanted.tenant, wanted.on))
+        }
+        "limit" => {
+            let wanted: Limit = read(body)?;
+            found(control.set_limit(&wanted.tenant, wanted.requests_per_minute))
         }
         "disable" => {
             let wanted: Disable = read(body)?;

@@ -70,6 +70,8 @@ pub(crate) struct Tenant {
     pub(crate) subscriptions: Subscriptions,
     pub(crate) feed: RwLock<Feed>,
     pub(crate) minute: Mutex<(i64, u32)>,
+    /// Requests in a minute, in place of the configuration's limit.
+    pub(crate) limit: Mutex<Option<u32>>,
     pub(crate) notifications: Mutex<VecDeque<Notification>>,
     directory: Arc<Directory>,
     batches: AtomicU64,
@@ -203,6 +205,7 @@ impl Tenant {
             subscriptions,
             feed: RwLock::default(),
             minute: Mutex::default(),
+            limit: Mutex::default(),
             notifications: Mutex::default(),
             batches: AtomicU64::new(1),
         };

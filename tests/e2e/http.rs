@@ -23,7 +23,12 @@ pub(crate) fn post(address: SocketAddr, path: &str, body: &Value) -> Value {
 }
 
 /// One request on a connection of its own. HTTP/1.0, so that the body is simply what comes until the end.
-fn request(address: SocketAddr, what: &str, head: &str, body: &str) -> Result<String, String> {
+pub(crate) fn request(
+    address: SocketAddr,
+    what: &str,
+    head: &str,
+    body: &str,
+) -> Result<String, String> {
     let ask = || -> std::io::Result<String> {
         let mut stream = TcpStream::connect(address)?;
         stream.set_read_timeout(Some(Duration::from_mins(1)))?;

@@ -1,6 +1,6 @@
 //! `run --once`: all that is available, and then the end.
 
-use audit_exporter_simulator::{Config, Faults, Generated, Records, TenantConfig};
+use audit_exporter_simulator::{AnswerFaults, Config, Faults, Generated, Records, TenantConfig};
 use serde_json::{Value, json};
 
 use crate::exporter::{Ended, Home};
@@ -133,4 +133,45 @@ fn it_ends_with_the_reason_when_nothing_can_be_listed() {
                 .contains("\nNOT COMPLETE: source activity contoso: "),
         "{told:?}"
     );
+}
+
+#[test]
+fn what_was_not_tried_yet_is_told_in_sums() {
+    let microsoft = microsoft(2_000);
+    let throttled = AnswerFaults {
+        throttled_429: 1.0,
+        ..AnswerFaults::default()
+    };
+    microsoft.control(
+        "faults",
+        &json!(Faults {
+            blobs: throttled,
+            most_in_a_row: 0,
+            retry_after_seconds: Some(1),
+            ..Faults::default()
+        }),
+    );
+    let tenant = microsoft.tenant(0, "contoso", "");
+    let home = Home::new(&format!("{tenant}{REST}"));
+    let (ended, report) = once(&home, &["--give-up", "2"]);
+    assert_eq!(ended.code, 1, "{ended:?}");
+    let reasons: Vec<&str> = report["reasons"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|reason| reason.as_str().unwrap())
+        .collect();
+    let sums: Vec<&&str> = reasons
+        .iter()
+        .filter(|reason| reason.contains("wait for their turn"))
+        .collect();
+    assert_eq!(sums.len(), 5, "one a content type: {report}");
+    let words = "tenant contoso, source activity: ";
+    assert!(sums.iter().all(|sum| sum.starts_with(words)), "{report}");
+    assert!(reasons.len() < 10, "{report}");
+    let waiting = sums.iter().map(|sum| {
+        let count = sum[words.len()..].split(' ').next().unwrap();
+        count.parse::<u64>().unwrap()
+    });
+    assert_eq!(waiting.sum::<u64>(), microsoft.blobs());
 }

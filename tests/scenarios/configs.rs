@@ -1,5 +1,6 @@
 //! Each file of `config/` does what its comments say.
 
+use std::cell::Cell;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -517,6 +518,49 @@ async fn graph_audit_brings_each_event_once_though_two_sources_have_it() {
         .sum();
     // All but the oldest and the newest came by both.
     assert!(repeats > 1_000, "{repeats}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn webhook_brings_what_is_new_long_before_the_next_poll() {
+    let microsoft = contoso().await;
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = free.local_addr().unwrap().to_string();
+    drop(free);
+    let setup = Setup::of("webhook.toml")
+        .at("contoso", &microsoft)
+        .with("WEBHOOKS__LISTEN", &listen)
+        .with("WEBHOOKS__PUBLIC_URL", &format!("http://{listen}/audit"))
+        .variable("M365_CLIENT_SECRET", SECRET)
+        .variable("WEBHOOK_AUTH_ID", "a-word-that-only-microsoft-knows");
+    let (code, said) = setup.check();
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains("/audit/activity/contoso does not answer"),
+        "{said}"
+    );
+    let first = blobs(&microsoft, |_, _| true);
+    // Once the first poll is over, the next is a quarter of an hour away.
+    let wanted = Cell::new(first);
+    let has_all = |setup: &Setup| {
+        if !setup.is_settled(wanted.get()) {
+            return false;
+        }
+        if wanted.get() > first {
+            return true;
+        }
+        let more = Generated {
+            events: 200,
+            days: 0.01,
+            ..Generated::default()
+        };
+        let added = microsoft.control().add_events(CONTOSO, more);
+        wanted.set(first + added.unwrap().len());
+        false
+    };
+    setup.run_until(has_all).await;
+    let everything = collected(&setup, &microsoft, "contoso", CONTOSO, &[]);
+    assert_same(&by_name(&setup, "data/contoso"), &everything);
+    assert!(microsoft.stats().notifications > 0);
 }
 
 /// All lines of the files below a folder.

@@ -169,6 +169,7 @@ fn sink(folder: &Path, options: &str) -> Box<dyn Sink> {
         clock: Clock::system(),
         store: Store::in_memory(),
         replay: None,
+        webhook: None,
     };
     example::registry()
         .build_sink("app_usage", context)

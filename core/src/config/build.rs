@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
-use super::keys::{self, FilterKeys, Journal, Limits, SinkKeys, SourceKeys, TenantKeys};
+use super::keys::{self, FilterKeys, Journal, Limits, SinkKeys, SourceKeys, TenantKeys, Webhooks};
 use super::select::Names;
 use super::units::Size;
 use super::{Config, Filter, Options, Sink, Source, Tenant, message, warnings};
@@ -40,6 +40,7 @@ pub(super) fn build(root: &Options, mut problems: Problems) -> Result<Config> {
     }
     let journal = section(root, "journal", &mut problems, check_journal);
     let admin = section(root, "admin", &mut problems, |_, _, _| ());
+    let webhooks = section(root, "webhooks", &mut problems, |_: &mut Webhooks, _, _| ());
     let limits = section(root, "limits", &mut problems, check_limits);
     let tenants = tenants(root, &mut problems);
     let sources = sources(root, &tenants, &mut problems);
@@ -49,13 +50,20 @@ pub(super) fn build(root: &Options, mut problems: Problems) -> Result<Config> {
         [&tenants.names, &sources.names, &filters.names],
         &mut problems,
     );
-    let (Some(journal), Some(admin), Some(limits), []) = (journal, admin, limits, &*problems.0)
-    else {
+    if !problems.0.is_empty() {
         return Err(Error::config(problems.0.join("\n")));
+    }
+    let (Some(journal), Some(admin), Some(webhooks), Some(limits)) =
+        (journal, admin, webhooks, limits)
+    else {
+        return Err(Error::bug(
+            "a table is missing, and nothing is wrong with it",
+        ));
     };
     let mut config = Config {
         journal,
         admin,
+        webhooks,
         limits,
         tenants: tenants.found.into(),
         sources: sources.found,

@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use reqwest::Url;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, Unexpected};
 
 use super::units::{Size, Span};
+use crate::http::is_loopback;
 
 /// `[journal]`: the durable log.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -52,6 +54,38 @@ impl Default for Admin {
             listen: SocketAddr::from(([127, 0, 0, 1], 9477)),
             hosts: Vec::new(),
         }
+    }
+}
+
+/// `[webhooks]`: the HTTP listener for those who tell sources of news.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Webhooks {
+    /// Where it listens.
+    #[serde(deserialize_with = "address")]
+    pub listen: SocketAddr,
+    /// Where it is reached from outside. Without it there is no listener.
+    #[serde(deserialize_with = "public_url")]
+    pub public_url: Option<Url>,
+}
+
+impl Default for Webhooks {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 9478)),
+            public_url: None,
+        }
+    }
+}
+
+impl Webhooks {
+    /// Where one source of one tenant is reached: their names are the last two parts of the path.
+    pub(crate) fn address(&self, source: &str, tenant: &str) -> Option<Url> {
+        let mut url = self.public_url.clone()?;
+        let mut path = url.path_segments_mut().ok()?;
+        path.pop_if_empty().extend([source, tenant]);
+        drop(path);
+        Some(url)
     }
 }
 
@@ -116,6 +150,22 @@ fn address<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
     })
 }
 
+fn public_url<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Url>, D::Error> {
+    let text = String::deserialize(from)?;
+    let is_fit = |url: &Url| {
+        let host = url.host_str().unwrap_or_default();
+        let is_safe = url.scheme() == "https" || (url.scheme() == "http" && is_loopback(host));
+        let is_bare = url.query().is_none() && url.fragment().is_none();
+        is_safe && is_bare && url.username().is_empty() && url.password().is_none()
+    };
+    let url = Url::parse(&text).ok().filter(is_fit);
+    url.map(Some).ok_or_else(|| {
+        let expected = "an address such as \"https://hooks.example.com/audit\"";
+        // It may hold a password.
+        D::Error::invalid_value(Unexpected::Other("something else"), &expected)
+    })
+}
+
 fn hosts<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
     let hosts = Vec::<String>::deserialize(from)?;
     let is_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
@@ -135,6 +185,7 @@ fn hosts<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
 pub(super) const SECTIONS: &[&str] = &[
     "journal",
     "admin",
+    "webhooks",
     "limits",
     "tenants",
     "tenant_files",
@@ -147,6 +198,7 @@ pub(super) const SECTIONS: &[&str] = &[
 pub(super) const ENGINE: &[(&str, &[&str])] = &[
     ("journal", &["path", "max_size", "orphan_grace"]),
     ("admin", &["enabled", "listen", "hosts"]),
+    ("webhooks", &["listen", "public_url"]),
     (
         "limits",
         &[

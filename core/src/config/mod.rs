@@ -25,9 +25,9 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 
-pub use keys::{Admin, Journal, Limits, Start};
+pub use keys::{Admin, Journal, Limits, Start, Webhooks};
 pub use options::Options;
-pub use secret::Secret;
+pub use secret::{Secret, same_secret};
 pub use units::{Size, Span};
 
 use crate::error::{Error, Result};
@@ -41,6 +41,8 @@ pub struct Config {
     pub journal: Journal,
     /// `[admin]`
     pub admin: Admin,
+    /// `[webhooks]`
+    pub webhooks: Webhooks,
     /// `[limits]`
     pub limits: Limits,
     /// `[tenants.NAME]`; at least one.

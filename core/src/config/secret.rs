@@ -72,6 +72,14 @@ impl Secret {
     }
 }
 
+/// Whether what somebody gave is the secret; how long it takes does not tell how much of it was right.
+#[must_use]
+pub fn same_secret(given: &[u8], secret: &[u8]) -> bool {
+    let pairs = given.iter().zip(secret);
+    let different = pairs.fold(0, |different, (given, secret)| different | (given ^ secret));
+    given.len() == secret.len() && different == 0
+}
+
 fn read_file(path: &Path) -> std::io::Result<String> {
     let mut text = String::new();
     File::open(path)?
@@ -329,6 +337,14 @@ mod tests {
             assert_eq!(found, Err(problem));
         }
         Ok(())
+    }
+
+    #[test]
+    fn only_the_whole_secret_is_the_same() {
+        assert!(same_secret(b"hunter2", b"hunter2"));
+        for wrong in ["", "hunter", "hunter22", "Hunter2", "hunter3"] {
+            assert!(!same_secret(wrong.as_bytes(), b"hunter2"), "{wrong}");
+        }
     }
 
     #[test]

@@ -33,7 +33,8 @@ pub fn assess(
     }
 }
 
-fn assess_tenant(account: Account, question: &Question, name: String) -> TenantCoverage {
+/// Judges one tenant's.
+pub(crate) fn assess_tenant(account: Account, question: &Question, name: String) -> TenantCoverage {
     let now_ms = question.now.timestamp_millis();
     let heads = account.lines.iter().filter_map(Line::listed_to);
     let (from, to) = question.days(heads.max().unwrap_or(now_ms));

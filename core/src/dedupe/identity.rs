@@ -9,7 +9,7 @@ use crate::event::{AuditEvent, is_guid};
 
 /// What tells events apart: the day of `CreationTime` since 1970, and 112 bits of hash. Ordered by day, then hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct Key(u64, u64);
+pub(crate) struct Key(u64, u64);
 
 /// Bytes of a key without its day.
 pub(super) const HASH_BYTES: usize = 14;
@@ -22,6 +22,17 @@ impl Key {
 
     pub(super) fn day(self) -> u16 {
         (self.0 >> 48) as u16
+    }
+
+    /// All of it, for a file of one's own.
+    pub(crate) fn to_bytes(self) -> [u8; 16] {
+        (u128::from(self.0) << 64 | u128::from(self.1)).to_be_bytes()
+    }
+
+    /// The key of [`Key::to_bytes`].
+    pub(crate) fn from_bytes(bytes: [u8; 16]) -> Self {
+        let key = u128::from_be_bytes(bytes);
+        Self((key >> 64) as u64, key as u64)
     }
 
     /// 48 bits of the hash.
@@ -81,6 +92,11 @@ impl Fingerprinter {
         Self { seed }
     }
 
+    /// Whether it has this seed.
+    pub(super) fn is_seeded_by(self, seed: u64) -> bool {
+        self.seed == seed
+    }
+
     /// The fingerprint of the `index`th event of its unit. `source` numbers the sources of the journal.
     pub(crate) fn of(self, event: &AuditEvent, source: u8, index: u64) -> Fingerprint {
         let mut hash = Xxh3::with_seed(self.seed);
@@ -122,6 +138,11 @@ impl Fingerprinter {
 }
 
 impl Fingerprint {
+    /// What tells the event from others, whatever its bytes.
+    pub(crate) fn key(self) -> Key {
+        self.id.key
+    }
+
     /// Compares with the values that are known for this key.
     pub(super) fn judge(self, known: &[u64]) -> Verdict {
         let value = self.id.value;

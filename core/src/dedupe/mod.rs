@@ -17,6 +17,7 @@
 
 mod front;
 mod identity;
+mod memory;
 mod merge;
 mod run;
 mod runs;
@@ -28,11 +29,12 @@ use rusqlite::Connection;
 
 use front::Front;
 use identity::Id;
-pub(crate) use identity::{Fingerprint, Fingerprinter};
+pub(crate) use identity::{Fingerprint, Fingerprinter, Key};
+pub(crate) use memory::{Memory, fingerprinter};
 use merge::{Background, Merge};
 use run::RunWriter;
+pub(crate) use runs::{KEEP_SECONDS, damaged as damaged_runs, path as run_path};
 use runs::{Run, Runs};
-pub(crate) use runs::{damaged as damaged_runs, path as run_path};
 use table::Table;
 
 use crate::clock::Clock;

@@ -13,7 +13,7 @@ use crate::journal::sql;
 /// Files of runs: this and their number.
 const FILE: &str = "ids.";
 /// How long ids are remembered after they were journaled.
-const KEEP_SECONDS: i64 = 35 * 86_400;
+pub(crate) const KEEP_SECONDS: i64 = 35 * 86_400;
 
 /// What the journal knows of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

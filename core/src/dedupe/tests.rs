@@ -552,3 +552,45 @@ fn a_memory_that_cannot_be_spilled_does_not_grow_without_end() {
     let error = bench.dedupe.admit(spread(u64::MAX, 1)).unwrap_err();
     assert_eq!(error.kind(), crate::Kind::Unavailable);
 }
+
+#[test]
+fn who_only_reads_finds_every_id_of_the_day_in_the_log_and_in_runs() {
+    let mut bench = Bench::new();
+    let seed = "INSERT INTO meta (key, value) VALUES ('seed', '7')";
+    bench.conn.execute_batch(seed).unwrap();
+    let ids: Vec<Fingerprint> = (0..300).map(|number| spread(number, 1)).collect();
+    for (count, id) in ids.iter().enumerate() {
+        bench.dedupe.admit(*id).unwrap();
+        bench.dedupe.admit(spread(1_000 + count as u64, 2)).unwrap();
+        if count % 90 == 89 {
+            bench.dedupe.committed();
+            bench.spill(0, true);
+        }
+    }
+    bench.dedupe.log(&bench.conn).unwrap();
+    bench.dedupe.committed();
+    let read = |bench: &Bench| Memory::try_read(&bench.conn, bench.dir.path(), 1).unwrap();
+    let check = |bench: &Bench| {
+        let memory = read(bench).unwrap();
+        assert!(memory.is_for(Fingerprinter::new(7)) && !memory.is_for(Fingerprinter::new(8)));
+        for id in &ids {
+            assert!(memory.holds(id.key()).unwrap());
+        }
+        for other in [300, 1_005, 1_299] {
+            assert!(!memory.holds(spread(other, 1).key()).unwrap());
+        }
+    };
+    check(&bench);
+    while bench.merging.is_none() {
+        bench.merge_step(0, true);
+    }
+    while bench.merging.is_some() {
+        check(&bench);
+        bench.merge_step(0, true);
+    }
+    check(&bench);
+    // A run that goes while it is read makes the reader begin anew.
+    let run = bench.dedupe.runs.of_level(1).next().unwrap();
+    std::fs::remove_file(bench.dedupe.runs.path(run.number)).unwrap();
+    assert!(read(&bench).is_none());
+}

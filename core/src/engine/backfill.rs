@@ -4,6 +4,7 @@
 //! checkpoint; from then on it is a part of what the source has to do, over restarts too.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -83,13 +84,23 @@ impl Backfiller {
 }
 
 impl Runner {
-    /// Waits, and meanwhile sees to what the source is asked for. Returns early if there is more to list.
-    pub(super) async fn rest(&self, wait: Duration) {
+    /// Waits, and meanwhile sees to what the source is asked for. Returns early if there is more to list, or, if it
+    /// `works`, when it is told of news: then `true`.
+    pub(super) async fn rest(&self, wait: Duration, works: bool) -> bool {
         let until = Instant::now() + wait;
         let mut line = self.asked.lock().await;
+        // Through all turns of the loop: what it was told must not be forgotten in between.
+        let mut news = pin!(self.hook.news());
         loop {
             let asked = tokio::select! {
-                () = tokio::time::sleep_until(until) => return,
+                () = tokio::time::sleep_until(until) => return false,
+                () = &mut news, if works => {
+                    let lead = until.saturating_duration_since(Instant::now());
+                    let source = [self.intake.source()];
+                    let leads = self.metrics.webhook_lead.with_label_values(&source);
+                    leads.observe(lead.as_secs_f64());
+                    return true;
+                }
                 Some(asked) = line.recv() => asked,
             };
             // Who does not wait any more was told that it failed.
@@ -102,7 +113,7 @@ impl Runner {
             // Who asked may have gone; what was noted is done all the same.
             drop(asked.answer.send(noted));
             if is_noted {
-                return;
+                return false;
             }
         }
     }

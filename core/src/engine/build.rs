@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::backfill::Asked;
 use super::intake::{Intake, IntakeLimits};
 use super::memory::Memory;
+use super::webhooks::Webhooks;
 use super::{StreamName, sink, source};
 use crate::clock::Clock;
 use crate::config::{self, Config, Tenant};
@@ -36,6 +37,17 @@ pub(super) struct BuiltSink<'a> {
     pub(super) config: &'a config::Sink,
     pub(super) sink: Box<dyn Sink>,
     filters: Vec<Arc<dyn Filter>>,
+}
+
+impl<'a> BuiltSink<'a> {
+    /// A sink that no plugin made, without filters.
+    pub(super) fn bare(config: &'a config::Sink, sink: Box<dyn Sink>) -> Self {
+        Self {
+            config,
+            sink,
+            filters: Vec::new(),
+        }
+    }
 }
 
 /// What every part is built from.
@@ -120,6 +132,7 @@ impl Builder<'_> {
             clock: self.clock.clone(),
             store: (self.store)(format!("source/{}/{}", source.name, tenant.id)),
             replay: None,
+            webhook: self.config.webhooks.address(&source.name, &tenant.name),
         };
         self.registry.build_source(&source.kind, context)
     }
@@ -136,6 +149,7 @@ impl Builder<'_> {
                 clock: self.clock.clone(),
                 store: (self.store)(format!("filter/{}", filter.name)),
                 replay: None,
+                webhook: None,
             };
             let built = self.registry.build_filter(&filter.kind, context)?;
             Ok((Arc::clone(&filter.name), Arc::from(built)))
@@ -159,6 +173,7 @@ impl Builder<'_> {
             clock: self.clock.clone(),
             store: (self.store)(format!("sink/{}", sink.name)),
             replay: self.replay.clone(),
+            webhook: None,
         };
         self.registry.build_sink(&sink.kind, context)
     }
@@ -270,12 +285,16 @@ impl<'a> Parts<'a> {
         built: BuiltSource,
         intake: Intake,
         slots: &Arc<Semaphore>,
+        webhooks: &Webhooks,
         asked: mpsc::Receiver<Asked>,
         stop: &CancellationToken,
     ) -> source::Runner {
         let limits = &self.config.limits;
+        let name = built.stream_name();
+        let source = Arc::from(built.source);
         source::Runner {
-            source: Arc::from(built.source),
+            hook: webhooks.hang(name, &source),
+            source,
             intake,
             metrics: self.metrics.clone(),
             clock: self.clock.clone(),

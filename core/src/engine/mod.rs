@@ -8,17 +8,21 @@ mod ask;
 pub mod backfill;
 pub(crate) mod build;
 pub mod check;
+mod fetches;
+mod gate;
 mod gunzip;
 pub mod intake;
 pub mod letters;
 mod look;
 pub mod memory;
 pub mod once;
+pub mod reconcile;
 pub mod reload;
 pub(crate) mod retry;
 mod sink;
 mod source;
 mod tick;
+mod webhooks;
 
 pub use look::look;
 
@@ -42,10 +46,12 @@ use crate::journal::{Closer, Journal, Orphan, Status, Stream};
 use crate::metrics::Metrics;
 use crate::plugin::Registry;
 use backfill::Backfiller;
-use build::{BuiltSource, Parts};
+use build::{BuiltSink, BuiltSource, Parts};
 use letters::Replayer;
 use memory::Memory;
+use reconcile::Survey;
 use reload::Running;
+use webhooks::Webhooks;
 
 /// How long the journal may take to write what it has accepted.
 const JOURNAL_DEADLINE: Duration = Duration::from_secs(30);
@@ -112,6 +118,7 @@ struct Own {
     http: http::Client,
     slots: Arc<Semaphore>,
     memory: Memory,
+    webhooks: Webhooks,
     fatal: mpsc::Sender<Error>,
     /// In a single run, how many streams have nothing left to list.
     ended: Option<Arc<AtomicUsize>>,
@@ -125,6 +132,7 @@ impl Own {
             http: http::Client::new()?,
             slots: Arc::new(Semaphore::new(config.limits.parallel_fetches.get())),
             memory: build::memory(config),
+            webhooks: Webhooks::default(),
             fatal: mpsc::channel(1).0,
             ended: None,
         })
@@ -156,9 +164,18 @@ impl Own {
     ) -> source::Runner {
         source::Runner {
             once: self.ended.clone(),
-            ..parts.runner(source, intake, &self.slots, asked, stop)
+            ..parts.runner(source, intake, &self.slots, &self.webhooks, asked, stop)
         }
     }
+}
+
+/// How an engine runs, if not as usual.
+#[derive(Default)]
+struct Way {
+    /// Each source lists all that there is, and then no more.
+    once: bool,
+    /// Each source lists what it has of a stretch of event time, for one sink alone.
+    survey: Option<Survey>,
 }
 
 /// The three steps of stopping.
@@ -172,15 +189,19 @@ struct Signals {
 impl Engine {
     /// Opens the journal, builds every plugin and starts. Nothing is started if anything is wrong.
     pub async fn start(config: &Config, registry: &Registry, clock: Clock) -> Result<Self> {
-        Self::begin(config, registry, clock, false).await
+        Self::begin(config, registry, clock, Way::default()).await
     }
 
     /// The same for a single run ([`once`]): each source lists all that there is now, and then no more.
     pub async fn start_once(config: &Config, registry: &Registry, clock: Clock) -> Result<Self> {
-        Self::begin(config, registry, clock, true).await
+        let way = Way {
+            once: true,
+            survey: None,
+        };
+        Self::begin(config, registry, clock, way).await
     }
 
-    async fn begin(config: &Config, registry: &Registry, clock: Clock, once: bool) -> Result<Self> {
+    async fn begin(config: &Config, registry: &Registry, clock: Clock, way: Way) -> Result<Self> {
         let metrics = Metrics::new()?;
         let limits = build::journal_limits(config);
         metrics.journal_limit_bytes.set(limits.max_bytes as i64);
@@ -190,17 +211,27 @@ impl Engine {
         let (fatal, ends) = mpsc::channel(1);
         let own = Own {
             fatal,
-            ended: once.then(Arc::default),
+            ended: way.once.then(Arc::default),
             ..Own::new(config, registry, &clock)?
         };
         let of_own = own.clone();
         let parts = of_own.parts(config, &metrics, &journal);
         let sources = parts.sources(|_| true)?;
-        let sinks = parts.sinks(|_| true)?;
+        let (spans, sinks) = match (way.survey, config.sinks.first()) {
+            (Some(Survey { spans, sink }), Some(config)) => {
+                (Some(spans), vec![BuiltSink::bare(config, sink)])
+            }
+            _ => (None, parts.sinks(|_| true)?),
+        };
         let listener = if config.admin.enabled {
             Some(admin::bind(config.admin.listen).await?)
         } else {
             None
+        };
+        let webhooks = match &config.webhooks.public_url {
+            // A look beside the process that listens.
+            Some(_) if spans.is_none() => Some(webhooks::bind(config.webhooks.listen).await?),
+            _ => None,
         };
         let orphans = journal
             .attach(build::specs(config), build::tenants(config))
@@ -231,9 +262,22 @@ impl Engine {
         if let Some(listener) = listener {
             engine.serve(listener, ask)?;
         }
+        if let Some(listener) = webhooks {
+            let stop = engine.signals.sources.clone();
+            let served = of_own
+                .webhooks
+                .clone()
+                .serve(listener, metrics.clone(), stop);
+            engine.servers.spawn(served);
+        }
         let stop = engine.signals.stop.clone();
         engine.servers.spawn(keep_house(journal.clone(), stop));
         let prepared = engine.prepare(&parts, sources).await?;
+        if let Some(spans) = spans {
+            for (source, intake) in &prepared {
+                source.source.survey(intake, &spans).await?;
+            }
+        }
         engine.start_sinks(&parts, sinks, lines);
         engine.start_sources(&parts, prepared);
         Ok(engine)

@@ -6,6 +6,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use chrono::DateTime;
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -79,18 +80,19 @@ pub struct Passed {
 }
 
 /// What grows as long as something gets further.
-#[derive(PartialEq, Eq)]
-struct Progress([i64; 4]);
+#[derive(PartialEq)]
+struct Progress([i64; 4], f64);
 
 impl Progress {
-    fn of(status: &Status) -> Self {
+    /// `listed_at`: when a source last listed; one whose peer is at work on what it asked for does so again and again.
+    fn of(status: &Status, listed_at: f64) -> Self {
         let units = status.tenants.iter();
         let settled = units.clone().map(|unit| unit.fetched + unit.lost).sum();
         let listed = units.map(|unit| unit.listed).sum();
         let sinks = status.sinks.iter();
         let journaled = sinks.clone().map(|sink| sink.journaled).sum();
         let passed = sinks.map(|sink| sink.journaled - sink.pending).sum();
-        Self([listed, settled, journaled, passed])
+        Self([listed, settled, journaled, passed], listed_at)
     }
 }
 
@@ -99,7 +101,7 @@ impl Engine {
     /// long as `patience`. Says which.
     pub async fn catch_up(&self, patience: Duration) -> Result<bool> {
         let mut changes = self.changes();
-        let (mut progress, mut since) = (Progress([-1; 4]), Instant::now());
+        let (mut progress, mut since) = (Progress([-1; 4], 0.0), Instant::now());
         loop {
             changes.mark_unchanged();
             // Asked first: what is listed later is not waited for.
@@ -108,7 +110,7 @@ impl Engine {
             if listed && is_settled(&status) {
                 return Ok(true);
             }
-            let now = Progress::of(&status);
+            let now = Progress::of(&status, self.metrics.newest_listing());
             if now != progress {
                 (progress, since) = (now, Instant::now());
             } else if since.elapsed() >= patience {
@@ -129,15 +131,7 @@ impl Engine {
             reasons.push("not everything could be listed".to_owned());
         }
         reasons.extend(self.metrics.troubles());
-        for unit in self.journal.unfetched(REASONS).await? {
-            reasons.push(format!(
-                "tenant {}: content {} waits after {} tries: {}",
-                config.tenant_of(&unit.tenant),
-                unit.unit,
-                unit.attempts,
-                unit.error.as_deref().unwrap_or("it was not its turn yet")
-            ));
-        }
+        reasons.extend(self.unfetched(config).await?);
         for one in &tenants {
             let tenant = &one.tenant;
             for (count, what) in [
@@ -177,6 +171,40 @@ impl Engine {
             sinks,
             reasons,
         })
+    }
+
+    /// Why content waits: what failed by its name, what was not tried yet in sums.
+    async fn unfetched(&self, config: &Config) -> Result<Vec<String>> {
+        let failed = self
+            .journal
+            .unfetched(REASONS)
+            .await?
+            .into_iter()
+            .map(|unit| {
+                format!(
+                    "tenant {}: content {} waits after {} tries: {}",
+                    config.tenant_of(&unit.tenant),
+                    unit.unit,
+                    unit.attempts,
+                    unit.error
+                )
+            });
+        let untried = self.journal.untried().await?.into_iter().map(|sum| {
+            let minute = |ms| {
+                let time = DateTime::from_timestamp_millis(ms).unwrap_or_default();
+                time.format("%Y-%m-%d %H:%M")
+            };
+            format!(
+                "tenant {}, source {}: {} of {} wait for their turn, of {} to {} UTC",
+                config.tenant_of(&sum.tenant),
+                sum.source,
+                sum.units,
+                sum.content_type,
+                minute(sum.first_ms),
+                minute(sum.last_ms)
+            )
+        });
+        Ok(failed.chain(untried).collect())
     }
 
     fn has_listed_all(&self) -> bool {

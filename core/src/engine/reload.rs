@@ -153,6 +153,7 @@ impl Plan {
         for (table, same) in [
             ("journal", old.journal == new.journal),
             ("admin", old.admin == new.admin),
+            ("webhooks", old.webhooks == new.webhooks),
             ("limits", old.limits == new.limits),
         ] {
             if !same {
@@ -221,9 +222,11 @@ fn same_sink(
 impl Engine {
     /// Goes on with `config`: sources, tenants, filters and sinks that it does not change are not touched. Nothing
     /// changes if anything in it is wrong. What it changes in the engine's own tables waits for the next start.
-    pub async fn reload(&mut self, config: Config) -> Result<Reloaded> {
+    pub async fn reload(&mut self, mut config: Config) -> Result<Reloaded> {
         let plan = Plan::of(&self.config, &config);
         let report = plan.report(&self.config, &config);
+        // What is built from now on is still reached where this process listens.
+        config.webhooks.clone_from(&self.config.webhooks);
         let (own, metrics, journal) =
             (self.own.clone(), self.metrics.clone(), self.journal.clone());
         let parts = own.parts(&config, &metrics, &journal);

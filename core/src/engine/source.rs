@@ -1,21 +1,24 @@
 //! Runs one source for one tenant: lists on the source's own schedule, fetches what is due, retries each unit alone.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chrono::TimeDelta;
 use futures::FutureExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use super::backfill::Asked;
+use super::fetches::Fetches;
+use super::gate::Gate;
 use super::intake::{Intake, JOURNAL_FULL};
 use super::retry;
+use super::webhooks::Hook;
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::journal::Due;
@@ -42,6 +45,8 @@ const EXPIRY_GRACE: TimeDelta = TimeDelta::days(2);
 /// One source of one tenant, ready to run.
 pub(super) struct Runner {
     pub(super) source: Arc<dyn Source>,
+    /// Where it is told of news.
+    pub(super) hook: Hook,
     pub(super) intake: Intake,
     pub(super) metrics: Metrics,
     pub(super) clock: Clock,
@@ -54,56 +59,6 @@ pub(super) struct Runner {
     /// What it is asked to collect beside.
     pub(super) asked: tokio::sync::Mutex<mpsc::Receiver<Asked>>,
     pub(super) stop: CancellationToken,
-}
-
-/// Keeps the source from asking the peer for anything for a while.
-struct Gate(Mutex<GateState>);
-
-struct GateState {
-    until: Instant,
-    /// Pauses in a row without a success between.
-    pauses: u32,
-}
-
-impl Gate {
-    fn new() -> Self {
-        Self(Mutex::new(GateState {
-            until: Instant::now(),
-            pauses: 0,
-        }))
-    }
-
-    fn state(&self) -> MutexGuard<'_, GateState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Several that fail together are one reason to wait, not several.
-    fn pause(&self, error: &Error) {
-        let mut state = self.state();
-        let now = Instant::now();
-        if error.retry_after().is_none() {
-            if state.until > now {
-                return;
-            }
-            state.pauses = state.pauses.saturating_add(1);
-        }
-        let until = now + retry::wait(error, state.pauses);
-        state.until = state.until.max(until);
-    }
-
-    fn success(&self) {
-        self.state().pauses = 0;
-    }
-
-    async fn wait(&self) {
-        loop {
-            let until = self.state().until;
-            if until <= Instant::now() {
-                return;
-            }
-            tokio::time::sleep_until(until).await;
-        }
-    }
 }
 
 impl Runner {
@@ -169,11 +124,16 @@ impl Runner {
             .with_label_values(&[component, name, tenant]);
         let (mut attempt, mut failures) = (0, 0);
         let mut told = Trouble::Unknown;
+        // It lists because of news, and need not list everything.
+        let mut is_early = false;
         loop {
             gate.wait().await;
             let before = self.intake.progress();
-            let listed = AssertUnwindSafe(self.source.list(&self.intake)).catch_unwind();
-            let listed = listed
+            // What it was told before, this listing finds.
+            self.hook.clear();
+            let listed = self.source.list(&self.intake).instrument(self.span());
+            let listed = AssertUnwindSafe(listed)
+                .catch_unwind()
                 .await
                 .unwrap_or_else(|panic| Err(retry::panicked(&*panic)));
             let error = match listed {
@@ -185,14 +145,18 @@ impl Runner {
                     (attempt, failures) = (0, 0);
                     self.tell_trouble(&mut told, None).await;
                     up.set(1);
-                    let now = self.clock.now().timestamp_millis() as f64 / 1000.0;
-                    self.metrics
-                        .last_listing
-                        .with_label_values(&[tenant, name])
-                        .set(now);
+                    if !is_early {
+                        let now = self.clock.now().timestamp_millis() as f64 / 1000.0;
+                        let last = self.metrics.last_listing.with_label_values(&[tenant, name]);
+                        last.set(now);
+                    }
+                    is_early = false;
                     match next {
                         Next::Now => tokio::task::yield_now().await,
-                        Next::After(wait) if self.once.is_none() => self.rest(wait).await,
+                        Next::Soon(wait) => is_early = self.rest(wait, true).await,
+                        Next::After(wait) if self.once.is_none() => {
+                            is_early = self.rest(wait, true).await;
+                        }
                         Next::After(_) | Next::Done => {
                             // Nobody is to wait for what will not be done.
                             self.asked.lock().await.close();
@@ -232,7 +196,9 @@ impl Runner {
             if error.kind() == Kind::Bug && attempt == 1 {
                 tracing::error!(source = name, tenant, "{error}; please report it");
             }
-            self.rest(wait).await;
+            // One part of the source may wait for better times while another has news.
+            let works = progressed && error.kind() == Kind::Unavailable;
+            is_early = self.rest(wait, works).await;
         }
     }
 
@@ -363,8 +329,7 @@ impl Runner {
                 .await
                 .map_err(|_| Error::bug("the fetch slots are gone"))?;
             let mut out = intake.writer(&due.unit);
-            let fetched = source.fetch(&due.unit, &mut out);
-            tracing::Instrument::instrument(fetched, span).await?;
+            source.fetch(&due.unit, &mut out).instrument(span).await?;
             out.complete().await?;
             drop((slot, place));
             out.finish().await
@@ -448,59 +413,4 @@ enum Trouble {
     Unknown,
     None,
     Of(String),
-}
-
-/// The fetches of one tenant: what runs, and what was taken from the journal to run next.
-struct Fetches {
-    running: JoinSet<Result<()>>,
-    /// For those that fetch, and do not only wait to be committed.
-    places: Arc<Semaphore>,
-    busy: HashMap<Id, Due>,
-    live: Line,
-    catch_up: Line,
-    /// Units that failed since the last success.
-    failing: HashSet<Arc<str>>,
-}
-
-/// Units of one kind that wait their turn.
-struct Line {
-    units: VecDeque<Due>,
-    /// Nothing else is due before this, so the journal need not be asked.
-    next: Instant,
-}
-
-impl Fetches {
-    fn new(parallel: usize) -> Self {
-        let line = || Line {
-            units: VecDeque::new(),
-            next: Instant::now(),
-        };
-        Self {
-            running: JoinSet::new(),
-            places: Arc::new(Semaphore::new(parallel)),
-            busy: HashMap::new(),
-            live: line(),
-            catch_up: line(),
-            failing: HashSet::new(),
-        }
-    }
-
-    /// Returns when there is a place, if there is none now.
-    fn place(&self) -> impl Future<Output = ()> + use<> {
-        let full = (self.places.available_permits() == 0).then(|| Arc::clone(&self.places));
-        async move {
-            match full {
-                Some(places) => drop(places.acquire().await),
-                None => std::future::pending().await,
-            }
-        }
-    }
-
-    /// Something will be due after `wait`: asks the journal then.
-    fn look_after(&mut self, wait: Duration) {
-        let then = Instant::now() + wait;
-        for line in [&mut self.live, &mut self.catch_up] {
-            line.next = line.next.min(then);
-        }
-    }
 }

@@ -9,6 +9,7 @@ mod logs;
 mod reload;
 mod sinks;
 mod sources;
+mod webhooks;
 
 use super::*;
 use crate::journal::SinkStatus;

@@ -11,7 +11,7 @@ use super::status::{self, look_into};
 use super::{Journal, sql};
 use crate::coverage::{
     self, Account, Content, Coverage, Events, Fates, LateEvents, Line, Missed, Question,
-    Stragglers, Trouble, pass_name,
+    Stragglers, TenantCoverage, Trouble, pass_name,
 };
 use crate::error::Result;
 
@@ -29,19 +29,39 @@ impl Journal {
         .await
     }
 
+    /// What `summary` makes of each tenant: all hours of a thousand tenants would be too much to hold at once.
+    pub async fn coverage_of_each<T: Send + 'static>(
+        &self,
+        question: Question,
+        summary: impl Fn(TenantCoverage) -> T + Send + 'static,
+    ) -> Result<Vec<T>> {
+        let journal = self.clone();
+        self.ask(move |conn| {
+            let mut found = Vec::new();
+            each(conn, &question, |account| {
+                let name = journal.tenant_name(&account.tenant).to_string();
+                found.push(summary(coverage::assess_tenant(account, &question, name)));
+            })?;
+            Ok(found)
+        })
+        .await
+    }
+
     /// Checks that every account adds up, and says so in the log if one does not.
     pub async fn audit(&self) -> Result<()> {
         let question = Question::usual(self.shared.clock.now());
-        let accounts = self.ask(move |conn| read(conn, &question)).await?;
-        for account in &accounts {
-            for breach in coverage::unbalanced(account) {
-                tracing::error!(
-                    tenant = %self.tenant_name(&account.tenant),
-                    "an account does not add up; keep the journal's folder and report this: {breach}"
-                );
-            }
-        }
-        Ok(())
+        let journal = self.clone();
+        self.ask(move |conn| {
+            each(conn, &question, |account| {
+                for breach in coverage::unbalanced(&account) {
+                    tracing::error!(
+                        tenant = %journal.tenant_name(&account.tenant),
+                        "an account does not add up; keep the journal's folder and report this: {breach}"
+                    );
+                }
+            })
+        })
+        .await
     }
 }
 
@@ -55,13 +75,24 @@ impl Coverage {
 
 /// The figures of the tenants in question, all of one moment.
 fn read(conn: &Connection, question: &Question) -> Result<Vec<Account>> {
-    sql(conn.execute_batch("BEGIN"))?;
-    let accounts = read_in_transaction(conn, question);
-    sql(conn.execute_batch("COMMIT"))?;
-    accounts
+    let mut accounts = Vec::new();
+    each(conn, question, |account| accounts.push(account))?;
+    Ok(accounts)
 }
 
-fn read_in_transaction(conn: &Connection, question: &Question) -> Result<Vec<Account>> {
+/// Shows them one after the other.
+fn each(conn: &Connection, question: &Question, show: impl FnMut(Account)) -> Result<()> {
+    sql(conn.execute_batch("BEGIN"))?;
+    let shown = each_in_transaction(conn, question, show);
+    sql(conn.execute_batch("COMMIT"))?;
+    shown
+}
+
+fn each_in_transaction(
+    conn: &Connection,
+    question: &Question,
+    mut show: impl FnMut(Account),
+) -> Result<()> {
     let totals = status::sinks(conn)?;
     let tenants: Vec<(String, i64)> = {
         let mut select = sql(conn.prepare(
@@ -71,7 +102,6 @@ fn read_in_transaction(conn: &Connection, question: &Question) -> Result<Vec<Acc
         sql(rows.collect())?
     };
     let folded_to = folded_to(conn)?;
-    let mut accounts = Vec::with_capacity(tenants.len());
     for (tenant, journaled) in tenants {
         let streams = streams(conn, &tenant)?;
         let mut account = Account {
@@ -96,9 +126,9 @@ fn read_in_transaction(conn: &Connection, question: &Question) -> Result<Vec<Acc
             activity(conn, stream, &mut account.activity)?;
             account.troubles.extend(trouble);
         }
-        accounts.push(account);
+        show(account);
     }
-    Ok(accounts)
+    Ok(())
 }
 
 fn streams(conn: &Connection, tenant: &str) -> Result<Vec<(i64, String, Option<Trouble>)>> {

@@ -49,6 +49,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use rusqlite::Connection;
+use tokio::sync::Semaphore;
 
 use crate::dedupe::Fingerprinter;
 use crate::error::{Error, Result};
@@ -67,9 +68,10 @@ pub use limits::Room;
 pub use reach::Lag;
 pub use read::{Position, Stored};
 pub use resend::{Fate, Found, Kept};
+pub(crate) use status::look_into;
 pub use status::{GapStatus, SKIPS, SinkStatus, Skip, Status, TenantStatus};
 pub use store::{Changes, Store};
-pub use units::{Due, Registered, Stream, Unfetched};
+pub use units::{Due, Registered, Stream, Unfetched, Untried};
 
 use open::open_read_only;
 #[cfg(test)]
@@ -116,6 +118,8 @@ pub struct Journal {
 struct Readers {
     path: PathBuf,
     idle: Mutex<Vec<Connection>>,
+    /// One for each question that may be asked at a time.
+    places: Arc<Semaphore>,
 }
 
 /// Ends the journal when all its users are gone: waits for the writer thread, which lets go of the lock.
@@ -167,15 +171,28 @@ impl Journal {
         question: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let readers = Arc::clone(&self.readers);
-        tokio::task::spawn_blocking(move || readers.with(question))
+        // Without a limit, a thousand tenants that ask at once would have a thread and a connection each.
+        let place = Arc::clone(&readers.places).acquire_owned().await;
+        let place = place.map_err(|_| Error::bug("the journal's readers are gone"))?;
+        let answer = move || {
+            let answer = readers.with(question);
+            drop(place);
+            answer
+        };
+        tokio::task::spawn_blocking(answer)
             .await
             .map_err(|error| Error::bug("a reader of the journal stopped").with_cause(error))?
     }
 }
 
+/// Whether there is a journal in folder `dir`.
+pub(crate) fn is_in(dir: &Path) -> bool {
+    dir.join(FILE).exists()
+}
+
 const FILE: &str = "journal.sqlite";
-/// Connections kept for the next question.
-const IDLE_READERS: usize = 4;
+/// Questions that are asked at a time, and connections kept for the next.
+const READERS: usize = 4;
 
 impl Readers {
     fn with<T>(&self, question: impl FnOnce(&Connection) -> Result<T>) -> Result<T> {
@@ -197,7 +214,7 @@ impl Readers {
             .idle
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
-        if idle.len() < IDLE_READERS {
+        if idle.len() < READERS {
             idle.push(conn);
         }
         answer

@@ -6,12 +6,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use rusqlite::{Connection, OpenFlags};
+use tokio::sync::Semaphore;
 
 use super::bodies::Bodies;
 use super::state::{LaneState, Shared, State};
 use super::sums::{self, Sums};
 use super::writer::{self, Writer};
-use super::{Closer, FILE, Journal, Limits, Readers, lane_kind, schema, sql};
+use super::{Closer, FILE, Journal, Limits, READERS, Readers, lane_kind, schema, sql};
 use crate::clock::Clock;
 use crate::dedupe::{Dedupe, Fingerprinter, Sizes};
 use crate::error::{Error, Result};
@@ -45,6 +46,7 @@ impl Journal {
         let readers = Arc::new(Readers {
             path,
             idle: Mutex::default(),
+            places: Arc::new(Semaphore::new(READERS)),
         });
         let (writer, thread) =
             Writer::start(conn, lock, (dedupe, bodies, sums), Arc::clone(&shared))?;

@@ -141,7 +141,7 @@ impl Status {
 }
 
 /// The database of the journal in `dir`, only to be read. Another process may hold the journal.
-pub(super) fn look_into(dir: &Path) -> Result<Connection> {
+pub(crate) fn look_into(dir: &Path) -> Result<Connection> {
     let path = dir.join(FILE);
     if !path.exists() {
         return Err(Error::config(format!(

@@ -42,7 +42,7 @@ pub struct Due {
     pub attempts: u32,
 }
 
-/// A unit that waits to be fetched.
+/// A unit that waits to be fetched again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unfetched {
     /// The tenant's id.
@@ -52,7 +52,24 @@ pub struct Unfetched {
     /// How often it was tried.
     pub attempts: i64,
     /// Why the last try failed.
-    pub error: Option<String>,
+    pub error: String,
+}
+
+/// Units of one content type that wait and were not tried yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Untried {
+    /// The tenant's id.
+    pub tenant: String,
+    /// The source's name.
+    pub source: String,
+    /// The content type.
+    pub content_type: String,
+    /// How many there are.
+    pub units: i64,
+    /// When the first of them became available, in milliseconds since 1970.
+    pub first_ms: i64,
+    /// When the last did.
+    pub last_ms: i64,
 }
 
 /// Fetched units are remembered for so long after the source has forgotten them, so that none is fetched twice.
@@ -198,7 +215,7 @@ impl Journal {
         self.ask(move |conn| {
             let mut select = sql(conn.prepare(
                 "SELECT s.tenant, u.unit, u.attempts, u.error FROM units u JOIN streams s USING (stream) \
-                 WHERE u.state = 0 ORDER BY u.attempts DESC, u.due LIMIT ?1",
+                 WHERE u.state = 0 AND u.error IS NOT NULL ORDER BY u.attempts DESC, u.due LIMIT ?1",
             ))?;
             let rows = sql(select.query_map([most], |row| {
                 Ok(Unfetched {
@@ -206,6 +223,28 @@ impl Journal {
                     unit: row.get(1)?,
                     attempts: row.get(2)?,
                     error: row.get(3)?,
+                })
+            }))?;
+            sql(rows.collect())
+        })
+        .await
+    }
+
+    /// How many units wait that were not tried yet, by source and content type.
+    pub async fn untried(&self) -> Result<Vec<Untried>> {
+        self.ask(|conn| {
+            let mut select = sql(conn.prepare(
+                "SELECT s.tenant, s.source, u.content_type, count(*), min(u.created), max(u.created) FROM units u \
+                 JOIN streams s USING (stream) WHERE u.state = 0 AND u.error IS NULL GROUP BY 1, 2, 3 ORDER BY 1, 2, 3",
+            ))?;
+            let rows = sql(select.query_map([], |row| {
+                Ok(Untried {
+                    tenant: row.get(0)?,
+                    source: row.get(1)?,
+                    content_type: row.get(2)?,
+                    units: row.get(3)?,
+                    first_ms: row.get(4)?,
+                    last_ms: row.get(5)?,
                 })
             }))?;
             sql(rows.collect())

@@ -5,11 +5,4 @@ pub(crate) mod body;
 pub(crate) mod headers;
 pub(crate) mod text;
 
-use std::net::IpAddr;
-
-/// Whether a host of a URL or an address is this machine, so that nobody can read along.
-pub(crate) fn is_loopback(host: &str) -> bool {
-    let host = host.trim_matches(['[', ']']);
-    let here = |address: IpAddr| address.is_loopback();
-    host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(here)
-}
+pub(crate) use audit_exporter_core::http::is_loopback;

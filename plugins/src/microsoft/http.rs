@@ -1,11 +1,12 @@
 //! One API of Microsoft's as one tenant sees it: paced, authorised, and only ever at its own host.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use audit_exporter_core::clock::Clock;
 use audit_exporter_core::http;
 use audit_exporter_core::metrics::Meter;
+use audit_exporter_core::plugin::Context;
 use audit_exporter_core::{Error, Kind, Result};
 use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::header::{
@@ -15,6 +16,7 @@ use reqwest::{Method, Response, StatusCode};
 use tokio::time::timeout;
 use url::Url;
 
+use super::cloud::Access;
 use super::errors;
 use super::limit::RateLimit;
 use super::token::{Token, Tokens};
@@ -60,20 +62,22 @@ pub(crate) struct Api {
 }
 
 impl Api {
-    /// A client whose tokens go to `origin` (scheme, host, port) and nowhere else.
-    pub(crate) fn new(
-        http: http::Client,
-        origin: Url,
-        tokens: Tokens,
-        limit: RateLimit,
-        meter: Meter,
-        clock: Clock,
+    /// A client for the API of a tenant at `origin` (scheme, host, port), with tokens for `audience` that go there and
+    /// nowhere else.
+    pub(crate) fn of(
+        context: &Context,
+        access: &Arc<Access>,
+        (origin, audience): (&Url, &str),
+        requests_per_minute: u32,
     ) -> Self {
+        let (http, clock) = (context.http.clone(), context.clock.clone());
+        let meter = context.meter.clone();
+        let (access, audience) = (Arc::clone(access), audience.to_owned());
         Self {
+            tokens: Tokens::new(http.clone(), access, audience, meter.clone(), clock.clone()),
             http,
-            origin,
-            tokens,
-            limit,
+            origin: origin.clone(),
+            limit: RateLimit::per_minute(requests_per_minute),
             meter,
             clock,
             judge: errors::refusal,

@@ -1,27 +1,15 @@
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
-
-use audit_exporter_core::metrics::Metrics;
 
 use super::*;
 use crate::http::body::read_capped;
-use crate::microsoft::cloud::Access;
 use crate::microsoft::testing::{self, Peer, Reply, Seen};
 
 fn api(peer: &Peer) -> Api {
-    let access = Arc::new(Access::of(&testing::tenant(&peer.url, "")).unwrap());
-    let meter = Metrics::new().unwrap().meter("contoso", "audit");
-    let (http, clock) = (testing::http(), Clock::system());
-    let (audience, origin) = (access.audience.clone(), access.management_api.clone());
-    let tokens = Tokens::new(http.clone(), access, audience, meter.clone(), clock.clone());
-    Api::new(
-        http,
-        origin,
-        tokens,
-        RateLimit::per_minute(2000),
-        meter,
-        clock,
-    )
+    let tenant = testing::tenant(&peer.url, "");
+    let access = Arc::new(Access::of(&tenant).unwrap());
+    let context = testing::context(tenant, "", Clock::system());
+    let there = (&access.management_api, &*access.audience);
+    Api::of(&context, &access, there, 2000)
 }
 
 fn url(peer: &Peer, path: &str) -> Url {

@@ -179,5 +179,6 @@ pub(crate) fn context(tenant: Tenant, options: &str, clock: Clock) -> Context {
         clock,
         store: Store::in_memory(),
         replay: None,
+        webhook: None,
     }
 }

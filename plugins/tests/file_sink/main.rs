@@ -35,6 +35,7 @@ async fn sink(folder: &Path, store: &Store, last: Option<&Receipt>) -> Box<dyn S
         clock: Clock::system(),
         store: store.clone(),
         replay: None,
+        webhook: None,
     };
     let sink = audit_exporter_plugins::registry()
         .build_sink("file", context)

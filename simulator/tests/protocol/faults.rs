@@ -273,6 +273,20 @@ async fn the_request_limit_is_hard() {
 }
 
 #[tokio::test]
+async fn a_tenant_may_have_a_limit_of_its_own() {
+    let stage = Stage::new(generated(10, 10)).await;
+    let control = stage.simulator.control();
+    for (limit, second) in [(Some(1), 403), (None, 200)] {
+        assert!(control.set_limit(&stage.tenant.id, limit));
+        control.advance(chrono::TimeDelta::minutes(1));
+        assert_eq!(stage.get("subscriptions/list").await.status(), 200);
+        let status = stage.get("subscriptions/list").await.status();
+        assert_eq!(status, second, "{limit:?}");
+    }
+    assert!(!control.set_limit("nobody", Some(1)));
+}
+
+#[tokio::test]
 async fn giants_are_streamed_and_match_the_ledger() {
     let giants = Generated {
         events: 0,

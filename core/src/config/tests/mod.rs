@@ -104,6 +104,47 @@ fn an_admin_listener_that_others_can_reach_is_told() -> Result<()> {
 }
 
 #[test]
+fn a_webhook_listener_that_others_can_reach_is_told() -> Result<()> {
+    for (listen, told) in [("127.0.0.1:9478", 0), ("0.0.0.0:9478", 1)] {
+        let text = format!(
+            "{GOOD}\n[webhooks]\nlisten = \"{listen}\"\npublic_url = \"https://hooks.example.com\"\n"
+        );
+        let config = Config::from_toml(&text, Path::new(""))?;
+        let about = config.warnings.iter().filter(|w| w.contains(listen));
+        assert_eq!(about.count(), told, "{listen}");
+    }
+    let text = format!("{GOOD}\n[webhooks]\nlisten = \"127.0.0.1:80\"\n");
+    let config = Config::from_toml(&text, Path::new(""))?;
+    let about = config.warnings.iter().find(|w| w.contains("webhooks.listen"));
+    assert!(about.is_some_and(|w| w.contains("without webhooks.public_url")));
+    Ok(())
+}
+
+#[test]
+fn a_webhooks_address_ends_with_its_source_and_tenant() -> Result<()> {
+    for (public, address) in [
+        (
+            "https://hooks.example.com",
+            "https://hooks.example.com/activity/contoso",
+        ),
+        (
+            "https://h.example:8443/a/b/",
+            "https://h.example:8443/a/b/activity/contoso",
+        ),
+        (
+            "http://127.0.0.1:9478/a",
+            "http://127.0.0.1:9478/a/activity/contoso",
+        ),
+    ] {
+        let text = format!("{GOOD}\n[webhooks]\npublic_url = \"{public}\"\n");
+        let webhooks = Config::from_toml(&text, Path::new(""))?.webhooks;
+        let found = webhooks.address("activity", "contoso");
+        assert_eq!(found.map(String::from).as_deref(), Some(address));
+    }
+    Ok(())
+}
+
+#[test]
 fn filters_keep_their_order() -> Result<()> {
     let text = GOOD.replace(
         "[filters.flows]",
@@ -176,6 +217,14 @@ fn problems_with_the_engines_tables() {
         (
             "[admin]\nhosts = [\"audit.example:9477\"]",
             "admin.hosts: expected a host name such as \"audit.example.com\", without a port, found \"audit.example:9477\"",
+        ),
+        (
+            "[webhooks]\npublic_url = \"http://hooks.example.com\"",
+            "webhooks.public_url: expected an address such as \"https://hooks.example.com/audit\", found something else",
+        ),
+        (
+            "[webhooks]\npublic_url = \"https://user:hunter2@hooks.example.com\"",
+            "webhooks.public_url: expected an address such as \"https://hooks.example.com/audit\", found something else",
         ),
         (
             "[admin]\nenabled = \"maybe\"",
@@ -406,7 +455,9 @@ fn the_documented_example_and_defaults_are_true() -> Result<()> {
         for row in section.lines().filter_map(|row| row.strip_prefix("| `")) {
             if let [key, default, ..] = row.split(" | ").collect::<Vec<_>>()[..] {
                 let key = key.trim_end_matches('`');
-                documented.extend([key, " = ", default.trim_matches('`'), "\n"]);
+                if default != "none" {
+                    documented.extend([key, " = ", default.trim_matches('`'), "\n"]);
+                }
                 rows += 1;
             }
         }
@@ -414,6 +465,7 @@ fn the_documented_example_and_defaults_are_true() -> Result<()> {
         let same = Config::from_toml(&format!("{documented}{GOOD}"), Path::new(""))?;
         assert_eq!(same.journal, config.journal);
         assert_eq!(same.admin, config.admin);
+        assert_eq!(same.webhooks, config.webhooks);
         assert_eq!(same.limits, config.limits);
     }
     Ok(())

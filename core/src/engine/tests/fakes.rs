@@ -6,6 +6,7 @@ use std::sync::{Arc, LazyLock, Mutex, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use axum::http::HeaderMap;
 use bytes::Bytes;
 use rand::RngExt;
 use serde::Deserialize;
@@ -17,8 +18,8 @@ use crate::error::{Error, Kind, Result};
 use crate::event::AuditEvent;
 use crate::journal::{Changes, Position};
 use crate::plugin::{
-    Answer, Batch, Context, Delivered, Filter, Finding, Intake, LaneKind, Next, Receipt, Registry,
-    Rejected, Sink, Source, Standing, Tick, Unit, UnitWriter,
+    Answer, Batch, Context, Delivered, Filter, Finding, Heard, Intake, LaneKind, Next, Receipt,
+    Registry, Rejected, Sink, Source, Standing, Tick, Unit, UnitWriter,
 };
 
 static WORLDS: LazyLock<Mutex<HashMap<String, Weak<Inner>>>> = LazyLock::new(Mutex::default);
@@ -281,6 +282,9 @@ struct FakeOptions {
     world: String,
     #[serde(default = "no_place")]
     place: Place,
+    /// After how many seconds a source wants to be asked again.
+    #[serde(default = "minute")]
+    lists_every: u64,
     /// Whether calls take a random number of turns of the runtime.
     #[serde(default)]
     slow: bool,
@@ -289,6 +293,10 @@ struct FakeOptions {
     /// Whether its store gets a row for each event.
     #[serde(default)]
     rows: bool,
+}
+
+fn minute() -> u64 {
+    60
 }
 
 fn no_place() -> Place {
@@ -359,7 +367,8 @@ impl Source for FakeSource {
             mine.map(|(_, unit, _)| unit.clone()).collect()
         };
         intake.register(units, None::<&()>).await?;
-        Ok(Next::After(Duration::from_mins(1)))
+        let wait = Duration::from_secs(self.0.options.lists_every);
+        Ok(Next::After(wait))
     }
 
     async fn fetch(&self, unit: &Unit, out: &mut UnitWriter) -> Result<()> {
@@ -400,6 +409,19 @@ impl Source for FakeSource {
             Some(Fate::Truncate) => Ok(()),
             Some(Fate::Lose) => Err(Error::unavailable("the answer was lost")),
             _ => out.end_of_body(),
+        }
+    }
+
+    fn expects(&self, headers: &HeaderMap) -> bool {
+        headers.get("password").is_some_and(|word| word == "sesame")
+    }
+
+    fn notified(&self, _headers: &HeaderMap, body: &[u8]) -> Heard {
+        match body {
+            b"news" => Heard::News,
+            b"hello" => Heard::Nothing,
+            b"panic" => panic!("as told"),
+            _ => Heard::Unreadable,
         }
     }
 

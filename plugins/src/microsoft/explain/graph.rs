@@ -59,4 +59,11 @@ pub(super) const ROWS: &[Row] = &[
         "check graph.sender and its tenant",
         Delayed,
     ),
+    Row::new(
+        &["RequestEntityTooLarge"],
+        Config,
+        "the mail is too large: Graph takes 4 MB",
+        "lower attachment_size or max_rows",
+        Delayed,
+    ),
 ];

@@ -21,6 +21,7 @@ use crate::http::body::read_capped;
 use crate::http::headers;
 use crate::http::text::first_sentence;
 use crate::microsoft::cloud::Access;
+use crate::microsoft::explain::{self, Service};
 use crate::microsoft::token::{Token, Tokens};
 
 /// How long Graph may take for a mail of its largest size.
@@ -29,6 +30,8 @@ const EXCHANGE: Duration = Duration::from_mins(2);
 const REFUSAL_CAP: usize = 64 * 1024;
 /// The application permission.
 const PERMISSION: &str = "Mail.Send";
+/// What Graph calls its lack.
+const NO_PERMISSION: &str = "ErrorAccessDenied";
 
 /// `[sinks.NAME.graph]`.
 #[derive(Clone, Debug, Deserialize)]
@@ -102,7 +105,8 @@ impl Graph {
             .claims()
             .is_some_and(|claims| !claims.has_role(PERMISSION))
         {
-            return Err(missing_permission(""));
+            return Err(explained(NO_PERMISSION, &self.sender, "")
+                .unwrap_or_else(|| Error::auth(format!("the token lacks {PERMISSION}"))));
         }
         Ok(format!(
             "{} gives tokens that may send as {}",
@@ -154,10 +158,13 @@ impl Graph {
     }
 }
 
-fn missing_permission(said: &str) -> Error {
-    Error::auth(format!(
-        "the app may not send mails{said}; grant it the application permission {PERMISSION} of Microsoft Graph, with \
-         admin consent, and let an access policy include the mailbox"
+/// What the table says of a code.
+fn explained(code: &str, sender: &str, said: &str) -> Option<Error> {
+    let row = explain::find(Service::Graph, code)?;
+    let text = row.text();
+    Some(Error::new(
+        row.kind,
+        format!("sending as {sender}: {text}{said}"),
     ))
 }
 
@@ -173,21 +180,20 @@ fn refusal(status: StatusCode, body: &[u8], sender: &str) -> Error {
         (false, true) => format!(" (HTTP {number} {code})"),
         (false, false) => format!(" (HTTP {number} {code}: {said})"),
     };
-    let error = match number {
+    // Microsoft's words for a status differ; what it means here does not.
+    let known = match number {
+        401 => Some("InvalidAuthenticationToken"),
+        403 => Some(NO_PERMISSION),
+        404 => Some("ErrorInvalidUser"),
+        413 => Some("RequestEntityTooLarge"),
+        _ => None,
+    };
+    let explained = known.and_then(|code| explained(code, sender, &said));
+    let error = explained.unwrap_or_else(|| match number {
         429 => Error::throttled(format!("asks to slow down{said}")),
-        401 => Error::auth(format!(
-            "does not accept the token{said}; check the tenant's cloud"
-        )),
-        403 => missing_permission(&said),
-        404 => Error::config(format!(
-            "knows no mailbox {sender}{said}; check graph.sender and its tenant"
-        )),
-        413 => Error::config(format!(
-            "the mail is too large{said}; lower attachment_size or max_rows"
-        )),
         400..=499 if number != 408 => Error::config(format!("does not take the mail{said}")),
         _ => Error::unavailable(format!("failed{said}")),
-    };
+    });
     if code.is_empty() {
         error.with_code(format!("HTTP {number}"))
     } else {

@@ -19,8 +19,6 @@ use super::errors::{self, NOT_FOUND};
 use crate::http::body::read_capped;
 use crate::microsoft::cloud::Access;
 use crate::microsoft::http::{Api, Call};
-use crate::microsoft::limit::RateLimit;
-use crate::microsoft::token::Tokens;
 use crate::sources::slices::Slice;
 
 /// No page is larger, short of a fault. One that is makes the time be searched in halves.
@@ -100,21 +98,8 @@ impl Client {
     /// A client for the tenant of `access`.
     pub(super) fn new(context: &Context, access: Access) -> Self {
         let access = Arc::new(access);
-        let tokens = Tokens::new(
-            context.http.clone(),
-            Arc::clone(&access),
-            access.graph_audience.clone(),
-            context.meter.clone(),
-            context.clock.clone(),
-        );
-        let api = Api::new(
-            context.http.clone(),
-            access.graph_api.clone(),
-            tokens,
-            RateLimit::per_minute(REQUESTS_PER_MINUTE),
-            context.meter.clone(),
-            context.clock.clone(),
-        );
+        let there = (&access.graph_api, &*access.graph_audience);
+        let api = Api::of(context, &access, there, REQUESTS_PER_MINUTE);
         Self {
             api: api.judged_by(errors::refusal),
             access,

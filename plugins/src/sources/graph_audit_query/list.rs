@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use audit_exporter_core::plugin::{Intake, Next, Spans};
+use audit_exporter_core::sizes::size;
 use audit_exporter_core::{Error, Kind, Result};
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
@@ -20,13 +21,13 @@ use super::client::{Client, Query};
 use super::config::Settings;
 use super::errors::NOT_FOUND;
 use super::fetch::{Cure, Fetcher};
-use crate::sources::slices::Slice;
+use crate::sources::slices::{Plan, Slice};
 
 /// Slices are looked at for being due this often at least.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// Queries are created one by one: many in a row are refused even within the quota (reference:
-/// graph-audit-queries.md §6).
-const PACE: Duration = Duration::from_secs(2);
+/// graph-audit-queries.md §6). Faster only if `poll_interval` is shorter.
+const PACE_MILLIS: u64 = 2_000;
 /// A query whose creation was not answered is looked for by its name after this, and given up after that.
 const LOOK_AFTER: TimeDelta = TimeDelta::seconds(10);
 const LOST_AFTER: TimeDelta = TimeDelta::minutes(2);
@@ -79,10 +80,15 @@ impl Round {
         self.trouble.get_or_insert(error);
     }
 
-    /// What does not work is told as long as it does not; the engine does not slow down what does.
-    fn end(self) -> Result<Next> {
+    /// What does not work is told as long as it does not; the engine does not slow down what does. `is_busy`: searches
+    /// are under way, or wait for one.
+    fn end(self, is_busy: bool) -> Result<Next> {
         let Some(trouble) = self.trouble else {
-            return Ok(Next::After(self.next));
+            return Ok(if is_busy {
+                Next::Soon(self.next)
+            } else {
+                Next::After(self.next)
+            });
         };
         let error = Error::unavailable(trouble.to_string()).with_retry_after(Some(self.next));
         Err(match trouble.code() {
@@ -125,7 +131,8 @@ impl Lister {
         self.look(&mut ledger, &mut round).await?;
         self.find_lost(&mut ledger, &mut round, known).await?;
         self.start(&mut ledger, &mut round).await?;
-        round.end()
+        let is_busy = ledger.checkpoint.plan.open().next().is_some();
+        round.end(is_busy)
     }
 
     /// Puts on record that these times are to be searched beside.
@@ -137,6 +144,14 @@ impl Lister {
         let now = self.client.now();
         let plan = &mut ledger.checkpoint.plan;
         plan.backfill(spans, now, &self.settings.schedule)?;
+        ledger.record(Vec::new(), Vec::new(), now).await
+    }
+
+    /// Puts on record that these times alone are to be searched.
+    pub(super) async fn survey(&self, intake: &Intake, spans: &Spans) -> Result<()> {
+        let mut ledger = Ledger::open(intake, &self.settings).await?;
+        let now = self.client.now();
+        ledger.checkpoint.plan = Plan::alone(spans, now, &self.settings.schedule)?;
         ledger.record(Vec::new(), Vec::new(), now).await
     }
 
@@ -214,7 +229,9 @@ impl Lister {
         };
         for (slice, search) in lost {
             let is_it = |query: &&Query| query.display_name == search.name;
-            let found = known.iter().find(is_it).map(|query| query.id.clone());
+            let found = known.iter().find(is_it);
+            let found = found.inspect(|_| fail::fail_point!("source::found"));
+            let found = found.map(|query| query.id.clone());
             if found.is_none() && age(&search) < LOST_AFTER {
                 round.again_at(round.now + LOOK_AFTER);
                 continue;
@@ -225,7 +242,7 @@ impl Lister {
             });
         }
         ledger.record(Vec::new(), Vec::new(), round.now).await?;
-        round.again_after(PACE);
+        round.again_after(self.pace());
         Ok(())
     }
 
@@ -268,24 +285,29 @@ impl Lister {
     }
 
     async fn create(&self, ledger: &mut Ledger<'_>, slice: Slice, round: &mut Round) -> Result<()> {
-        let name = format!("audit-exporter {slice} {:08x}", rand::random::<u32>());
+        let (which, random) = (slice.which(), rand::random::<u32>());
+        let name = format!("audit-exporter {slice} {which} {random:08x}");
         with_search(ledger, slice, |search| {
             (search.name, search.asked) = (Some(name.clone()), Some(round.now));
         });
         ledger.checkpoint.asked.push(round.now);
+        fail::fail_point!("source::name");
         ledger.record(Vec::new(), Vec::new(), round.now).await?;
+        fail::fail_point!("source::create");
         let created = self
             .client
             .create(&name, slice, &self.settings.filters)
             .await;
+        fail::fail_point!("source::created");
         let error = match created {
             Ok(query) => {
                 with_search(ledger, slice, |search| {
                     search.query = Some(query.id.clone());
                 });
                 ledger.record(Vec::new(), Vec::new(), round.now).await?;
+                fail::fail_point!("source::recorded");
                 round.again_after(self.look_later(query.id));
-                round.again_after(PACE);
+                round.again_after(self.pace());
                 self.accepted();
                 return Ok(());
             }
@@ -318,6 +340,11 @@ impl Lister {
             _ => return Err(error),
         }
         Ok(())
+    }
+
+    fn pace(&self) -> Duration {
+        let usual = Duration::from_millis(size("QUERY_PACE_MILLIS", PACE_MILLIS));
+        usual.min(self.settings.poll_interval)
     }
 
     fn accepted(&self) {

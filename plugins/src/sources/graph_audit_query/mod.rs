@@ -22,10 +22,10 @@ mod record;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use audit_exporter_core::Result;
 use audit_exporter_core::plugin::{
     Context, Finding, Intake, Next, Source, Spans, Unit, UnitWriter,
 };
-use audit_exporter_core::{Error, Result};
 
 use self::client::Client;
 use self::config::Settings;
@@ -52,12 +52,7 @@ pub(crate) fn build(context: Context) -> Result<Box<dyn Source>> {
 
 impl GraphAuditQuery {
     fn new(context: &Context) -> Result<Self> {
-        let [tenant] = &*context.tenants else {
-            let count = context.tenants.len();
-            return Err(Error::bug(format!(
-                "a source serves one tenant, not {count}"
-            )));
-        };
+        let tenant = context.tenant()?;
         let settings = Settings::of(&context.options, &tenant.name)?;
         let client = Arc::new(Client::new(context, Access::of(tenant)?));
         let fetcher = Arc::new(Fetcher::new(Arc::clone(&client), settings.read_twice));
@@ -78,6 +73,10 @@ impl Source for GraphAuditQuery {
 
     async fn fetch(&self, unit: &Unit, out: &mut UnitWriter) -> Result<()> {
         self.fetcher.fetch(unit, out).await
+    }
+
+    async fn survey(&self, intake: &Intake, spans: &Spans) -> Result<()> {
+        self.lister.survey(intake, spans).await
     }
 
     async fn backfill(&self, intake: &Intake, spans: &Spans) -> Result<()> {

@@ -3,8 +3,9 @@
 use audit_exporter_core::plugin::Finding;
 use chrono::TimeDelta;
 
-use super::client::{Client, Subscription};
+use super::client::{Client, Notification, Subscription};
 use super::config::Settings;
+use super::webhook::{State, Webhook};
 use super::window::Window;
 use crate::http::text::first_sentence;
 use crate::microsoft::claims::Claims;
@@ -20,7 +21,11 @@ const READ_DLP: &str = "ActivityFeed.ReadDlp";
 const DLP: &str = "DLP.All";
 
 /// Tries everything that collecting needs, from the outside in; stops where the next step would only fail too.
-pub(super) async fn check(client: &Client, settings: &Settings) -> Vec<Finding> {
+pub(super) async fn check(
+    client: &Client,
+    settings: &Settings,
+    webhook: Option<&Webhook>,
+) -> Vec<Finding> {
     let access = client.access();
     let mut findings = check::tenant(access, client.api().tokens()).await;
     let token = match client.api().tokens().get().await {
@@ -36,6 +41,9 @@ pub(super) async fn check(client: &Client, settings: &Settings) -> Vec<Finding> 
         Ok(found) => {
             findings.extend(subscriptions(settings, &found));
             findings.extend(content(client, settings, &found).await);
+            if let Some(webhook) = webhook {
+                findings.extend(webhooks(client, settings, &found, webhook).await);
+            }
         }
         Err(error) => findings.push(Finding::problem(format!("{host}: {error}"))),
     }
@@ -144,6 +152,88 @@ async fn content(client: &Client, settings: &Settings, found: &[Subscription]) -
             }
         },
     )
+}
+
+/// Whether Microsoft can tell of content: the address as it looks from here, and each subscription's webhook.
+async fn webhooks(
+    client: &Client,
+    settings: &Settings,
+    found: &[Subscription],
+    webhook: &Webhook,
+) -> Vec<Finding> {
+    let address = webhook.address();
+    let mut findings = vec![match webhook.probe().await {
+        Ok(()) => Finding::ok(format!(
+            "webhook: {address} answers as Microsoft wants it to"
+        )),
+        Err(error) => Finding::warning(format!(
+            "webhook: {address} does not answer as Microsoft wants it to, seen from here: {error}; see that `run` is \
+             running and that the proxy passes this path on to webhooks.listen. Content is found by polling meanwhile"
+        )),
+    }];
+    for content_type in &settings.content_types {
+        let subscription = found
+            .iter()
+            .find(|found| found.content_type() == Some(*content_type) && found.is_enabled());
+        // Without a subscription there is nothing to tell of, and that was said.
+        let Some(subscription) = subscription else {
+            continue;
+        };
+        let state = webhook.state(subscription.webhook(), client.now());
+        findings.push(
+            match (
+                told(&state),
+                matches!(state, State::Working(_) | State::Ending(_)),
+            ) {
+                (told, false) => Finding::warning(format!("{content_type}: {told}; a run sets it")),
+                (told, true) => failing(client, content_type)
+                    .await
+                    .unwrap_or_else(|| Finding::ok(format!("{content_type}: {told}"))),
+            },
+        );
+    }
+    findings
+}
+
+/// How a webhook stands.
+fn told(state: &State) -> String {
+    match state {
+        State::Working(Some(ends)) | State::Ending(ends) => {
+            format!("the webhook is enabled until {}, and renewed before", ends.format("%Y-%m-%d"))
+        }
+        State::Working(None) => "the webhook is enabled".to_owned(),
+        State::Missing => "there is no webhook yet".to_owned(),
+        State::Elsewhere(host) => {
+            format!("the webhook leads to another address, at {}", first_sentence(host))
+        }
+        State::OtherAuthId => "the webhook has another webhook_auth_id".to_owned(),
+        State::Disabled => "Microsoft has disabled the webhook, for its notifications failed; see that its address is \
+                            reached from outside"
+            .to_owned(),
+        State::Expired => "the webhook has expired".to_owned(),
+    }
+}
+
+/// Whether the last notification of a content type failed, and why. That it cannot be asked is no finding: nothing hangs
+/// on it.
+async fn failing(client: &Client, content_type: &str) -> Option<Finding> {
+    let to = client.now();
+    let from = to - TimeDelta::hours(23);
+    let window = Window { from, to };
+    let sent = client.notifications(content_type, window).await.ok()?;
+    let last = sent.iter().max_by_key(|one| one.sent())?;
+    let failure = last.failure()?;
+    let failed = sent
+        .iter()
+        .filter(|one| Notification::failure(one).is_some())
+        .count();
+    Some(Finding::warning(format!(
+        "{content_type}: the webhook is enabled, but {failed} of the last {} notifications failed, the last at {}: \"{}\"; \
+         see that its address is reached from outside, or Microsoft disables it",
+        sent.len(),
+        first_sentence(last.sent()),
+        first_sentence(failure)
+    )))
 }
 
 #[cfg(test)]

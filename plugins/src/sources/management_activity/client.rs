@@ -1,23 +1,24 @@
 //! The Management Activity API's operations (reference: management-activity-api.md §3 to §6).
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use audit_exporter_core::plugin::{Context, Unit};
 use audit_exporter_core::{Error, Result};
 use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat, Utc};
 use reqwest::Response;
+use reqwest::header::HeaderMap;
 use serde::Deserialize;
 use url::Url;
 
 use super::config::known;
+use super::webhook::Listed;
 use super::window::Window;
 use crate::http::body::read_capped;
 use crate::microsoft::cloud::Access;
 use crate::microsoft::errors;
 use crate::microsoft::http::{Api, Call};
-use crate::microsoft::limit::RateLimit;
-use crate::microsoft::token::Tokens;
 
 /// No page of a listing is larger, short of a fault.
 const PAGE_CAP: usize = 64 * 1024 * 1024;
@@ -30,6 +31,7 @@ const PUBLISHER: &str = "PublisherIdentifier";
 pub(super) struct Client {
     api: Api,
     access: Arc<Access>,
+    only_reads: AtomicBool,
 }
 
 /// A page of a listing.
@@ -41,19 +43,48 @@ pub(super) struct Page {
 }
 
 /// What `subscriptions/list` says of one content type.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub(super) struct Subscription {
     #[serde(rename = "contentType", default)]
     content_type: String,
     /// Sometimes left out for one that is enabled.
     #[serde(default)]
     status: Option<String>,
+    #[serde(default, deserialize_with = "Listed::lenient")]
+    webhook: Option<Listed>,
+}
+
+/// An attempt of Microsoft's to tell the webhook of content.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(super) struct Notification {
+    /// `success`, or what failed.
+    notification_status: String,
+    notification_sent: String,
+}
+
+impl Notification {
+    /// When it was sent, as the service writes it.
+    pub(super) fn sent(&self) -> &str {
+        &self.notification_sent
+    }
+
+    /// Why it failed, if it did.
+    pub(super) fn failure(&self) -> Option<&str> {
+        let status = self.notification_status.trim();
+        (!status.eq_ignore_ascii_case("success")).then_some(status)
+    }
 }
 
 impl Subscription {
     /// The content type in the reference's spelling.
     pub(super) fn content_type(&self) -> Option<&'static str> {
         known(&self.content_type)
+    }
+
+    /// Its webhook.
+    pub(super) fn webhook(&self) -> Option<&Listed> {
+        self.webhook.as_ref()
     }
 
     /// Whether content of it can be listed.
@@ -68,22 +99,18 @@ impl Client {
     /// A client for the tenant of `access`.
     pub(super) fn new(context: &Context, access: Access) -> Self {
         let access = Arc::new(access);
-        let tokens = Tokens::new(
-            context.http.clone(),
-            Arc::clone(&access),
-            access.audience.clone(),
-            context.meter.clone(),
-            context.clock.clone(),
-        );
-        let api = Api::new(
-            context.http.clone(),
-            access.management_api.clone(),
-            tokens,
-            RateLimit::per_minute(access.requests_per_minute),
-            context.meter.clone(),
-            context.clock.clone(),
-        );
-        Self { api, access }
+        let there = (&access.management_api, &*access.audience);
+        let api = Api::of(context, &access, there, access.requests_per_minute);
+        Self {
+            api,
+            access,
+            only_reads: AtomicBool::new(false),
+        }
+    }
+
+    /// From now on no subscription is started and no webhook is set.
+    pub(super) fn only_read(&self) {
+        self.only_reads.store(true, Ordering::Relaxed);
     }
 
     /// The HTTP layer below.
@@ -118,19 +145,44 @@ impl Client {
             .map_err(|_| Error::unavailable("the list of subscriptions is not readable"))
     }
 
-    /// Operation 1: starts a subscription. One that is enabled already is a success (reference: §3.1). Returns whether it
-    /// was not.
-    pub(super) async fn start(&self, content_type: &str) -> Result<bool> {
+    /// Operation 1: starts a subscription, or changes its webhook if there is a `body`. One that is enabled already, as it
+    /// should be, is a success (reference: §3.1). Returns whether it was not.
+    pub(super) async fn start(&self, content_type: &str, body: Option<&str>) -> Result<bool> {
+        if self.only_reads.load(Ordering::Relaxed) {
+            return Err(Error::auth(
+                "there is no enabled subscription, so Microsoft keeps no content; a mere look starts none, `run` does",
+            )
+            .with_code(errors::NO_SUBSCRIPTION));
+        }
         let url = self.url("subscriptions/start", &[("contentType", content_type)]);
-        match self.api.send("start", Call::Post, url).await {
+        let none = HeaderMap::new();
+        let call = body.map_or(Call::Post, |body| Call::PostJson(body, &none));
+        match self.api.send("start", call, url).await {
             Ok(_) => Ok(true),
             Err(error) if error.code() == Some(errors::ALREADY_ENABLED) => Ok(false),
             Err(error) => Err(error),
         }
     }
 
+    /// Operation 6: the first page of the notifications that were sent of a window's content.
+    pub(super) async fn notifications(
+        &self,
+        content_type: &str,
+        window: Window,
+    ) -> Result<Vec<Notification>> {
+        let url = self.windowed("subscriptions/notifications", content_type, window);
+        let answer = self.api.send("notifications", Call::Get, url).await?;
+        let body = read_capped(answer, SMALL_CAP).await?;
+        serde_json::from_slice(&body)
+            .map_err(|_| Error::unavailable("the list of notifications is not readable"))
+    }
+
     /// Operation 4: where the first page of a window's listing is.
     pub(super) fn listing(&self, content_type: &str, window: Window) -> Url {
+        self.windowed("subscriptions/content", content_type, window)
+    }
+
+    fn windowed(&self, operation: &str, content_type: &str, window: Window) -> Url {
         // The API takes no zone; it means UTC.
         let time = |time: DateTime<Utc>| {
             let text = time.to_rfc3339_opts(SecondsFormat::Secs, true);
@@ -142,7 +194,7 @@ impl Client {
             ("startTime", &from),
             ("endTime", &to),
         ];
-        self.url("subscriptions/content", &parameters)
+        self.url(operation, &parameters)
     }
 
     /// Reads one page of a listing.

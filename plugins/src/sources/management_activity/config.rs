@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use audit_exporter_core::Result;
-use audit_exporter_core::config::{Options, Span};
+use audit_exporter_core::config::{Options, Secret, Span};
 use serde::Deserialize;
 
 use super::window::{Lag, Schedule};
@@ -47,6 +47,8 @@ struct SourceOptions {
     relist_after: Vec<Span>,
     start: Span,
     start_subscriptions: bool,
+    webhook: bool,
+    webhook_auth_id: Option<Secret>,
 }
 
 impl Default for SourceOptions {
@@ -58,6 +60,8 @@ impl Default for SourceOptions {
             relist_after: RELIST_AFTER.map(Span).to_vec(),
             start: Span(Duration::from_hours(7 * 24)),
             start_subscriptions: true,
+            webhook: false,
+            webhook_auth_id: None,
         }
     }
 }
@@ -73,6 +77,8 @@ pub(super) struct Settings {
     pub(super) schedule: Schedule,
     /// Whether missing subscriptions are started.
     pub(super) start_subscriptions: bool,
+    /// The word that notifications must bring, if Microsoft is to send them.
+    pub(super) webhook_auth_id: Option<Secret>,
 }
 
 impl Settings {
@@ -108,9 +114,27 @@ impl Settings {
                 start: given.start.0,
                 relist_after: lags(options, &given.relist_after)?,
             },
+            webhook_auth_id: webhook(options, &given)?,
             start_subscriptions: given.start_subscriptions,
         })
     }
+}
+
+/// What the webhook needs, if there is to be one.
+fn webhook(options: &Options, given: &SourceOptions) -> Result<Option<Secret>> {
+    if !given.webhook {
+        return Ok(None);
+    }
+    if !given.start_subscriptions {
+        let problem =
+            "a webhook is set by starting the subscription: it needs start_subscriptions = true";
+        return Err(options.problem("webhook", problem));
+    }
+    if given.webhook_auth_id.is_none() {
+        let problem = "required with webhook = true: 16 to 128 characters, made at random, that Microsoft will send along";
+        return Err(options.problem("webhook_auth_id", problem));
+    }
+    Ok(given.webhook_auth_id.clone())
 }
 
 /// The lags of the passes, if they come one after the other.
@@ -190,6 +214,11 @@ mod tests {
             (r#"relist_after = ["6h", "1h"]"#, "found 1h"),
             (r#"relist_after = ["1h", "7d"]"#, "6d 23h"),
             (r#"relist_after = ["1500ms"]"#, "whole seconds"),
+            ("webhook = true", "webhook_auth_id"),
+            (
+                "webhook = true\nwebhook_auth_id = \"x\"\nstart_subscriptions = false",
+                "start_subscriptions = true",
+            ),
         ] {
             let error = settings(text).unwrap_err();
             assert!(error.to_string().contains(named), "{error}");

@@ -70,6 +70,18 @@ impl<'a> Ledger<'a> {
         self.intake.collects(all).await
     }
 
+    /// Puts on record that all content types are listed from `from` on.
+    pub(super) async fn begin_at(&self, from: DateTime<Utc>) -> Result<()> {
+        let mut checkpoint = self.checkpoint.lock().await;
+        for content_type in &self.settings.content_types {
+            let progress = Progress::listed_to(from);
+            let all = &mut checkpoint.content_types;
+            all.insert((*content_type).to_owned(), progress);
+        }
+        self.intake.register(Vec::new(), Some(&*checkpoint)).await?;
+        Ok(())
+    }
+
     /// How far a content type is.
     pub(super) async fn progress(&self, content_type: &str) -> Progress {
         let checkpoint = self.checkpoint.lock().await;

@@ -3,10 +3,15 @@
 //! The content types are listed side by side, each with its own subscription, windows and troubles, so that one that
 //! fails holds up no other. Within a content type the newest window comes first, then the backlog, oldest first. Pages
 //! are registered as they come; the checkpoint passes a window only with its last page.
+//!
+//! What the webhook says of content types lists these at once and leaves the others to the poll that is due.
 
-use std::collections::BTreeMap;
+mod standing;
+mod subscriptions;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use audit_exporter_core::plugin::Next;
@@ -19,15 +24,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::client::Client;
 use super::config::Settings;
-use super::ledger::{GONE, Ledger, UNSUBSCRIBED, UNSWEPT, Unlisted};
+use super::ledger::{GONE, Ledger, UNSWEPT, Unlisted};
 use super::listing;
+use super::webhook::Webhook;
 use super::window::{Progress, Window};
 use crate::microsoft::errors;
+use standing::{Polls, Standing, Trouble, severity};
 
-/// After a start request that was accepted, none for the same content type before this (reference: management-activity-api.md §3.1).
-const START_COOL_DOWN: TimeDelta = TimeDelta::minutes(15);
-/// Subscriptions are looked at this often while all are enabled; somebody may have stopped one.
-const SUBSCRIPTIONS_EVERY: Duration = Duration::from_hours(1);
 /// The longest time that a content type that fails alone is left out.
 const LONGEST_REST: Duration = Duration::from_mins(15);
 /// A window is begun anew this often when the service takes back its pages or its limits.
@@ -41,75 +44,60 @@ const MOST_PAGES: usize = 100_000;
 pub(super) struct Lister {
     client: Arc<Client>,
     settings: Settings,
+    webhook: Option<Arc<Webhook>>,
+    polls: Mutex<Polls>,
     /// The journal knows what is collected.
     is_declared: AtomicBool,
     subscriptions_seen: Mutex<Option<Instant>>,
     standings: Mutex<BTreeMap<&'static str, Standing>>,
 }
 
-/// What is known of a content type besides its progress.
-#[derive(Clone, Debug, Default)]
-struct Standing {
-    enabled: bool,
-    failures: u32,
-    rests_until: Option<Instant>,
-    /// It was listed, when others were refused, and is not due before this.
-    fresh_until: Option<Instant>,
-    /// Why it was not listed when that was last tried.
-    trouble: Option<Trouble>,
-}
-
-/// What is told at each poll while a content type is not listed.
-#[derive(Clone, Debug)]
-struct Trouble {
-    severity: u8,
-    message: String,
-    code: Option<String>,
-}
-
-impl Trouble {
-    fn of(content_type: &str, error: &Error) -> Self {
-        Self {
-            severity: severity(error.kind()),
-            message: format!("{content_type}: {error}"),
-            code: error.code().map(str::to_owned),
-        }
-    }
-
-    /// It is one content type's alone: the engine does not slow down the others.
-    fn into_error(self, next: Duration) -> Error {
-        let error = Error::unavailable(self.message).with_retry_after(Some(next));
-        match self.code {
-            Some(code) => error.with_code(code),
-            None => error,
-        }
-    }
-}
-
 impl Lister {
-    pub(super) fn new(client: Arc<Client>, settings: Settings) -> Self {
+    pub(super) fn new(
+        client: Arc<Client>,
+        settings: Settings,
+        webhook: Option<Arc<Webhook>>,
+    ) -> Self {
         Self {
             client,
             settings,
+            webhook,
+            polls: Mutex::default(),
             is_declared: AtomicBool::new(false),
             subscriptions_seen: Mutex::default(),
             standings: Mutex::default(),
         }
     }
 
-    /// Lists every content type that is due, once. Fails as long as one of them is not listed, whether it was due or
+    /// Notes that there is content of these types. Returns whether any of them is collected.
+    pub(super) fn has_news(&self, content_types: &BTreeSet<&'static str>) -> bool {
+        let mut news = content_types.clone();
+        news.retain(|name| self.settings.content_types.contains(name));
+        let any = !news.is_empty();
+        self.polls().news.append(&mut news);
+        any
+    }
+
+    fn polls(&self) -> MutexGuard<'_, Polls> {
+        self.polls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lists every content type that is due, once; before the next poll, those alone of which there is news. Fails as long as one of them is not listed, whether it was due or
     /// rests: a source is only well that lists everything.
     pub(super) async fn list(&self, ledger: &Ledger<'_>) -> Result<Next> {
         let began = Instant::now();
-        let until = began + self.settings.poll_interval;
+        let early = self.polls().take(began);
+        let poll = began + self.settings.poll_interval;
+        let until = early.as_ref().map_or(poll, |(_, due)| *due);
         if !self.is_declared.load(Ordering::Relaxed) {
             ledger.declare(self.client.now()).await?;
             self.is_declared.store(true, Ordering::Relaxed);
         }
-        self.see_subscriptions().await?;
+        self.see_subscriptions(ledger).await?;
         let throttled = &CancellationToken::new();
         let mut listings: FuturesUnordered<_> = self
             .due(began)
+            .filter(|name| early.as_ref().is_none_or(|(news, _)| news.contains(name)))
             .map(|content_type| async move {
                 let listing = self.list_type(content_type, ledger, until, throttled);
                 (content_type, listing.await)
@@ -149,6 +137,7 @@ impl Lister {
             return Err(error);
         }
         let next = self.next_poll(until);
+        self.polls().due = Some(next).filter(|_| !more);
         let next = next.saturating_duration_since(Instant::now());
         match self.trouble() {
             Some(trouble) => Err(trouble.into_error(if more { Duration::ZERO } else { next })),
@@ -240,41 +229,6 @@ impl Lister {
         change(standings.entry(content_type).or_default());
     }
 
-    /// Looks at the subscriptions when nothing is known of them, and now and then.
-    async fn see_subscriptions(&self) -> Result<()> {
-        let seen = *self
-            .subscriptions_seen
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let all_enabled = self
-            .settings
-            .content_types
-            .iter()
-            .all(|content_type| self.standing(content_type).enabled);
-        if all_enabled && seen.is_some_and(|seen| seen.elapsed() < SUBSCRIPTIONS_EVERY) {
-            return Ok(());
-        }
-        let subscriptions = match self.client.subscriptions().await {
-            Ok(subscriptions) => subscriptions,
-            Err(error) if seen.is_some() && error.kind() == Kind::Unavailable => {
-                tracing::debug!(%error, "the subscriptions cannot be looked at; listing goes on");
-                return Ok(());
-            }
-            Err(error) => return Err(error.context("subscriptions")),
-        };
-        for content_type in &self.settings.content_types {
-            let enabled = subscriptions
-                .iter()
-                .any(|found| found.content_type() == Some(content_type) && found.is_enabled());
-            self.with_standing(content_type, |standing| standing.enabled = enabled);
-        }
-        *self
-            .subscriptions_seen
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-        Ok(())
-    }
-
     /// Lists one content type. Returns whether a backlog is left. Stops when the tenant is `throttled`; but a start
     /// that is under way ends first, or its note in the checkpoint would stand for one that was never sent.
     async fn list_type(
@@ -296,7 +250,8 @@ impl Lister {
             let error = match listed {
                 Ok(more) => {
                     self.with_standing(content_type, |standing| standing.enabled = true);
-                    return Ok(more);
+                    // What came between this listing and the webhook is not told of: it is listed once more.
+                    return Ok(self.run_errand(content_type, ledger).await? || more);
                 }
                 Err(error) if !is_unsubscribed(&error) => return Err(error),
                 Err(error) => error,
@@ -311,54 +266,6 @@ impl Lister {
             }
             started = true;
         }
-    }
-
-    /// Asks for the subscription to start, unless that was done minutes ago. Returns whether it was asked.
-    async fn start(&self, content_type: &'static str, ledger: &Ledger<'_>) -> Result<bool> {
-        if !self.settings.start_subscriptions {
-            return Err(Error::auth(
-                "there is no enabled subscription, so Microsoft keeps no content; set start_subscriptions = true, or \
-                 start it yourself",
-            )
-            .with_code(errors::NO_SUBSCRIPTION));
-        }
-        let now = self.client.now();
-        let before = ledger.progress(content_type).await.start_requested;
-        // The service's clock is read in whole seconds, so the request may seem to lie ahead. One that lies far ahead
-        // was noted by a wrong clock.
-        if before.is_some_and(|at| (now - at).abs() < START_COOL_DOWN) {
-            return Ok(false);
-        }
-        // Noted first: the wait holds across a crash.
-        let note = |progress: &mut Progress| progress.start_requested = Some(now);
-        ledger.register(content_type, Vec::new(), note).await?;
-        match self.client.start(content_type).await {
-            Ok(is_new) => {
-                if is_new {
-                    self.subscribed(content_type, ledger).await?;
-                }
-                Ok(true)
-            }
-            Err(error) => {
-                // It may have started all the same: the list of subscriptions is looked at before the next request.
-                let forget = |progress: &mut Progress| progress.start_requested = before;
-                ledger.register(content_type, Vec::new(), forget).await?;
-                Err(error.context("start of the subscription"))
-            }
-        }
-    }
-
-    /// A subscription started. What became available between the last listing and now was not kept.
-    async fn subscribed(&self, content_type: &'static str, ledger: &Ledger<'_>) -> Result<()> {
-        tracing::info!(content_type, "the subscription was asked to start");
-        let now = self.client.now();
-        let missed = ledger.progress(content_type).await.unsubscribed(now);
-        let missed = missed.map(|window| (window, UNSUBSCRIBED));
-        let note = |progress: &mut Progress| progress.subscribed(now);
-        ledger
-            .register_with_gaps(content_type, Vec::new(), missed.into_iter().collect(), note)
-            .await
-            .map(drop)
     }
 
     async fn list_windows(
@@ -481,16 +388,4 @@ fn is_unsubscribed(error: &Error) -> bool {
         error.code(),
         Some(errors::NO_SUBSCRIPTION | errors::SUBSCRIPTION_DISABLED)
     )
-}
-
-fn severity(kind: Kind) -> u8 {
-    match kind {
-        Kind::Config => 6,
-        Kind::Bug => 5,
-        Kind::Auth => 4,
-        Kind::Throttled => 3,
-        Kind::Unavailable => 2,
-        Kind::Lost => 1,
-        Kind::Rejected => 0,
-    }
 }

@@ -106,7 +106,7 @@ fn nameless(content_type: &str, entry: &str) -> String {
 }
 
 /// RFC 3339, or the same without a zone, which then is UTC. Nothing that is not near `now`.
-fn time(text: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+pub(super) fn time(text: &str, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
     let text = text.trim();
     DateTime::parse_from_rfc3339(text)
         .map(|time| time.to_utc())

@@ -7,6 +7,7 @@
 //! - Each poll lists from half an hour before the last, and each hour is listed again up to 6 d 12 h later (`relist_after`),
 //!   so that content that shows up late is found.
 //! - One content type that fails holds up no other; a throttled tenant stops at once.
+//! - A [webhook], if there is one, only says sooner what there is to list.
 //! - The token goes to the tenant's own Management API and nowhere else.
 
 mod body;
@@ -16,19 +17,24 @@ mod config;
 mod ledger;
 mod list;
 mod listing;
+mod webhook;
 mod window;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use audit_exporter_core::plugin::{Context, Finding, Intake, Next, Source, Unit, UnitWriter};
+use audit_exporter_core::plugin::{
+    Context, Finding, Heard, Intake, Next, Source, Unit, UnitWriter,
+};
 use audit_exporter_core::{Error, Kind, Result};
 use chrono::{DateTime, TimeDelta, Utc};
+use reqwest::header::HeaderMap;
 
 use self::client::Client;
 use self::config::Settings;
 use self::ledger::Ledger;
 use self::list::Lister;
+use self::webhook::{Message, Webhook};
 use crate::microsoft::cloud::Access;
 use crate::microsoft::errors;
 
@@ -40,6 +46,7 @@ struct ManagementActivity {
     client: Arc<Client>,
     settings: Settings,
     lister: Lister,
+    webhook: Option<Arc<Webhook>>,
 }
 
 /// Builds the source for the one tenant of `context`.
@@ -50,17 +57,17 @@ pub(crate) fn build(context: Context) -> Result<Box<dyn Source>> {
 
 impl ManagementActivity {
     fn new(context: &Context) -> Result<Self> {
-        let [tenant] = &*context.tenants else {
-            let count = context.tenants.len();
-            return Err(Error::bug(format!(
-                "a source serves one tenant, not {count}"
-            )));
-        };
+        let tenant = context.tenant()?;
         let settings = Settings::of(&context.options, &tenant.name)?;
-        let client = Arc::new(Client::new(context, Access::of(tenant)?));
+        let access = Access::of(tenant)?;
+        let auth_id = settings.webhook_auth_id.clone();
+        let webhook = auth_id.map(|auth_id| Webhook::new(context, &access, auth_id));
+        let webhook = webhook.transpose()?.map(Arc::new);
+        let client = Arc::new(Client::new(context, access));
         Ok(Self {
-            lister: Lister::new(Arc::clone(&client), settings.clone()),
+            lister: Lister::new(Arc::clone(&client), settings.clone(), webhook.clone()),
             client,
+            webhook,
             settings,
         })
     }
@@ -71,6 +78,28 @@ impl Source for ManagementActivity {
     async fn list(&self, intake: &Intake) -> Result<Next> {
         let ledger = Ledger::open(intake, &self.settings).await?;
         self.lister.list(&ledger).await
+    }
+
+    async fn survey(
+        &self,
+        intake: &Intake,
+        spans: &audit_exporter_core::plugin::Spans,
+    ) -> Result<()> {
+        // What happened then may have become available at any time since.
+        let Some(from) = spans.iter().map(|(from, _)| *from).min() else {
+            return Ok(());
+        };
+        let oldest = self.client.now() - window::LISTABLE;
+        if from < oldest {
+            return Err(Error::config(format!(
+                "the Management Activity API lists seven days, from {} UTC on; what became available before is not to \
+                 be had by it any more",
+                oldest.format("%Y-%m-%d %H:%M")
+            )));
+        }
+        self.client.only_read();
+        let ledger = Ledger::open(intake, &self.settings).await?;
+        ledger.begin_at(from).await
     }
 
     async fn fetch(&self, unit: &Unit, out: &mut UnitWriter) -> Result<()> {
@@ -87,8 +116,24 @@ impl Source for ManagementActivity {
         body::copy(response, out).await
     }
 
+    fn expects(&self, headers: &HeaderMap) -> bool {
+        let webhook = self.webhook.as_ref();
+        webhook.is_some_and(|webhook| webhook.expects(headers))
+    }
+
+    fn notified(&self, headers: &HeaderMap, body: &[u8]) -> Heard {
+        let webhook = self.webhook.as_ref();
+        match webhook.and_then(|webhook| webhook.read(headers, body)) {
+            Some(Message::Content(content_types)) if self.lister.has_news(&content_types) => {
+                Heard::News
+            }
+            Some(Message::Content(_) | Message::Validation) => Heard::Nothing,
+            None => Heard::Unreadable,
+        }
+    }
+
     async fn check(&self) -> Vec<Finding> {
-        check::check(&self.client, &self.settings).await
+        check::check(&self.client, &self.settings, self.webhook.as_deref()).await
     }
 }
 

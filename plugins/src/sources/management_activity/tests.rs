@@ -23,6 +23,10 @@ mod checking;
 mod fetching;
 mod listing;
 mod simulated;
+mod webhook;
+
+/// Where the source is reached: nobody listens there.
+const HOOK: &str = "http://127.0.0.1:9/audit/contoso";
 
 /// A source and the journal that it fills.
 struct Bench {
@@ -144,7 +148,15 @@ fn source(peer: &Peer, options: &str) -> ManagementActivity {
 }
 
 fn source_of(tenant: Tenant, options: &str) -> ManagementActivity {
-    ManagementActivity::new(&testing::context(tenant, options, Clock::system())).unwrap()
+    ManagementActivity::new(&context_of(tenant, options)).unwrap()
+}
+
+/// As the engine gives it where the configuration says how this program is reached.
+fn context_of(tenant: Tenant, options: &str) -> Context {
+    Context {
+        webhook: Some(url::Url::parse(HOOK).unwrap()),
+        ..testing::context(tenant, options, Clock::system())
+    }
 }
 
 /// A tenant: tokens, and subscriptions that are all enabled, unless `answer` says otherwise.

@@ -15,7 +15,7 @@ const NEWEST: TimeDelta = TimeDelta::hours(1);
 /// A backlog is listed in steps of this, so that the newest content is never long in coming.
 const STEP: TimeDelta = TimeDelta::hours(6);
 /// How far back the API lists, less five minutes for clocks and slow requests.
-const LISTABLE: TimeDelta = TimeDelta::minutes(7 * 24 * 60 - 5);
+pub(super) const LISTABLE: TimeDelta = TimeDelta::minutes(7 * 24 * 60 - 5);
 /// A first try that is noted to be longer ago was noted by a wrong clock.
 const BELIEVED: TimeDelta = TimeDelta::days(400);
 /// How far back a plan begins at most: what is about to fall out could not be listed in time.
@@ -133,6 +133,9 @@ pub(super) struct Progress {
     /// When the subscription was last asked to start.
     #[serde(default)]
     pub(super) start_requested: Option<DateTime<Utc>>,
+    /// The address of the webhook that it was last asked to have: that one is ours to take away.
+    #[serde(default)]
+    pub(super) webhook: Option<String>,
 }
 
 impl Progress {
@@ -171,6 +174,15 @@ impl Progress {
             unswept,
             from,
             swept_to,
+        }
+    }
+
+    /// That of a content type of which all before `from` counts as listed.
+    pub(super) fn listed_to(from: DateTime<Utc>) -> Self {
+        Self {
+            listed_to: Some(seconds(from)),
+            since: Some(seconds(from)),
+            ..Self::default()
         }
     }
 

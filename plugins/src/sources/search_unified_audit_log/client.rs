@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use audit_exporter_core::plugin::Context;
+use audit_exporter_core::sizes::size;
 use audit_exporter_core::{Kind, Result};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -87,7 +88,7 @@ impl Client {
     /// Rows that a session shows at most.
     pub(super) fn ceiling(&self) -> u64 {
         match self {
-            Self::Exchange(_) => LARGE_SET,
+            Self::Exchange(_) => size("LARGE_SET_ROWS", LARGE_SET),
             Self::Legacy(_) => PREVIEW,
         }
     }

@@ -22,8 +22,6 @@ use crate::http::headers;
 use crate::microsoft::cloud::Access;
 use crate::microsoft::explain::AUDITING_IS_OFF;
 use crate::microsoft::http::{Api, Call};
-use crate::microsoft::limit::RateLimit;
-use crate::microsoft::token::Tokens;
 
 /// The largest page that is read. A page that is larger is asked for in smaller ones.
 const PAGE_CAP: usize = 32 * 1024 * 1024;
@@ -63,21 +61,8 @@ impl Exchange {
         high_completeness: bool,
         requests_per_minute: u32,
     ) -> Self {
-        let tokens = Tokens::new(
-            context.http.clone(),
-            Arc::clone(&access),
-            access.exchange_audience.clone(),
-            context.meter.clone(),
-            context.clock.clone(),
-        );
-        let api = Api::new(
-            context.http.clone(),
-            access.exchange_api.clone(),
-            tokens,
-            RateLimit::per_minute(requests_per_minute),
-            context.meter.clone(),
-            context.clock.clone(),
-        );
+        let there = (&access.exchange_api, &*access.exchange_audience);
+        let api = Api::of(context, &access, there, requests_per_minute);
         Self {
             api: api.judged_by(refusal::of_exchange),
             access,

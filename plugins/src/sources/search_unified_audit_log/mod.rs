@@ -65,12 +65,7 @@ pub(crate) fn build(context: Context) -> Result<Box<dyn Source>> {
 
 impl SearchUnifiedAuditLog {
     fn new(context: &Context) -> Result<Self> {
-        let [tenant] = &*context.tenants else {
-            let count = context.tenants.len();
-            return Err(Error::bug(format!(
-                "a source serves one tenant, not {count}"
-            )));
-        };
+        let tenant = context.tenant()?;
         let settings = Settings::of(&context.options, &tenant.name)?;
         let client = Client::new(context, Access::of(tenant)?, &settings);
         Ok(Self {
@@ -181,6 +176,12 @@ impl Source for SearchUnifiedAuditLog {
             self.note_probe(None);
         }
         searched
+    }
+
+    async fn survey(&self, intake: &Intake, spans: &Spans) -> Result<()> {
+        let now = self.searcher.client().now();
+        let plan = Plan::<()>::alone(spans, now, &self.settings.schedule)?;
+        intake.register(Vec::new(), Some(&plan)).await.map(drop)
     }
 
     async fn backfill(&self, intake: &Intake, spans: &Spans) -> Result<()> {

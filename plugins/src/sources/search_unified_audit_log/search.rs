@@ -74,13 +74,14 @@ impl Searcher {
                         pace.held(window, rows, self.client.ceiling());
                         at = window.to;
                     }
-                    _ if pace.shorten(window) => {}
+                    _ if pace.shorten(window) => fail::fail_point!("source::split"),
                     Outcome::TooMany => return Err(too_many(window, self.client.ceiling())),
                     _ => return Err(unproven(window)),
                 }
             }
         }
         *self.pace.lock().unwrap_or_else(PoisonError::into_inner) = pace;
+        fail::fail_point!("source::close");
         records.close()
     }
 
@@ -124,6 +125,7 @@ impl Searcher {
             users: &self.settings.users,
         };
         let mut session = Session::new(size, self.client.ceiling());
+        fail::fail_point!("source::session");
         loop {
             let body = self.client.page(query).await?;
             fail::fail_point!("source::page");

@@ -37,6 +37,9 @@ pub(crate) struct Plan<S> {
     passed: BTreeMap<Lag, DateTime<Utc>>,
     /// The slices that are due and not finished.
     open: Vec<Open<S>>,
+    /// Nothing becomes due by the schedule: what was asked for is all.
+    #[serde(default)]
+    alone: bool,
 }
 
 impl<S> Default for Plan<S> {
@@ -46,6 +49,7 @@ impl<S> Default for Plan<S> {
             planned: BTreeMap::new(),
             passed: BTreeMap::new(),
             open: Vec::new(),
+            alone: false,
         }
     }
 }
@@ -69,6 +73,9 @@ impl<S: Default + PartialEq> Plan<S> {
         schedule: &Schedule,
         content_type: &str,
     ) -> Vec<Gap> {
+        if self.alone {
+            return Vec::new();
+        }
         let horizon = floor(now - schedule.kept, schedule.slice);
         let gaps = self.give_up(horizon, content_type);
         let since = *self
@@ -119,24 +126,38 @@ impl<S: Default + PartialEq> Plan<S> {
         now: DateTime<Utc>,
         schedule: &Schedule,
     ) -> Result<()> {
-        let horizon = now - schedule.kept;
-        let text = |time: DateTime<Utc>| time.format("%Y-%m-%d %H:%M UTC").to_string();
-        if let Some((from, _)) = spans.iter().find(|(from, _)| *from < horizon) {
-            return Err(Error::config(format!(
-                "the service does not keep {}; it can be searched from {} on",
-                text(*from),
-                text(horizon)
-            )));
-        }
-        let second = TimeDelta::seconds(1);
+        kept(spans, now, schedule)?;
         for (from, to) in spans {
-            let to = floor(*to, second).min(schedule.due_to(0, now));
-            cut(floor(*from, second), to, schedule.longest, |from, to| {
-                let pass = BACKFILL;
-                self.add_apart(Slice { from, to, pass });
-            });
+            self.ask_for(*from, (*to).min(schedule.due_to(0, now)), schedule);
         }
         Ok(())
+    }
+
+    /// A plan for these times alone, settled or not. Refuses what the service does not keep.
+    pub(crate) fn alone(
+        spans: &[(DateTime<Utc>, DateTime<Utc>)],
+        now: DateTime<Utc>,
+        schedule: &Schedule,
+    ) -> Result<Self> {
+        kept(spans, now, schedule)?;
+        let mut plan = Self {
+            since: spans.iter().map(|(from, _)| *from).min(),
+            alone: true,
+            ..Self::default()
+        };
+        for (from, to) in spans {
+            plan.ask_for(*from, *to, schedule);
+        }
+        Ok(plan)
+    }
+
+    fn ask_for(&mut self, from: DateTime<Utc>, to: DateTime<Utc>, schedule: &Schedule) {
+        let second = TimeDelta::seconds(1);
+        let (from, to) = (floor(from, second), floor(to, second));
+        cut(from, to, schedule.longest, |from, to| {
+            let pass = BACKFILL;
+            self.add_apart(Slice { from, to, pass });
+        });
     }
 
     /// The slices that are not finished, in the order in which to see to them: first searches before repeated ones,
@@ -273,6 +294,24 @@ impl<S: Default + PartialEq> Plan<S> {
             (*lag, before.map_or(now, |before| now.max(*before)))
         });
         self.passed = passed.collect();
+    }
+}
+
+/// Refuses times that the service does not keep.
+fn kept(
+    spans: &[(DateTime<Utc>, DateTime<Utc>)],
+    now: DateTime<Utc>,
+    schedule: &Schedule,
+) -> Result<()> {
+    let horizon = now - schedule.kept;
+    let text = |time: DateTime<Utc>| time.format("%Y-%m-%d %H:%M UTC").to_string();
+    match spans.iter().find(|(from, _)| *from < horizon) {
+        None => Ok(()),
+        Some((from, _)) => Err(Error::config(format!(
+            "the service does not keep {}; it can be searched from {} on",
+            text(*from),
+            text(horizon)
+        ))),
     }
 }
 

@@ -318,3 +318,26 @@ fn a_first_search_that_fails_moves_no_beginning() {
     let first = plan.open().map(|open| open.slice.from).min();
     assert_eq!(first, Some(at("03T12:00")));
 }
+
+#[test]
+fn a_plan_for_a_day_alone_searches_that_day_and_nothing_else() {
+    let (schedule, now) = (schedule(), at("16T09:47"));
+    let day = |day: &str| at(&format!("{day}T00:00"));
+    let mut plan = TestPlan::alone(&[(day("15"), day("16"))], now, &schedule).unwrap();
+    let backfill = Lag::MAX;
+    assert!(!plan.begin(now, &schedule), "it has begun");
+    assert_eq!(
+        search(&mut plan, now, &schedule),
+        [format!("15T00:00-16T00:00 +{backfill}")]
+    );
+    assert_eq!(search(&mut plan, day("30"), &schedule), [""; 0]);
+    let shorter = Schedule {
+        longest: TimeDelta::hours(6),
+        ..schedule.clone()
+    };
+    let mut plan = TestPlan::alone(&[(day("15"), day("16"))], now, &shorter).unwrap();
+    assert_eq!(search(&mut plan, now, &shorter).len(), 4);
+    let old = now - TimeDelta::days(181);
+    let error = TestPlan::alone(&[(old, day("16"))], now, &schedule);
+    assert!(error.unwrap_err().to_string().contains("does not keep"));
+}

@@ -97,7 +97,7 @@ async fn graphs_refusals_are_told_with_what_to_do() {
             404,
             "ErrorInvalidUser",
             Kind::Config,
-            "knows no mailbox audit/x@example.com",
+            "sending as audit/x@example.com: there is no such mailbox",
         ),
         (
             413,
@@ -235,7 +235,7 @@ async fn a_simulated_graph_refuses_an_app_without_permission_and_a_mailbox_that_
     assert!(
         sent.unwrap_err()
             .to_string()
-            .contains("knows no mailbox nobody@contoso.example")
+            .contains("sending as nobody@contoso.example: there is no such mailbox")
     );
     assert_eq!(simulator.mails(), []);
 }

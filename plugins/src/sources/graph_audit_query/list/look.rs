@@ -42,6 +42,7 @@ impl Lister {
                 round.again_after(wait);
                 continue;
             }
+            fail::fail_point!("source::look");
             let is_overdue = asked.is_none_or(|asked| round.now - asked > LONGEST_RUN);
             match self.client.query(&id).await {
                 Ok(query) if query.status() == Status::Succeeded => {
@@ -100,6 +101,7 @@ impl Lister {
         query: &Query,
         round: &Round,
     ) -> Result<()> {
+        fail::fail_point!("source::succeeded");
         let plan = &mut ledger.checkpoint.plan;
         let mut gaps = Vec::new();
         if query.is_cut_off() {

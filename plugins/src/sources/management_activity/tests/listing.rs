@@ -513,3 +513,34 @@ async fn a_blob_at_another_host_is_fetched_from_the_tenants_own() {
     assert!(thief.seen().is_empty());
     assert!(bench.pending().await.is_empty());
 }
+
+#[tokio::test]
+async fn a_survey_lists_from_its_day_on_and_starts_no_subscription() {
+    let peer = tenant(|_| None).await;
+    let bench = Bench::new(&peer, ONE).await;
+    let (now, day) = (Utc::now(), TimeDelta::days(1));
+    let spans = |days| vec![(now - day * days, now - day * (days - 1))];
+    let refused = bench.source.survey(&bench.intake, &spans(8)).await;
+    let error = refused.unwrap_err();
+    assert!(error.to_string().contains("lists seven days"), "{error}");
+    let survey = bench.source.survey(&bench.intake, &spans(3)).await;
+    survey.unwrap();
+    while matches!(bench.list().await.unwrap(), Next::Now) {}
+    let ago = listings(&peer).iter().map(|call| begins_ago(call)).max();
+    assert_eq!(ago, Some(3 * 24 * 60 + 30), "and the overlap");
+
+    let peer = tenant(|seen| {
+        let is_listed = seen.target.contains("/subscriptions/list");
+        is_listed.then(|| Reply::ok("[]"))
+    })
+    .await;
+    let bench = Bench::new(&peer, ONE).await;
+    let survey = bench.source.survey(&bench.intake, &spans(3)).await;
+    survey.unwrap();
+    let error = bench.list().await.unwrap_err();
+    assert!(
+        error.to_string().contains("no enabled subscription"),
+        "{error}"
+    );
+    assert_eq!(starts(&peer), 0);
+}

@@ -1,0 +1,298 @@
+//! Subscriptions and their webhooks: Microsoft keeps content only where there is a subscription, and tells of it where that
+//! has a webhook.
+//!
+//! A webhook is never worth a subscription: one that Microsoft refuses is told once as a warning, and is tried again when
+//! the subscriptions are next looked at.
+
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use audit_exporter_core::{Error, Kind, Result};
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::time::Instant;
+
+use super::super::client::Subscription;
+use super::super::ledger::{Ledger, UNSUBSCRIBED};
+use super::super::webhook::{self, State};
+use super::super::window::Progress;
+use super::Lister;
+use crate::microsoft::errors;
+
+/// After a start request that was accepted, none for the same content type before this (reference: management-activity-api.md §3.1).
+const START_COOL_DOWN: TimeDelta = TimeDelta::minutes(15);
+/// Subscriptions are looked at this often while all are enabled; somebody may have stopped one.
+const SUBSCRIPTIONS_EVERY: Duration = Duration::from_hours(1);
+
+/// What the webhook of an enabled subscription needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Errand {
+    /// To be set: it is missing, another, or about to end.
+    Set,
+    /// To be taken away: it was set by options that are no more.
+    Remove,
+}
+
+impl Lister {
+    /// Looks at the subscriptions when nothing is known of them, and now and then.
+    pub(super) async fn see_subscriptions(&self, ledger: &Ledger<'_>) -> Result<()> {
+        let seen = *self
+            .subscriptions_seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let all_enabled = self
+            .settings
+            .content_types
+            .iter()
+            .all(|content_type| self.standing(content_type).enabled);
+        if all_enabled && seen.is_some_and(|seen| seen.elapsed() < SUBSCRIPTIONS_EVERY) {
+            return Ok(());
+        }
+        let subscriptions = match self.client.subscriptions().await {
+            Ok(subscriptions) => subscriptions,
+            Err(error) if seen.is_some() && error.kind() == Kind::Unavailable => {
+                tracing::debug!(%error, "the subscriptions cannot be looked at; listing goes on");
+                return Ok(());
+            }
+            Err(error) => return Err(error.context("subscriptions")),
+        };
+        if let Some(webhook) = &self.webhook {
+            webhook.renew_auth_id();
+        }
+        for content_type in &self.settings.content_types {
+            let mut named = subscriptions.iter();
+            let found = named.find(|found| found.content_type() == Some(content_type));
+            let enabled = found.filter(|found| found.is_enabled());
+            let errand = match enabled {
+                Some(found) => self.errand(content_type, found, ledger).await,
+                None => None,
+            };
+            self.with_standing(content_type, |standing| {
+                standing.enabled = enabled.is_some();
+                standing.errand = errand;
+            });
+        }
+        *self
+            .subscriptions_seen
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        Ok(())
+    }
+
+    /// Asks for the subscription to start, unless that was done minutes ago. Returns whether it was asked.
+    pub(super) async fn start(
+        &self,
+        content_type: &'static str,
+        ledger: &Ledger<'_>,
+    ) -> Result<bool> {
+        if !self.settings.start_subscriptions {
+            return Err(Error::auth(
+                "there is no enabled subscription, so Microsoft keeps no content; set start_subscriptions = true, or \
+                 start it yourself",
+            )
+            .with_code(errors::NO_SUBSCRIPTION));
+        }
+        let now = self.client.now();
+        let before = ledger.progress(content_type).await.start_requested;
+        if is_too_soon(before, now) {
+            return Ok(false);
+        }
+        self.note_start(content_type, ledger, now).await?;
+        match self.start_once(content_type, now).await {
+            Ok(is_new) => {
+                if is_new {
+                    self.subscribed(content_type, ledger).await?;
+                }
+                Ok(true)
+            }
+            Err(error) => {
+                // It may have started all the same: the list of subscriptions is looked at before the next request.
+                let forget = |progress: &mut Progress| progress.start_requested = before;
+                ledger.register(content_type, Vec::new(), forget).await?;
+                Err(error.context("start of the subscription"))
+            }
+        }
+    }
+
+    /// With the webhook if there is to be one, and without if Microsoft does not take it: then nothing has started. One
+    /// that was refused before comes after the subscription.
+    async fn start_once(&self, content_type: &'static str, now: DateTime<Utc>) -> Result<bool> {
+        let was_refused = self.standing(content_type).webhook_trouble.is_some();
+        if let Some(webhook) = self.webhook.as_ref().filter(|_| !was_refused) {
+            let started = match webhook.start_body(now) {
+                Ok(body) => self.client.start(content_type, Some(&body)).await,
+                Err(error) => Err(error),
+            };
+            match started {
+                Ok(is_new) => {
+                    self.webhook_is_set(content_type);
+                    return Ok(is_new);
+                }
+                Err(error) if is_about_the_webhook(&error) => {
+                    self.webhook_fails(content_type, &error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.client.start(content_type, None).await
+    }
+
+    /// Noted before the request is sent: the wait holds across a crash, and so does whose the webhook is.
+    async fn note_start(
+        &self,
+        content_type: &'static str,
+        ledger: &Ledger<'_>,
+        now: DateTime<Utc>,
+    ) -> Result<()> {
+        let address = self
+            .webhook
+            .as_ref()
+            .map(|webhook| webhook.address().to_owned());
+        let note = |progress: &mut Progress| {
+            progress.start_requested = Some(now);
+            progress.webhook = address.or(progress.webhook.take());
+        };
+        ledger
+            .register(content_type, Vec::new(), note)
+            .await
+            .map(drop)
+    }
+
+    /// What a subscription's webhook needs.
+    async fn errand(
+        &self,
+        content_type: &'static str,
+        found: &Subscription,
+        ledger: &Ledger<'_>,
+    ) -> Option<Errand> {
+        let Some(webhook) = &self.webhook else {
+            let ours = ledger.progress(content_type).await.webhook?;
+            let there = found.webhook()?.address.as_deref()?;
+            // One that somebody else has set stays.
+            return (there == ours).then_some(Errand::Remove);
+        };
+        match webhook.state(found.webhook(), self.client.now()) {
+            State::Working(_) => {
+                self.webhook_works(content_type);
+                return None;
+            }
+            State::Missing | State::Ending(_) => {}
+            State::Disabled => tracing::warn!(
+                content_type,
+                "Microsoft has disabled the webhook, for its notifications failed: see that {} is reached from outside \
+                 and answers; it is set again, and content is found by listing meanwhile",
+                webhook.address()
+            ),
+            State::Expired => {
+                tracing::warn!(content_type, "the webhook has expired; it is set again");
+            }
+            State::OtherAuthId => {
+                tracing::info!(content_type, "the webhook gets the new webhook_auth_id");
+            }
+            State::Elsewhere(host) => tracing::warn!(
+                content_type,
+                %host,
+                "the subscription's webhook leads to another address; it is replaced"
+            ),
+        }
+        Some(Errand::Set)
+    }
+
+    /// Sees to the webhook of a subscription that is enabled, if it needs that. Returns whether it was set. That it cannot
+    /// be is no failure of the listing.
+    pub(super) async fn run_errand(
+        &self,
+        content_type: &'static str,
+        ledger: &Ledger<'_>,
+    ) -> Result<bool> {
+        let Some(errand) = self.standing(content_type).errand else {
+            return Ok(false);
+        };
+        let now = self.client.now();
+        let before = ledger.progress(content_type).await.start_requested;
+        if is_too_soon(before, now) {
+            return Ok(false);
+        }
+        self.with_standing(content_type, |standing| standing.errand = None);
+        self.note_start(content_type, ledger, now).await?;
+        let body = match (errand, &self.webhook) {
+            (Errand::Set, Some(webhook)) => webhook.start_body(now),
+            _ => Ok(webhook::NONE.to_owned()),
+        };
+        let asked = match body {
+            Ok(body) => self.client.start(content_type, Some(&body)).await,
+            Err(error) => Err(error),
+        };
+        match asked {
+            Ok(_) if errand == Errand::Set => {
+                self.webhook_is_set(content_type);
+                Ok(true)
+            }
+            Ok(_) => {
+                tracing::info!(content_type, "the webhook is taken away");
+                let forget = |progress: &mut Progress| progress.webhook = None;
+                ledger.register(content_type, Vec::new(), forget).await?;
+                Ok(false)
+            }
+            Err(error) => {
+                let forget = |progress: &mut Progress| progress.start_requested = before;
+                ledger.register(content_type, Vec::new(), forget).await?;
+                self.webhook_fails(content_type, &error);
+                Ok(false)
+            }
+        }
+    }
+
+    fn webhook_is_set(&self, content_type: &'static str) {
+        tracing::info!(content_type, "the webhook is set");
+        self.webhook_works(content_type);
+    }
+
+    fn webhook_works(&self, content_type: &'static str) {
+        self.with_standing(content_type, |standing| standing.webhook_trouble = None);
+    }
+
+    /// Told when it is new, and not again each hour.
+    fn webhook_fails(&self, content_type: &'static str, error: &Error) {
+        let trouble = error.to_string();
+        let mut is_new = false;
+        self.with_standing(content_type, |standing| {
+            is_new = standing.webhook_trouble.as_ref() != Some(&trouble);
+            standing.webhook_trouble = Some(trouble);
+        });
+        if is_new {
+            tracing::warn!(
+                content_type,
+                "the webhook cannot be set or taken away, which is tried again within the hour; content is found by \
+                 listing alone: {error}"
+            );
+        }
+    }
+
+    /// A subscription started. What became available between the last listing and now was not kept.
+    async fn subscribed(&self, content_type: &'static str, ledger: &Ledger<'_>) -> Result<()> {
+        tracing::info!(content_type, "the subscription was asked to start");
+        let now = self.client.now();
+        let missed = ledger.progress(content_type).await.unsubscribed(now);
+        let missed = missed.map(|window| (window, UNSUBSCRIBED));
+        let note = |progress: &mut Progress| progress.subscribed(now);
+        ledger
+            .register_with_gaps(content_type, Vec::new(), missed.into_iter().collect(), note)
+            .await
+            .map(drop)
+    }
+}
+
+/// Whether the last start was asked for minutes ago. The service's clock is read in whole seconds, so the request may seem
+/// to lie ahead. One that lies far ahead was noted by a wrong clock.
+fn is_too_soon(before: Option<DateTime<Utc>>, now: DateTime<Utc>) -> bool {
+    before.is_some_and(|at| (now - at).abs() < START_COOL_DOWN)
+}
+
+/// Whether a start may have failed for its webhook, so that one without may work: the auth id cannot be read, or the
+/// request was refused (`AF20021` above all) rather than lost.
+fn is_about_the_webhook(error: &Error) -> bool {
+    match error.code() {
+        Some(code) => code.starts_with("AF2") || code.starts_with("HTTP 4"),
+        None => error.kind() == Kind::Auth,
+    }
+}

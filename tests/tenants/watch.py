@@ -1,0 +1,52 @@
+"""Watches files grow: which line was there when."""
+import hashlib
+import os
+import threading
+import time
+
+# How exactly it is known when a line was there.
+EVERY_SECONDS = 0.5
+
+
+class Arrivals:
+    """The lines of `FOLDER/NAME.ndjson`, by name: the SHA-256 of each, and when it was first seen."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.lines = {}
+        self.places = {}
+        self.ending = threading.Event()
+        self.thread = threading.Thread(target=self.watch, daemon=True)
+        self.thread.start()
+
+    def watch(self):
+        while not self.ending.wait(EVERY_SECONDS):
+            self.look()
+
+    def look(self):
+        if not self.folder.is_dir():
+            return
+        for entry in os.scandir(self.folder):
+            name, size = entry.name.removesuffix(".ndjson"), entry.stat().st_size
+            place = self.places.get(name, 0)
+            if size > place:
+                self.read(name, entry.path, place)
+
+    def read(self, name, path, place):
+        with open(path, "rb") as file:
+            file.seek(place)
+            text = file.read()
+        now = time.time()
+        # The last line may not be whole yet.
+        text = text[: text.rfind(b"\n") + 1]
+        self.places[name] = place + len(text)
+        arrived = self.lines.setdefault(name, [])
+        arrived.extend((hashlib.sha256(line).digest(), now) for line in text.split(b"\n")[:-1])
+
+    def count(self, name):
+        return len(self.lines.get(name, ()))
+
+    def stop(self):
+        self.ending.set()
+        self.thread.join()
+        self.look()
