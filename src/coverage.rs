@@ -3,7 +3,9 @@
 use audit_exporter_core::Error;
 use audit_exporter_core::clock::Clock;
 use audit_exporter_core::coverage::silence::Mood;
-use audit_exporter_core::coverage::{Coverage, Question, Row, State, TenantCoverage};
+use audit_exporter_core::coverage::{
+    Coverage, LateEvents, Question, Row, State, Stragglers, TenantCoverage,
+};
 use chrono::NaiveDate;
 
 use crate::terminal::{self, say, time};
@@ -118,13 +120,7 @@ fn lines(tenant: &TenantCoverage) -> Vec<String> {
         cells(row.span.to_string(), state, figures)
     }));
     lines.extend(terminal::columns(&rows, 2..rows[0].len()));
-    lines.extend(tenant.stragglers.iter().map(|late| {
-        let (first, last) = (time(late.first_ms), time(late.last_ms));
-        format!(
-            "late: {} of {} ({}), found by pass {} between {first} and {last}",
-            late.units, late.content_type, late.source, late.pass
-        )
-    }));
+    lines.extend(tenant.stragglers.iter().map(|late| told_late(late, tenant)));
     let silent = tenant.workloads.iter();
     lines.extend(silent.filter(|one| one.mood == Mood::Silent).map(|one| {
         let since = one.active_ms.map_or_else(|| "long ago".to_owned(), time);
@@ -138,6 +134,28 @@ fn lines(tenant: &TenantCoverage) -> Vec<String> {
     let unbalanced = tenant.unbalanced.iter();
     lines.extend(unbalanced.map(|breach| format!("does not add up: {breach}; please report it")));
     lines
+}
+
+/// What a pass found late of a content type, and the events in it by workload.
+fn told_late(late: &Stragglers, tenant: &TenantCoverage) -> String {
+    let is_its = |events: &&LateEvents| {
+        (&events.source, &events.content_type, &events.pass)
+            == (&late.source, &late.content_type, &late.pass)
+    };
+    let its = tenant.late_events.iter().filter(is_its);
+    let its: Vec<String> = its
+        .map(|events| format!("{} {}", events.events, events.workload))
+        .collect();
+    let events = if its.is_empty() {
+        String::new()
+    } else {
+        format!("; events: {}", its.join(", "))
+    };
+    let (first, last) = (time(late.first_ms), time(late.last_ms));
+    format!(
+        "late: {} of {} ({}), found by pass {} between {first} and {last}{events}",
+        late.units, late.content_type, late.source, late.pass
+    )
 }
 
 #[cfg(test)]
@@ -186,9 +204,26 @@ mod tests {
             loss: Some("blob-1: HTTP 404".to_owned()),
             ..Line::default()
         };
+        let late = |workload: &str, events| LateEvents {
+            source: "activity".to_owned(),
+            content_type: "Audit.General".to_owned(),
+            pass: "+6h".to_owned(),
+            workload: workload.to_owned(),
+            events,
+        };
+        let stragglers = Stragglers {
+            source: "activity".to_owned(),
+            content_type: "Audit.General".to_owned(),
+            pass: "+6h".to_owned(),
+            units: 1,
+            first_ms: (HOUR + 6) * MS,
+            last_ms: (HOUR + 6) * MS,
+        };
         Account {
             tenant: "id".to_owned(),
             lines: vec![line],
+            stragglers: vec![stragglers],
+            late: vec![late("PowerApps", 18), late("other", 2)],
             events: BTreeMap::from([(HOUR, events)]),
             journaled: 120,
             sinks: BTreeMap::from([("archive".to_owned(), BTreeMap::from([(HOUR, fates)]))]),
@@ -210,6 +245,7 @@ UTC         STATE  BLOBS  FETCHED  WAITING  LOST  STRAGGLERS  EVENTS  REPEATS  V
 2026-02-28  lost       0        0        0     0           0       0        0         0     0     0        0        0
 2026-03-01  lost       7        5        0     2           1     120        3         1    20     2        0        0
 2026-03-02  open       0        0        0     0           0       0        0         0     0     0        0        0
+late: 1 of Audit.General (activity), found by pass +6h between 2026-03-01T10:00:00Z and 2026-03-01T10:00:00Z; events: 18 PowerApps, 2 other
 lost: Audit.General (activity): 2 content blobs lost of 2026-03-01T04:00Z to 2026-03-01T05:00Z: blob-1: HTTP 404
 gap: Audit.General (activity): 2026-02-27T23:00Z to 2026-02-28T00:00Z: it was down
 open: Audit.General (activity): may still get more: the last pass (+6d12h) has come to 2026-03-01T00:00Z

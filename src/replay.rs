@@ -1,5 +1,7 @@
 //! `replay`: the lines of NDJSON archives, as events, through one sink again.
 
+mod state;
+
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -10,12 +12,13 @@ use audit_exporter_core::archive::lines::{Lines, STDIN, Text};
 use audit_exporter_core::archive::{Archive, Line, Passed, Problem, Wish};
 use audit_exporter_core::event::ndjson;
 use audit_exporter_core::plugin::Registry;
-use audit_exporter_core::{Error, Result};
+use audit_exporter_core::{Error, Result, durable};
 use chrono::{DateTime, Utc};
-use serde::{Deserialize, Serialize};
 
 use crate::terminal::{self, LogFormat, Progress, number};
 use crate::{ConfigArgs, Outcome, asked_to_stop, exit, moment};
+
+use state::State;
 
 /// What a line may have beside its record: the normalized form's own members.
 const AROUND_RECORD: usize = 64 << 10;
@@ -70,15 +73,6 @@ pub(crate) struct Args {
     config: ConfigArgs,
 }
 
-/// How far a replay is.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct State {
-    sink: String,
-    files: Vec<String>,
-    /// Lines of all files together that are dealt with.
-    lines: u64,
-}
-
 /// What became of everything so far.
 #[derive(Debug, Default)]
 struct Sum {
@@ -105,7 +99,12 @@ pub(crate) async fn run(args: Args, registry: &Registry) -> Outcome {
         .map(|file| Ok((file.as_str().into(), Lines::open(file, most_bytes)?)))
         .collect::<Result<_>>()?;
     let skip = match &args.state {
-        Some(path) => read_state(path, &args)?,
+        Some(_) if args.files.iter().any(|file| file == STDIN) => {
+            return Err(Error::config(
+                "--state cannot tell what comes by standard input; use --skip",
+            ));
+        }
+        Some(path) => State::read(path, &args.sink, &args.files)?,
         None => args.skip,
     };
     // Standard output may be for events.
@@ -259,14 +258,14 @@ impl Replay<'_> {
             number(sum.bad)
         ));
         match &self.args.state {
-            Some(path) => write_state(
-                path,
-                &State {
+            Some(path) => {
+                let state = State {
                     sink: self.args.sink.clone(),
                     files: self.args.files.clone(),
                     lines: sum.lines,
-                },
-            ),
+                };
+                state.write(path)
+            }
             None => Ok(()),
         }
     }
@@ -340,41 +339,9 @@ fn append_to(path: &Path) -> Result<File> {
         .create(true)
         .append(true)
         .mode(0o600)
-        .open(path);
+        .open(path)
+        .and_then(|file| durable::sync_folder_of(path).map(|()| file));
     opened.map_err(|error| {
         Error::config(format!("{}: cannot be written", path.display())).with_cause(error)
     })
-}
-
-/// The lines that an earlier replay dealt with.
-fn read_state(path: &Path, args: &Args) -> Result<u64> {
-    if args.files.iter().any(|file| file == STDIN) {
-        return Err(Error::config(
-            "--state cannot tell what comes by standard input; use --skip",
-        ));
-    }
-    let text = match std::fs::read(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
-        Err(error) => {
-            let unreadable = Error::config(format!("{}: cannot be read", path.display()));
-            return Err(unreadable.with_cause(error));
-        }
-    };
-    let state: Option<State> = serde_json::from_slice(&text).ok();
-    state
-        .filter(|state| state.sink == args.sink && state.files == args.files)
-        .map(|state| state.lines)
-        .ok_or_else(|| {
-            Error::config(format!(
-                "{}: belongs to another replay: of other files, in another order, or to another sink; delete it to begin anew",
-                path.display()
-            ))
-        })
-}
-
-fn write_state(path: &Path, state: &State) -> Result<()> {
-    let fresh = path.with_extension("new");
-    std::fs::write(&fresh, terminal::json(state)?)?;
-    Ok(std::fs::rename(&fresh, path)?)
 }

@@ -1,8 +1,10 @@
 """Runs the real binary against a simulated Microsoft 365, for the scripts in this folder. Standard library only."""
+import argparse
 import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -30,6 +32,21 @@ def build(*options):
     artifacts = (json.loads(line) for line in built.stdout.splitlines() if line.startswith("{"))
     found = [a["executable"] for a in artifacts if a.get("executable") and a["target"]["name"] == "audit-exporter"]
     return pathlib.Path(found[-1])
+
+
+def own_build(folder, *options):
+    """A build of the script's own: another one in the meantime does not change what is tested."""
+    return shutil.copy(build(*options), folder / "audit-exporter")
+
+
+def arguments(usage, events):
+    """What a script was asked for that delivers so many events by default: `events`, and options for the `build`."""
+    parser = argparse.ArgumentParser(description=usage, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("events", type=int, nargs="?", default=events)
+    parser.add_argument(
+        "--release", dest="build", action="store_const", const=["--release"], default=[], help="the release build"
+    )
+    return parser.parse_args()
 
 
 def free_port():

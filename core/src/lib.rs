@@ -14,6 +14,7 @@ pub mod config;
 pub mod contract;
 pub mod coverage;
 mod dedupe;
+pub mod durable;
 pub mod engine;
 pub mod error;
 pub mod event;

@@ -1,15 +1,20 @@
 //! Every metric series, declared once. Labels are configured names, never users or URLs.
 
+mod families;
+mod meter;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use prometheus::{
-    CounterVec, Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
-    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
+    CounterVec, Encoder, GaugeVec, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Registry, TextEncoder, core::Collector,
 };
 
 use crate::error::{Error, Result};
+use families::{counters, floats, gauges, histogram, int, ints};
+
+pub use meter::Meter;
 
 /// The series of one engine.
 #[derive(Clone, Debug)]
@@ -37,7 +42,7 @@ pub struct Metrics {
     pub listing_gap: IntCounterVec,
     /// Units that showed up in a time that was listed before, by the pass that found them.
     pub stragglers: IntCounterVec,
-    /// Events journaled from these.
+    /// Events journaled from these, by the workload too.
     pub events_late: IntCounterVec,
     /// Hours of content or of events, of the last month, by their state.
     pub coverage_hours: IntGaugeVec,
@@ -208,7 +213,7 @@ impl Metrics {
                 r,
                 "events_late_total",
                 "Events of content that showed up late.",
-                UNIT,
+                &["tenant", "source", "content_type", "pass", "workload"],
             )?,
             coverage_hours: ints(
                 r,
@@ -461,49 +466,6 @@ impl Metrics {
             .with_label_values(&[tenant])
             .set(i64::from(paused));
     }
-
-    /// The counters that a source gets.
-    #[must_use]
-    pub fn meter(&self, tenant: &str, source: &str) -> Meter {
-        Meter(Some(Arc::new(Labels {
-            metrics: self.clone(),
-            tenant: tenant.to_owned(),
-            source: source.to_owned(),
-        })))
-    }
-}
-
-/// What a plugin may count: its requests and its waits. Everything else is counted by the runners.
-#[derive(Clone, Debug, Default)]
-pub struct Meter(Option<Arc<Labels>>);
-
-#[derive(Debug)]
-struct Labels {
-    metrics: Metrics,
-    tenant: String,
-    source: String,
-}
-
-impl Meter {
-    /// Counts a request to the peer: `operation` is the plugin's word (`list`), `outcome` is `ok` or an error kind.
-    pub fn request(&self, operation: &'static str, outcome: &'static str) {
-        if let Some(l) = &self.0 {
-            l.metrics
-                .requests
-                .with_label_values(&[&*l.tenant, &*l.source, operation, outcome])
-                .inc();
-        }
-    }
-
-    /// Adds time spent waiting because the peer, or our own rate limit, asked for it.
-    pub fn throttled(&self, wait: Duration) {
-        if let Some(l) = &self.0 {
-            l.metrics
-                .throttle_wait
-                .with_label_values(&[&l.tenant, &l.source])
-                .inc_by(wait.as_secs_f64());
-        }
-    }
 }
 
 /// The labels and value of each gauge of a family.
@@ -522,54 +484,4 @@ fn series(family: &impl Collector) -> Vec<(Vec<(String, String)>, f64)> {
             )
         })
         .collect()
-}
-
-fn counters(
-    r: &Registry,
-    name: &str,
-    help: &str,
-    labels: &[&str],
-) -> prometheus::Result<IntCounterVec> {
-    let series = IntCounterVec::new(Opts::new(name, help), labels)?;
-    r.register(Box::new(series.clone()))?;
-    Ok(series)
-}
-
-fn floats(r: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<CounterVec> {
-    let series = CounterVec::new(Opts::new(name, help), labels)?;
-    r.register(Box::new(series.clone()))?;
-    Ok(series)
-}
-
-fn gauges(r: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<GaugeVec> {
-    let series = GaugeVec::new(Opts::new(name, help), labels)?;
-    r.register(Box::new(series.clone()))?;
-    Ok(series)
-}
-
-fn ints(r: &Registry, name: &str, help: &str, labels: &[&str]) -> prometheus::Result<IntGaugeVec> {
-    let series = IntGaugeVec::new(Opts::new(name, help), labels)?;
-    r.register(Box::new(series.clone()))?;
-    Ok(series)
-}
-
-fn int(r: &Registry, name: &str, help: &str) -> prometheus::Result<IntGauge> {
-    let series = IntGauge::new(name, help)?;
-    r.register(Box::new(series.clone()))?;
-    Ok(series)
-}
-
-fn histogram(
-    r: &Registry,
-    name: &str,
-    help: &str,
-    buckets: &[f64],
-    labels: &[&str],
-) -> prometheus::Result<HistogramVec> {
-    let series = HistogramVec::new(
-        HistogramOpts::new(name, help).buckets(buckets.to_vec()),
-        labels,
-    )?;
-    r.register(Box::new(series.clone()))?;
-    Ok(series)
 }

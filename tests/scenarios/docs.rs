@@ -1,7 +1,9 @@
-//! The documentation says what is so: its links lead somewhere, its metrics exist, its code is the example's.
+//! The documentation says what is so: its links lead somewhere, its metrics, options, commands, addresses and exit codes
+//! exist, and all of them are documented; its code is the example's.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use audit_exporter_core::metrics::Metrics;
 
@@ -178,4 +180,191 @@ fn the_configuration_in_the_readme_is_one() {
         .next()
         .unwrap();
     audit_exporter_core::config::Config::from_toml(block, root()).unwrap();
+}
+
+/// Whether this could be a key of the configuration.
+fn is_key(word: &str) -> bool {
+    word.bytes()
+        .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'_')
+}
+
+/// The keys in the first column of a document's tables of keys.
+fn documented_keys(text: &str) -> BTreeSet<String> {
+    let mut is_table_of_keys = false;
+    let mut keys = BTreeSet::new();
+    for line in text.lines() {
+        is_table_of_keys = line.starts_with("| key") || is_table_of_keys && line.starts_with('|');
+        let cell = line.trim_start_matches('|').split(" | ").next();
+        if let Some(cell) = cell.filter(|_| is_table_of_keys) {
+            let named = cell.split('`').skip(1).step_by(2);
+            keys.extend(named.filter(|name| is_key(name)).map(str::to_owned));
+        }
+    }
+    keys
+}
+
+/// The keys that a file's tables of options take: those refuse all others.
+fn keys_in_code(code: &str) -> Vec<String> {
+    let tables = code.split("deny_unknown_fields").skip(1);
+    let tables = tables.filter_map(|rest| rest.split("\n}").next()?.split_once(" {\n"));
+    let lines = tables
+        .filter(|(head, _)| head.contains("struct "))
+        .flat_map(|(_, fields)| fields.lines().map(str::trim));
+    let field = |line: &str| {
+        let line = match line.strip_prefix("pub") {
+            Some(rest) => rest.split_once(' ')?.1,
+            None => line,
+        };
+        let (name, _) = line.split_once(": ")?;
+        is_key(name).then(|| name.to_owned())
+    };
+    lines.filter_map(field).collect()
+}
+
+/// Every Rust file below a folder.
+fn code_below(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(code_below(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+    found
+}
+
+#[test]
+fn every_option_is_documented_and_no_other() {
+    let documents = ["configuration", "sources", "filters", "sinks"];
+    let documents = documents.map(|name| text(&root().join(format!("docs/{name}.md"))));
+    let mut files = code_below(&root().join("plugins/src"));
+    // What an operator asks of a sink is no option.
+    files.retain(|file| !file.ends_with("command.rs"));
+    files.push(root().join("core/src/config/keys.rs"));
+    let known: BTreeSet<String> = files
+        .iter()
+        .flat_map(|file| keys_in_code(&text(file)))
+        .collect();
+    assert!(known.len() > 100, "{}", known.len());
+    let all = documents.concat();
+    for key in &known {
+        assert!(all.contains(&format!("`{key}`")), "{key} is not documented");
+    }
+    // Those of every source, filter and sink.
+    let common: String = code_below(&root().join("core/src/config"))
+        .iter()
+        .map(|file| text(file))
+        .collect();
+    for key in documents
+        .iter()
+        .flat_map(|document| documented_keys(document))
+    {
+        let exists = known.contains(&key) || common.contains(&format!("\"{key}\""));
+        assert!(exists, "{key} is documented and does not exist");
+    }
+}
+
+/// What documents say is typed after `audit-exporter`: examples, and what they quote.
+fn typed() -> Vec<String> {
+    let mut typed = Vec::new();
+    for document in documents() {
+        for line in text(&document).lines() {
+            let quoted = line
+                .split('`')
+                .skip(1)
+                .step_by(2)
+                .filter(|_| !line.starts_with("```"));
+            let example = line.strip_prefix("$ ").or(Some(line));
+            let all = quoted.chain(example);
+            typed.extend(
+                all.filter_map(|text| text.strip_prefix("audit-exporter ").map(str::to_owned)),
+            );
+        }
+    }
+    typed
+}
+
+#[test]
+fn every_command_and_flag_in_the_documents_exists() {
+    let mut helps: BTreeMap<Vec<String>, String> = BTreeMap::new();
+    let is_word =
+        |word: &&str| !word.is_empty() && word.bytes().all(|c| c.is_ascii_lowercase() || c == b'-');
+    let mut flags = 0;
+    for line in typed() {
+        let words: Vec<&str> = line.split(' ').collect();
+        let depth = match words[0] {
+            "sinks" | "journal" | "dead-letters" | "digest" => 2,
+            _ => 1,
+        };
+        let command: Vec<String> = words
+            .iter()
+            .take(depth)
+            .filter(|word| is_word(word))
+            .map(|&word| word.to_owned())
+            .collect();
+        let help = helps.entry(command.clone()).or_insert_with(|| {
+            let mut program = Command::new(env!("CARGO_BIN_EXE_audit-exporter"));
+            let shown = program.args(&command).arg("--help").output().unwrap();
+            assert!(shown.status.success(), "audit-exporter {line}");
+            String::from_utf8(shown.stdout).unwrap()
+        });
+        for flag in words.iter().filter(|word| word.starts_with("--")) {
+            flags += 1;
+            assert!(help.contains(flag), "audit-exporter {line}: {flag}");
+        }
+    }
+    assert!(helps.len() > 12 && flags > 20, "{} {flags}", helps.len());
+}
+
+#[test]
+fn every_address_of_the_listener_is_documented_and_no_other() {
+    let operations = text(&root().join("docs/operations.md"));
+    let section = operations.split("\n## Endpoints").nth(1).unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let rows = section.lines().filter(|line| line.starts_with("| `"));
+    let documented: BTreeSet<String> = rows
+        .flat_map(|row| row.split(" | ").next().unwrap().split('`'))
+        .map(|quoted| quoted.trim_start_matches("POST ").to_owned())
+        .filter(|path| path.starts_with('/'))
+        .collect();
+    let code = text(&root().join("core/src/admin.rs"));
+    let routes: BTreeSet<String> = code
+        .split(".route(\"")
+        .skip(1)
+        .map(|rest| rest.split('"').next().unwrap().replace("{name}", "NAME"))
+        .collect();
+    assert!(!routes.is_empty());
+    assert_eq!(documented, routes);
+}
+
+#[test]
+fn every_exit_code_is_documented_and_no_other() {
+    let operations = text(&root().join("docs/operations.md"));
+    let section = operations
+        .split("\n## Exit codes and signals")
+        .nth(1)
+        .unwrap();
+    let rows = section
+        .split("\n## ")
+        .next()
+        .unwrap()
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
+    let documented: BTreeSet<u8> = rows.filter_map(|cell| cell.parse().ok()).collect();
+    let code = text(&root().join("src/lib.rs"));
+    let declared = code
+        .split("mod exit {")
+        .nth(1)
+        .unwrap()
+        .split("\n}")
+        .next()
+        .unwrap();
+    let declared: BTreeSet<u8> = declared
+        .split("u8 = ")
+        .skip(1)
+        .map(|rest| rest.split(';').next().unwrap().parse().unwrap())
+        .collect();
+    assert_eq!(documented, declared);
 }

@@ -6,7 +6,8 @@ use chrono::{DateTime, Days, NaiveDate};
 
 use super::{
     Account, Content, ContentRow, Coverage, DELAY_HOURS, Events, Fates, Hour, Line, MS_PER_HOUR,
-    Passes, Question, RISK_MS, Row, Span, State, TenantCoverage, pass_name, reasons, silence,
+    Passes, Question, RISK_MS, Row, Span, State, TenantCoverage, balance, pass_name, reasons,
+    silence,
 };
 use crate::journal::{NO_HOUR, OLD_HOUR};
 
@@ -38,8 +39,9 @@ pub(crate) fn assess_tenant(account: Account, question: &Question, name: String)
     let heads = account.lines.iter().filter_map(Line::listed_to);
     let (from, to) = question.days(heads.max().unwrap_or(now_ms));
     let rows = rows(&account, from, to, question.hours, now_ms);
-    let states = rows.iter().filter_map(|row| row.state);
-    let unbalanced = unbalanced(&account);
+    let unbalanced = balance::unbalanced(&account);
+    let breach = (!unbalanced.is_empty()).then_some(State::Unbalanced);
+    let states = rows.iter().filter_map(|row| row.state).chain(breach);
     let mut tenant = TenantCoverage {
         state: states.max().unwrap_or(State::Open),
         from,
@@ -144,6 +146,13 @@ fn row(
         }
         (sum != Fates::default()).then(|| (sink.clone(), sum))
     });
+    let sinks: BTreeMap<String, Fates> = sinks.collect();
+    let adds_up = balance::adds_up(account, events, |sink| sinks.get(sink).copied());
+    let state = if adds_up || !balance::is_apart(account, hours.start) {
+        state
+    } else {
+        Some(State::Unbalanced)
+    };
     let content = account.lines.iter().filter_map(|line| {
         let mut figures = Content::default();
         for (_, hour) in line.hours.range(hours.clone()) {
@@ -161,7 +170,7 @@ fn row(
         span,
         state,
         content: content.collect(),
-        sinks: sinks.collect(),
+        sinks,
         events,
     }
 }
@@ -280,43 +289,4 @@ impl Line {
             listing_expiry_ms: self.listing_expiry(),
         }
     }
-}
-
-/// What does not add up. Each figure is committed with what it counts, so there is never anything.
-pub(crate) fn unbalanced(account: &Account) -> Vec<String> {
-    let mut found = Vec::new();
-    let journaled: i64 = account.events.values().map(|hour| hour.journaled).sum();
-    if journaled != account.journaled {
-        found.push(format!(
-            "{} events were journaled, by hour {journaled}",
-            account.journaled
-        ));
-    }
-    let none = BTreeMap::new();
-    for total in &account.totals {
-        let sink = &total.sink;
-        if !total.balances() {
-            found.push(format!(
-                "sink {sink}: {} journaled are not {} filtered + {} delivered + {} dead + {} skipped + {} pending",
-                total.journaled, total.filtered, total.delivered, total.dead, total.skipped, total.pending
-            ));
-        }
-        let mut sum = Fates::default();
-        for hour in account.sinks.get(sink).unwrap_or(&none).values() {
-            sum.add(hour);
-        }
-        let whole = Fates {
-            filtered: total.filtered,
-            delivered: total.delivered,
-            dead: total.dead,
-            skipped: total.skipped,
-            pending: total.pending,
-        };
-        if sum != whole {
-            found.push(format!(
-                "sink {sink}: the hours' figures ({sum:?}) are not the sink's ({whole:?})"
-            ));
-        }
-    }
-    found
 }

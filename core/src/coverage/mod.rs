@@ -9,6 +9,7 @@
 //! that was listed in them is fetched. That is "everything that Microsoft has listed", never "everything that happened".
 
 mod assess;
+mod balance;
 mod reasons;
 pub mod silence;
 #[cfg(test)]
@@ -23,7 +24,8 @@ use chrono::{DateTime, Days, NaiveDate, Utc};
 use serde::Serialize;
 
 pub use assess::assess;
-pub(crate) use assess::{assess_tenant, unbalanced};
+pub(crate) use assess::assess_tenant;
+pub(crate) use balance::unbalanced;
 pub use view::{ContentRow, Coverage, Passes, Reason, Row, Span, TenantCoverage};
 
 use crate::journal::{Lag, SinkStatus};
@@ -58,17 +60,20 @@ pub enum State {
     Gap,
     /// Content was listed and could not be had.
     Lost,
+    /// The figures contradict each other: the account itself is wrong.
+    Unbalanced,
 }
 
 impl State {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Settled,
         Self::Partial,
         Self::Open,
         Self::AtRisk,
         Self::Gap,
         Self::Lost,
+        Self::Unbalanced,
     ];
 
     /// Whether a person should look at it.
@@ -87,6 +92,7 @@ impl State {
             Self::AtRisk => "at risk",
             Self::Gap => "gap",
             Self::Lost => "lost",
+            Self::Unbalanced => "unbalanced",
         }
     }
 }
@@ -233,6 +239,11 @@ impl Fates {
         self.skipped += other.skipped;
         self.pending += other.pending;
     }
+
+    /// All of them.
+    fn sum(&self) -> i64 {
+        self.filtered + self.delivered + self.dead + self.skipped + self.pending
+    }
 }
 
 /// A time that was not listed and cannot be any more, in milliseconds since 1970.
@@ -306,9 +317,11 @@ pub struct Stragglers {
 pub struct LateEvents {
     /// The source's name.
     pub source: String,
+    /// The content type.
+    pub content_type: String,
     /// The pass that found them.
     pub pass: String,
-    /// The workload.
+    /// The workload; `other` if it is none that is known.
     pub workload: String,
     /// How many.
     pub events: i64,

@@ -242,6 +242,15 @@ fn reasons_come_gravest_first_and_name_what_they_concern() {
     assert_eq!(coverage.state, State::Lost);
 }
 
+/// The state of an account, and of its row of the first day.
+fn state_of(account: &Account) -> (State, State) {
+    let now = DateTime::from_timestamp_millis(hours(48)).unwrap();
+    let question = Question::usual(now);
+    let coverage = assess(vec![account.clone()], &question, str::to_owned);
+    let rows = &coverage.tenants[0].rows;
+    (coverage.state, rows[0].state.unwrap())
+}
+
 #[test]
 fn an_account_that_does_not_add_up_is_told() {
     let total = SinkStatus {
@@ -276,6 +285,7 @@ fn an_account_that_does_not_add_up_is_told() {
         ..account(Vec::new())
     };
     assert_eq!(unbalanced(&good), Vec::<String>::new());
+    assert_eq!(state_of(&good), (State::Open, State::Open));
     let mut one_less = good.clone();
     one_less.totals[0].delivered = 5;
     assert_eq!(
@@ -284,14 +294,43 @@ fn an_account_that_does_not_add_up_is_told() {
         "{:?}",
         unbalanced(&one_less)
     );
+    assert_eq!(
+        state_of(&one_less),
+        (State::Unbalanced, State::Open),
+        "in sum"
+    );
     let mut by_hour = good.clone();
     by_hour.sinks.clear();
-    assert_eq!(unbalanced(&by_hour).len(), 1);
+    assert_eq!(
+        unbalanced(&by_hour)[1],
+        "figures of single hours: 1 of them, the first is 2026-03-01T00:00Z"
+    );
+    assert_eq!(state_of(&by_hour), (State::Unbalanced, State::Unbalanced));
+    let mut too_much = good.clone();
+    too_much.totals[0].journaled = 9;
+    let hours = too_much.sinks.get_mut("a").unwrap();
+    hours.get_mut(&DAY).unwrap().delivered = 7;
+    assert_eq!(
+        state_of(&too_much).1,
+        State::Unbalanced,
+        "more than was journaled"
+    );
+    let mut later = good.clone();
+    later.totals[0].journaled = 9;
+    later.totals[0].delivered = 5;
+    let hours = later.sinks.get_mut("a").unwrap();
+    hours.get_mut(&DAY).unwrap().delivered = 5;
+    assert_eq!(unbalanced(&later), Vec::<String>::new());
+    assert_eq!(
+        state_of(&later),
+        (State::Open, State::Open),
+        "a sink that began later"
+    );
     let mut unjournaled = good;
     unjournaled.events.clear();
     assert_eq!(
-        unbalanced(&unjournaled),
-        ["10 events were journaled, by hour 0"]
+        unbalanced(&unjournaled)[0],
+        "10 events were journaled, by hour 0"
     );
 }
 

@@ -44,7 +44,7 @@ pub struct TenantCoverage {
     pub passes: Vec<Passes>,
     /// The whole account of each sink.
     pub sinks: Vec<SinkStatus>,
-    /// Accounts that do not add up. This should not happen.
+    /// What does not add up. This should not happen.
     pub unbalanced: Vec<String>,
     /// What came late in the last 400 days, whatever days were asked for.
     pub stragglers: Vec<Stragglers>,

@@ -12,6 +12,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use super::build;
 use super::source::Runner;
@@ -106,7 +107,8 @@ impl Runner {
             if asked.answer.is_closed() {
                 continue;
             }
-            let noted = self.source.backfill(&self.intake, &asked.spans).await;
+            let noted = self.source.backfill(&self.intake, &asked.spans);
+            let noted = noted.instrument(self.span()).await;
             let is_noted = noted.is_ok();
             // Who asked may have gone; what was noted is done all the same.
             drop(asked.answer.send(noted));

@@ -1,5 +1,7 @@
 //! Runs one sink: reads its lanes, filters, delivers with retries, and moves the cursor once the data is safe.
 
+mod deliver;
+
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -9,16 +11,16 @@ use futures::FutureExt;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use super::letters::Line;
 use super::retry;
 use super::tick::Due;
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
-use crate::event::AuditEvent;
-use crate::journal::{Advance, Changes, DeadLetter, Journal, LaneId, Position, Stored, Tally};
+use crate::journal::{Changes, Journal, LaneId, Position, Stored};
 use crate::metrics::Metrics;
-use crate::plugin::{Batch, Delivered, Filter, LaneKind, Receipt, Rejected, Sink};
+use crate::plugin::{Filter, LaneKind, Sink};
 
 /// Every this many turns, catch-up goes first, so that a busy tenant's live events do not starve a backlog.
 const CATCH_UP_TURN: u64 = 4;
@@ -47,18 +49,6 @@ pub(super) struct Worker {
     pub(super) leave: CancellationToken,
     /// Out of patience: ends now.
     pub(super) stop: CancellationToken,
-}
-
-/// A batch on its way to the sink.
-struct Work {
-    lane: LaneId,
-    last: u64,
-    batch: Option<Batch>,
-    /// The journal's batch of each event.
-    seqs: Vec<u64>,
-    tally: Tally,
-    filtered: u64,
-    tenant: Arc<str>,
 }
 
 impl Worker {
@@ -214,9 +204,10 @@ impl Worker {
         Ok(())
     }
 
-    /// Breaks a call of the sink off after its timeout.
+    /// Breaks a call of the sink off after its timeout. What the sink logs meanwhile names it, whatever level is shown.
     pub(super) async fn in_time<T>(&self, call: impl Future<Output = Result<T>>) -> Result<T> {
-        match tokio::time::timeout(self.timeout, call).await {
+        let span = tracing::error_span!("sink", sink = %self.name);
+        match tokio::time::timeout(self.timeout, call.instrument(span)).await {
             Ok(answer) => answer,
             Err(_) => Err(Error::unavailable(format!(
                 "no answer within the sink's timeout ({} s)",
@@ -266,222 +257,6 @@ impl Worker {
         fresh.is_none_or(|(events, bytes)| {
             events >= self.batch_events / 2 || bytes >= self.batch_bytes / 2
         })
-    }
-
-    fn prepare(&self, lane: LaneId, batches: &[Arc<Stored>]) -> Option<Work> {
-        let (first, last) = (batches.first()?, batches.last()?);
-        let mut tally = Tally::default();
-        let mut filtered = 0;
-        let count = batches.iter().map(|stored| stored.events.len()).sum();
-        let (mut events, mut seqs) = (Vec::with_capacity(count), Vec::with_capacity(count));
-        for stored in batches {
-            for event in stored.events.iter() {
-                if let Some(event) = self.pass(event) {
-                    events.push(event);
-                    seqs.push(stored.seq);
-                } else {
-                    filtered += 1;
-                    tally.filtered(stored.seq, event);
-                }
-            }
-        }
-        let position = Position {
-            journal: Arc::clone(self.journal.id()),
-            lane,
-            first: first.seq,
-            last: last.seq,
-        };
-        let tenant = Arc::clone(&first.events.first()?.origin().tenant_name);
-        let batch = (!events.is_empty()).then_some(Batch {
-            position: Some(position),
-            events,
-        });
-        Some(Work {
-            lane,
-            last: last.seq,
-            batch,
-            seqs,
-            tally,
-            filtered,
-            tenant,
-        })
-    }
-
-    fn pass(&self, event: &AuditEvent) -> Option<AuditEvent> {
-        if !self.sources.contains(&event.origin().source) {
-            return None;
-        }
-        self.filters
-            .iter()
-            .try_fold(event.clone(), |event, filter| filter.apply(event))
-    }
-
-    async fn deal_with(&self, mut work: Work) -> Result<()> {
-        let (mut receipt, mut changes) = (None, Changes::default());
-        if let Some(batch) = work.batch.take() {
-            for (part, seqs) in self.split(batch, &work.seqs) {
-                let delivered = self.deliver(&part).await?;
-                fail::fail_point!("sink::delivered");
-                receipt = delivered.receipt.or(receipt);
-                changes.append(delivered.changes);
-                let tenant = &work.tenant;
-                self.count(&part, seqs, delivered.rejected, &mut work.tally, tenant)?;
-            }
-        }
-        let filtered = self
-            .metrics
-            .events_filtered
-            .with_label_values(&[&*self.name, &*work.tenant]);
-        filtered.inc_by(work.filtered);
-        self.advance(work, receipt, changes).await
-    }
-
-    /// The deliveries that a batch of the journal makes: it may be larger than the sink takes at a time. All but the
-    /// last say the position before what is not complete yet, so that no far side is believed to have the rest.
-    pub(super) fn split<'a>(&self, batch: Batch, seqs: &'a [u64]) -> Vec<(Batch, &'a [u64])> {
-        let Batch { position, events } = batch;
-        let (mut parts, mut from) = (Vec::new(), 0);
-        while from < events.len() {
-            let mut bytes = 0;
-            let fitting = events[from..].iter().take(self.batch_events);
-            let fitting = fitting.take_while(|event| {
-                bytes += event.raw().len();
-                bytes <= self.batch_bytes
-            });
-            let to = from + fitting.count().max(1);
-            let mut position = position.clone();
-            if let (Some(position), Some(next)) = (&mut position, seqs.get(to)) {
-                position.last = next - 1;
-            }
-            let part = Batch {
-                position,
-                events: events[from..to].to_vec(),
-            };
-            parts.push((part, &seqs[from..to]));
-            from = to;
-        }
-        parts
-    }
-
-    async fn advance(&self, work: Work, receipt: Option<Receipt>, changes: Changes) -> Result<()> {
-        let step = Advance {
-            sink: Arc::clone(&self.name),
-            lane: work.lane,
-            last: work.last,
-            receipt,
-            tally: work.tally,
-            changes,
-        };
-        self.persist("moving the cursor", || self.journal.advance(step.clone()))
-            .await
-    }
-
-    /// Delivers a batch, however long it takes. A batch that is refused as a whole is dead, event by event.
-    async fn deliver(&self, batch: &Batch) -> Result<Delivered> {
-        let timer = self
-            .metrics
-            .delivery
-            .with_label_values(&[&self.name])
-            .start_timer();
-        let delivered = self
-            .persist("delivering", || async {
-                // It may have been paused since the try before. What was delivered is recorded all the same.
-                self.journal.resumed(&self.name).await;
-                match self.in_time(self.sink.deliver(batch)).await {
-                    Err(error) if error.kind() == Kind::Rejected => {
-                        let refuse = |index| Rejected {
-                            index,
-                            reason: error.to_string(),
-                        };
-                        let rejected = (0..batch.events.len()).map(refuse).collect();
-                        Ok(Delivered {
-                            rejected,
-                            ..Delivered::default()
-                        })
-                    }
-                    answer => answer,
-                }
-            })
-            .await;
-        timer.observe_duration();
-        delivered
-    }
-
-    /// Why each event of a batch was refused, if it was.
-    pub(super) fn reasons(
-        &self,
-        batch: &Batch,
-        rejected: Vec<Rejected>,
-    ) -> Result<Vec<Option<String>>> {
-        let mut reasons: Vec<Option<String>> = vec![None; batch.events.len()];
-        for refused in rejected {
-            // To take it for delivered would lose whichever event was meant.
-            *reasons.get_mut(refused.index).ok_or_else(|| {
-                Error::bug(format!(
-                    "sink {} refuses event {} of a batch of {}",
-                    self.name,
-                    refused.index,
-                    batch.events.len()
-                ))
-            })? = Some(refused.reason);
-        }
-        Ok(reasons)
-    }
-
-    /// Counts what became of a batch and turns the refused events into dead letters.
-    fn count(
-        &self,
-        batch: &Batch,
-        seqs: &[u64],
-        rejected: Vec<Rejected>,
-        tally: &mut Tally,
-        tenant: &str,
-    ) -> Result<()> {
-        let labels = [&*self.name, tenant];
-        let freshness = self.metrics.freshness.with_label_values(&[&*self.name]);
-        let now = self.clock.now();
-        let reasons = self.reasons(batch, rejected)?;
-        let (mut dead, mut delivered, mut bytes) = (0, 0, 0);
-        let mut first_reason = None;
-        for ((event, seq), reason) in batch.events.iter().zip(seqs).zip(reasons) {
-            if let Some(reason) = reason {
-                dead += 1;
-                first_reason.get_or_insert_with(|| reason.clone());
-                let (sink, event) = (Arc::clone(&self.name), event.clone());
-                let letter = DeadLetter {
-                    sink,
-                    event,
-                    reason,
-                };
-                tally.dead(*seq, letter);
-                continue;
-            }
-            tally.delivered(*seq, event);
-            delivered += 1;
-            bytes += event.raw().len() as u64;
-            if let Some(created) = event.created() {
-                freshness.observe((now - created).as_seconds_f64());
-            }
-        }
-        self.metrics
-            .events_delivered
-            .with_label_values(&labels)
-            .inc_by(delivered);
-        self.metrics
-            .delivered_bytes
-            .with_label_values(&labels)
-            .inc_by(bytes);
-        if let Some(reason) = first_reason {
-            self.metrics
-                .events_dead_lettered
-                .with_label_values(&labels)
-                .inc_by(dead);
-            tracing::error!(
-                sink = %self.name, tenant, events = dead,
-                "the destination refuses events for good; they are kept as dead letters: {reason}"
-            );
-        }
-        Ok(())
     }
 
     /// Tries until it works. Only a bug ends it.

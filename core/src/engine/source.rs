@@ -94,6 +94,12 @@ impl Runner {
         ["source", self.intake.source(), &self.intake.tenant().name]
     }
 
+    /// Around what the source itself does: its lines in the log are told apart by this, whatever level is shown.
+    pub(super) fn span(&self) -> tracing::Span {
+        let [_, name, tenant] = self.labels();
+        tracing::error_span!("source", source = name, tenant)
+    }
+
     /// Counts an error and logs it: the first of a row loudly, its repetitions quietly.
     fn note(&self, doing: &str, error: &Error, attempt: u32) {
         let [component, name, tenant] = self.labels();
@@ -120,14 +126,12 @@ impl Runner {
         let mut told = Trouble::Unknown;
         // It lists because of news, and need not list everything.
         let mut is_early = false;
-        // What a source logs says of whom.
-        let of = tracing::error_span!("list", source = name, tenant);
         loop {
             gate.wait().await;
             let before = self.intake.progress();
             // What it was told before, this listing finds.
             self.hook.clear();
-            let listed = self.source.list(&self.intake).instrument(of.clone());
+            let listed = self.source.list(&self.intake).instrument(self.span());
             let listed = AssertUnwindSafe(listed)
                 .catch_unwind()
                 .await
@@ -318,13 +322,14 @@ impl Runner {
             self.intake.clone(),
             Arc::clone(&self.slots),
         );
+        let span = self.span();
         async move {
             let slot = slots
                 .acquire_owned()
                 .await
                 .map_err(|_| Error::bug("the fetch slots are gone"))?;
             let mut out = intake.writer(&due.unit);
-            source.fetch(&due.unit, &mut out).await?;
+            source.fetch(&due.unit, &mut out).instrument(span).await?;
             out.complete().await?;
             drop((slot, place));
             out.finish().await

@@ -5,6 +5,7 @@ mod crashes;
 mod fakes;
 mod letters;
 mod listener;
+mod logs;
 mod reload;
 mod sinks;
 mod sources;

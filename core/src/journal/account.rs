@@ -333,14 +333,16 @@ fn stragglers(conn: &Connection, stream: i64, source: &str) -> Result<Vec<Stragg
 
 fn late(conn: &Connection, stream: i64, source: &str) -> Result<Vec<LateEvents>> {
     let mut select = sql(conn.prepare_cached(
-        "SELECT pass, workload, events FROM straggler_events WHERE stream = ?1 ORDER BY pass, workload",
+        "SELECT content_type, pass, workload, events FROM straggler_events WHERE stream = ?1 \
+         ORDER BY content_type, pass, workload",
     ))?;
     let rows = sql(select.query_map([stream], |row| {
         Ok(LateEvents {
             source: source.to_owned(),
-            pass: pass_name(row.get(0)?).into_owned(),
-            workload: row.get(1)?,
-            events: row.get(2)?,
+            content_type: row.get(0)?,
+            pass: pass_name(row.get(1)?).into_owned(),
+            workload: row.get(2)?,
+            events: row.get(3)?,
         })
     }))?;
     sql(rows.collect())

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rusqlite::{OptionalExtension, params};
 
-use super::commit::{Commit, Hour, hour_of};
+use super::commit::{Commit, Hour, Late, hour_of};
 use super::counts::Events;
 use super::reach::Lag;
 use super::sql;
@@ -17,13 +17,40 @@ use crate::event::AuditEvent;
 const OTHER: &str = "other";
 /// Microsoft's names are shorter, and of letters and digits.
 const LONGEST_NAME: usize = 48;
+/// The workloads that were seen in records of real tenants. What comes late is counted by these, for ever and in metrics.
+const KNOWN: [&str; 24] = [
+    "Aip",
+    "AppGovernance",
+    "AzureActiveDirectory",
+    "ComplianceManager",
+    "Copilot",
+    "CRM",
+    "Endpoint",
+    "Exchange",
+    "MCAS",
+    "MicrosoftFlow",
+    "MicrosoftForms",
+    "MicrosoftStream",
+    "MicrosoftTeams",
+    "OneDrive",
+    "PowerApps",
+    "PowerBI",
+    "PowerPlatform",
+    "PowerPlatformAdmin",
+    "Project",
+    "SecurityComplianceCenter",
+    "SharePoint",
+    "TeamsEvalDataHub",
+    "ThreatIntelligence",
+    "Yammer",
+];
 
-/// Counts the new events of a batch by workload. Returns how many of them came late.
+/// Counts the new events of a batch by workload. Returns those that came late.
 pub(super) fn count<'a>(
     tx: &mut Tx<'_>,
     commit: &Commit,
     fresh: impl Iterator<Item = &'a AuditEvent>,
-) -> Result<usize> {
+) -> Result<Option<Late>> {
     let oldest = tx.now_ms / 3_600_000 - LEARNED_HOURS;
     let mut by_bytes: BTreeMap<(&[u8], Hour), u32> = BTreeMap::new();
     for event in fresh {
@@ -39,8 +66,8 @@ pub(super) fn count<'a>(
             .activity(commit.stream.id, workload, *hour, *events);
     }
     match found_late(tx, commit)? {
-        Some(pass) => count_late(tx, commit, pass, &counts),
-        None => Ok(0),
+        Some(pass) => count_late(tx, commit, pass, &counts).map(Some),
+        None => Ok(None),
     }
 }
 
@@ -72,20 +99,34 @@ fn count_late(
     commit: &Commit,
     pass: Lag,
     counts: &BTreeMap<(&str, Hour), u32>,
-) -> Result<usize> {
-    let mut by_workload = sql(tx.conn.prepare_cached(
-        "INSERT INTO straggler_events (stream, pass, workload, events) VALUES (?1, ?2, ?3, ?4) \
-         ON CONFLICT (stream, pass, workload) DO UPDATE SET events = events + excluded.events",
-    ))?;
-    let mut late = 0;
-    for ((workload, hour), events) in counts {
-        sql(by_workload.execute(params![commit.stream.id, pass, workload, events]))?;
-        let late_ones = Events {
-            late: *events,
+) -> Result<Late> {
+    let mut events: BTreeMap<&'static str, usize> = BTreeMap::new();
+    for ((workload, hour), count) in counts {
+        let late = Events {
+            late: *count,
             ..Events::default()
         };
-        tx.counts.events(&commit.origin.tenant, *hour, late_ones);
-        late += *events as usize;
+        tx.counts.events(&commit.origin.tenant, *hour, late);
+        *events.entry(known(workload)).or_default() += *count as usize;
     }
-    Ok(late)
+    let mut upsert = sql(tx.conn.prepare_cached(
+        "INSERT INTO straggler_events (stream, content_type, pass, workload, events) VALUES (?1, ?2, ?3, ?4, ?5) \
+         ON CONFLICT (stream, content_type, pass, workload) DO UPDATE SET events = events + excluded.events",
+    ))?;
+    for (workload, count) in &events {
+        let content_type = &commit.origin.content_type;
+        sql(upsert.execute(params![
+            commit.stream.id,
+            content_type,
+            pass,
+            workload,
+            count
+        ]))?;
+    }
+    Ok(Late { pass, events })
+}
+
+fn known(workload: &str) -> &'static str {
+    let known = KNOWN.into_iter().find(|known| *known == workload);
+    known.unwrap_or(OTHER)
 }

@@ -7,7 +7,8 @@ use rusqlite::params;
 
 use super::body::Wire;
 use super::counts::Events;
-use super::cursors::free_passed;
+use super::free::free_passed;
+use super::reach::Lag;
 use super::read::Stored;
 use super::writer::Tx;
 use super::{Journal, LaneId, activity, body, sql};
@@ -39,7 +40,7 @@ pub struct Commit {
 }
 
 /// What became of a batch.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Committed {
     /// Events that were journaled.
     pub journaled: usize,
@@ -47,8 +48,17 @@ pub struct Committed {
     pub repeats: usize,
     /// Events among the journaled whose identity was known with other bytes.
     pub variants: usize,
-    /// Events among the journaled of a unit that is a straggler.
-    pub late: usize,
+    /// The journaled once more, if their unit is a straggler.
+    pub late: Option<Late>,
+}
+
+/// Events that came late.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Late {
+    /// The pass that found their unit.
+    pub pass: Lag,
+    /// How many, by workload: one of those that are known, or `other`.
+    pub events: BTreeMap<&'static str, usize>,
 }
 
 /// Hours since 1970; [`NO_HOUR`] where the time cannot be read.

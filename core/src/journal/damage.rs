@@ -15,9 +15,10 @@ use chrono::{DateTime, Utc};
 use rusqlite::{Connection, params};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-use super::bodies::{self, Place};
+use super::open::{LOCK, lock, open_database, open_read_only};
+use super::place::{self, Place};
 use super::sums::{self, Known, Sums};
-use super::{FILE, LOCK, lock, open_database, open_read_only, schema, sql};
+use super::{FILE, schema, sql};
 use crate::dedupe;
 use crate::error::{Error, Kind, Result};
 
@@ -188,7 +189,7 @@ fn torn_bodies(conn: &Connection, dir: &Path) -> Result<BTreeMap<i64, Torn>> {
 /// The database is whole: gives up what is damaged, and nothing else.
 fn mend(dir: &Path, aside: &Path, damage: &Damage) -> Result<Vec<String>> {
     DirBuilder::new().mode(0o700).create(aside)?;
-    let bodies = damage.bodies.keys().map(|file| bodies::path(dir, *file));
+    let bodies = damage.bodies.keys().map(|file| place::path(dir, *file));
     let runs = damage.runs.keys().map(|run| dedupe::run_path(dir, *run));
     for path in bodies.chain(runs).filter(|path| path.exists()) {
         let kept = aside.join(path.file_name().unwrap_or_default());
@@ -198,7 +199,7 @@ fn mend(dir: &Path, aside: &Path, damage: &Damage) -> Result<Vec<String>> {
     File::open(aside)?.sync_all()?;
     for (file, torn) in &damage.bodies {
         // Zeros where bytes are missing: the sums tell that they are not what was written.
-        let path = bodies::path(dir, *file);
+        let path = place::path(dir, *file);
         let mut open = OpenOptions::new();
         let file = open
             .create(true)

@@ -8,6 +8,9 @@
 //! Room is reserved before a batch is committed, by the size of its records, so that commits at the same time cannot
 //! pass the limit together. A tenant of which nothing waits may always write one batch: whatever else fills the disk,
 //! it goes on, batch by batch.
+//!
+//! A tenant that had to wait counts as paused until there is room to spare. Where sinks give room back batch by batch it
+//! goes on and waits in turn, many times a second, and that is one pause.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +18,8 @@ use std::sync::Arc;
 use rusqlite::{OptionalExtension, params};
 
 use super::commit::{Hour, decode_hours};
-use super::cursors::{count, free_passed, move_cursor};
+use super::cursors::{count, move_cursor};
+use super::free::free_passed;
 use super::state::{Shared, State};
 use super::writer::Tx;
 use super::{Journal, LaneId, sql};
@@ -63,10 +67,8 @@ impl Journal {
         let mut changes = self.changes();
         loop {
             changes.mark_unchanged();
-            match self
-                .shared
-                .look(|state| self.reserve(state, &tenant, bytes))
-            {
+            let shared = &self.shared;
+            match shared.look(|state| shared.reserve(state, &tenant, bytes)) {
                 Verdict::Yes => {
                     return Ok(Room {
                         shared: Arc::clone(&self.shared),
@@ -85,19 +87,34 @@ impl Journal {
         }
     }
 
+    /// Moves sinks past what they hold and records the range that they skipped.
+    pub(super) async fn detach(&self, held: Vec<(Arc<str>, LaneId, u64)>) -> Result<()> {
+        self.writer
+            .run(move |tx| {
+                for (sink, lane, until) in held {
+                    detach_one(tx, sink, lane, until, FULL)?;
+                }
+                Ok(())
+            })
+            .await
+    }
+}
+
+impl Shared {
+    /// Keeps room for a tenant if there is any. If not, the tenant is paused from now on.
     fn reserve(&self, state: &mut State, tenant: &Arc<str>, bytes: u64) -> Verdict {
-        let verdict = judge(state, tenant, bytes, self.shared.limits.max_bytes);
+        let verdict = judge(state, tenant, bytes, self.limits.max_bytes);
         match &verdict {
             Verdict::Yes => {
                 *state.reserved.entry(Arc::clone(tenant)).or_default() += bytes;
-                if state.paused.remove(tenant) {
-                    tracing::info!(%tenant, "the journal has room again; collecting goes on");
-                    self.shared.metrics.paused(&name_of(state, tenant), false);
-                }
             }
             Verdict::No(sinks) => {
-                if state.paused.insert(Arc::clone(tenant)) {
-                    self.shared.metrics.paused(&name_of(state, tenant), true);
+                let is_new = !state.paused.contains_key(tenant);
+                let asked = state.paused.entry(Arc::clone(tenant)).or_default();
+                *asked = bytes.max(*asked);
+                if is_new {
+                    let tenant = state.tenant_name(tenant);
+                    self.metrics.paused(&tenant, true);
                     tracing::error!(
                         %tenant,
                         sinks = %sinks.join(", "),
@@ -111,16 +128,23 @@ impl Journal {
         verdict
     }
 
-    /// Moves sinks past what they hold and records the range that they skipped.
-    pub(super) async fn detach(&self, held: Vec<(Arc<str>, LaneId, u64)>) -> Result<()> {
-        self.writer
-            .run(move |tx| {
-                for (sink, lane, until) in held {
-                    detach_one(tx, sink, lane, until, FULL)?;
-                }
-                Ok(())
-            })
-            .await
+    /// Ends the pauses of the tenants that have room to spare now.
+    pub(super) fn end_pauses(&self, state: &mut State) {
+        if state.paused.is_empty() {
+            return;
+        }
+        let max_bytes = self.limits.max_bytes;
+        let mut paused = std::mem::take(&mut state.paused);
+        paused.retain(|tenant, asked| {
+            let stays = !Use::of(state, tenant, max_bytes).has_room_to_spare(*asked);
+            if !stays {
+                let tenant = state.tenant_name(tenant);
+                self.metrics.paused(&tenant, false);
+                tracing::info!(%tenant, "the journal has room again; collecting goes on");
+            }
+            stays
+        });
+        state.paused = paused;
     }
 }
 
@@ -170,10 +194,14 @@ pub(super) fn detach_one(
         }
     }
     if events > 0 {
-        tracing::error!(
-            %sink, lane, first = cursor + 1, last, events,
-            "this sink skips these batches: {reason}"
-        );
+        let (name, why) = (Arc::clone(&sink), reason.to_owned());
+        tx.after_commit(move |state| {
+            let tenant = state.lanes.get(&lane).map(|lane| &*lane.tenant_name);
+            tracing::error!(
+                sink = %name, tenant, first = cursor + 1, last, events,
+                "this sink skips these batches: {why}"
+            );
+        });
         sql(tx.conn.execute(
             "INSERT INTO detached (sink, lane, first, last, events, at, reason) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             params![sink, lane, cursor + 1, last, events, tx.now_ms, reason],
@@ -188,37 +216,53 @@ pub(super) fn detach_one(
     free_passed(tx, lane)
 }
 
-fn name_of(state: &State, tenant: &str) -> Arc<str> {
-    let mut lanes = state.lanes.values();
-    lanes
-        .find(|lane| &*lane.tenant == tenant)
-        .map_or_else(|| tenant.into(), |lane| Arc::clone(&lane.tenant_name))
+/// What a tenant has of the limit.
+struct Use {
+    /// Bytes of its batches, those that are being committed included.
+    held: u64,
+    /// Bytes that it may hold now: its share, and what the others leave of the pool.
+    most: u64,
+}
+
+impl Use {
+    fn of(state: &State, tenant: &str, max_bytes: u64) -> Self {
+        let mut held: BTreeMap<&str, u64> = BTreeMap::new();
+        let mut total = 0;
+        for lane in state.lanes.values() {
+            *held.entry(&lane.tenant).or_default() += lane.bytes;
+            total += lane.bytes;
+        }
+        for (tenant, reserved) in &state.reserved {
+            *held.entry(tenant).or_default() += reserved;
+        }
+        let mine = held.remove(tenant).unwrap_or(0);
+        // Ids, units and coverage are needed to be exact and are not anybody's to give back.
+        let overhead = state.used_bytes.saturating_sub(total);
+        let limit = max_bytes.saturating_sub(overhead);
+        let share = limit / 2 / (held.len() as u64 + 1);
+        let borrowed: u64 = held.values().map(|bytes| bytes.saturating_sub(share)).sum();
+        Self {
+            held: mine,
+            most: share + (limit / 2).saturating_sub(borrowed),
+        }
+    }
+
+    fn has_room(&self, bytes: u64) -> bool {
+        self.held == 0 || self.held + bytes <= self.most
+    }
+
+    /// Whether a tenth of that is free, or more if `asked` is more. Not if it only goes on because nothing of it waits.
+    fn has_room_to_spare(&self, asked: u64) -> bool {
+        self.held + asked.max(self.most / 10) < self.most
+    }
 }
 
 fn judge(state: &State, tenant: &str, bytes: u64, max_bytes: u64) -> Verdict {
-    let mut held: BTreeMap<&str, u64> = BTreeMap::new();
-    let mut total = 0;
-    for lane in state.lanes.values() {
-        *held.entry(&lane.tenant).or_default() += lane.bytes;
-        total += lane.bytes;
+    if Use::of(state, tenant, max_bytes).has_room(bytes) {
+        Verdict::Yes
+    } else {
+        holders(state, tenant)
     }
-    for (tenant, reserved) in &state.reserved {
-        *held.entry(tenant).or_default() += reserved;
-    }
-    let mine = held.remove(tenant).unwrap_or(0);
-    if mine == 0 {
-        return Verdict::Yes;
-    }
-    // Ids, units and coverage are needed to be exact and are not anybody's to give back.
-    let overhead = state.used_bytes.saturating_sub(total);
-    let limit = max_bytes.saturating_sub(overhead);
-    let share = limit / 2 / (held.len() as u64 + 1);
-    let borrowed: u64 = held.values().map(|bytes| bytes.saturating_sub(share)).sum();
-    let after = mine + bytes;
-    if after <= share || borrowed + (after - share) <= limit / 2 {
-        return Verdict::Yes;
-    }
-    holders(state, tenant)
 }
 
 /// Who holds what a tenant has in the journal.
@@ -252,7 +296,10 @@ fn holders(state: &State, tenant: &str) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Clock;
+    use crate::journal::Limits;
     use crate::journal::state::LaneState;
+    use crate::metrics::Metrics;
     use crate::plugin::LaneKind;
 
     fn state(bytes: &[u64], required: bool) -> State {
@@ -294,6 +341,61 @@ mod tests {
         assert_eq!(judge(&half, "t1", 5, 100), Verdict::Yes);
         half.reserved.insert("t1".into(), 5);
         assert_eq!(judge(&half, "t1", 5, 100), Verdict::No(vec!["s".into()]));
+    }
+
+    #[test]
+    fn a_pause_ends_once_a_tenth_is_free_or_what_was_asked_for() {
+        // Limit 100, two tenants: the first may hold 75.
+        let spare = |held, asked| {
+            let state = state(&[held, 0], true);
+            Use::of(&state, "t1", 100).has_room_to_spare(asked)
+        };
+        let table = [
+            (75, 1, false),
+            (68, 1, false),
+            (67, 1, true),
+            (67, 20, false),
+            (54, 20, true),
+            (0, 75, false),
+        ];
+        for (held, asked, expected) in table {
+            assert_eq!(spare(held, asked), expected, "{held} held, {asked} asked");
+        }
+        let mut overfull = state(&[0, 0], true);
+        overfull.used_bytes = 1000;
+        let only_goes_on = Use::of(&overfull, "t1", 100);
+        assert!(only_goes_on.has_room(1) && !only_goes_on.has_room_to_spare(1));
+    }
+
+    #[test]
+    fn a_tenant_that_goes_on_and_waits_in_turn_is_paused_once_until_a_tenth_is_free() {
+        let limits = Limits {
+            max_bytes: 100,
+            ..Limits::default()
+        };
+        let (clock, metrics) = (Clock::system(), Metrics::new().unwrap());
+        let shared = Shared::new("j".into(), clock, metrics, limits, state(&[0, 0], true));
+        let gauge = shared.metrics.tenant_paused.with_label_values(&["t1"]);
+        let hold = |bytes| {
+            shared.update(|state| {
+                state.lanes.get_mut(&1).unwrap().bytes = bytes;
+                (state.used_bytes, state.reserved) = (bytes, BTreeMap::new());
+            });
+        };
+        let goes_on = || {
+            let verdict = shared.look(|state| shared.reserve(state, &"t1".into(), 1));
+            verdict == Verdict::Yes
+        };
+        for round in 0..20 {
+            hold(75);
+            assert!(!goes_on());
+            hold(74);
+            assert!(goes_on() && gauge.get() == 1, "round {round}");
+        }
+        hold(68);
+        assert_eq!(gauge.get(), 1);
+        hold(67);
+        assert_eq!(gauge.get(), 0);
     }
 
     #[test]

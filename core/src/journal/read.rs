@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, Row, params};
 use serde::{Deserialize, Serialize};
 
-use super::bodies::Place;
+use super::place::Place;
 use super::{Journal, LaneId, body, sql};
 use crate::error::{Error, Result};
 use crate::event::{AuditEvent, Origin};

@@ -219,11 +219,12 @@ CREATE TABLE straggler_units (
     PRIMARY KEY (stream, content_type, hour, pass)
 ) WITHOUT ROWID;
 CREATE TABLE straggler_events (
-    stream   INTEGER NOT NULL,
-    pass     INTEGER NOT NULL,
-    workload TEXT    NOT NULL,
-    events   INTEGER NOT NULL,
-    PRIMARY KEY (stream, pass, workload)
+    stream       INTEGER NOT NULL,
+    content_type TEXT    NOT NULL,
+    pass         INTEGER NOT NULL,
+    workload     TEXT    NOT NULL,
+    events       INTEGER NOT NULL,
+    PRIMARY KEY (stream, content_type, pass, workload)
 ) WITHOUT ROWID;
 
 -- Events journaled by workload and hour of CreationTime, of the weeks from which the usual rate is learned.

@@ -1,6 +1,6 @@
 //! What the journal knows without asking the disk: heads, cursors, sizes, and the newest batches.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::watch;
@@ -51,11 +51,17 @@ pub(super) struct State {
     pub(super) used_bytes: u64,
     /// Bytes of batches that are being committed, by tenant.
     pub(super) reserved: BTreeMap<Arc<str>, u64>,
-    /// The tenants that wait for room.
-    pub(super) paused: BTreeSet<Arc<str>>,
+    /// The tenants that had to wait for room, with the bytes that they asked for, until there is room to spare.
+    pub(super) paused: BTreeMap<Arc<str>, u64>,
 }
 
 impl State {
+    /// The name of a tenant in the configuration; its id if it is not there.
+    pub(super) fn tenant_name(&self, tenant: &str) -> Arc<str> {
+        let known = self.lanes.values().find(|lane| &*lane.tenant == tenant);
+        known.map_or_else(|| tenant.into(), |lane| Arc::clone(&lane.tenant_name))
+    }
+
     /// Keeps a fresh batch for the sinks that have caught up, within the bound.
     pub(super) fn remember(&mut self, stored: Arc<Stored>, bound: usize) {
         self.recent_bytes += stored.memory_bytes();
@@ -139,7 +145,10 @@ impl Shared {
 
     /// Changes the state and wakes all who wait for a change.
     pub(super) fn update(&self, change: impl FnOnce(&mut State)) {
-        self.look(change);
+        self.look(|state| {
+            change(state);
+            self.end_pauses(state);
+        });
         self.changed.send_modify(|version| *version += 1);
     }
 

@@ -5,7 +5,8 @@ use std::path::Path;
 use rusqlite::Connection;
 use serde::Serialize;
 
-use super::{FILE, Journal, bodies, open_read_only, schema, sql, writer};
+use super::open::open_read_only;
+use super::{FILE, Journal, place, schema, sql, writer};
 use crate::error::{Error, Result};
 
 /// The journal at one moment.
@@ -168,7 +169,7 @@ fn read_in_transaction(conn: &Connection) -> Result<Status> {
                 row.get(0)
             }),
         )?,
-        used_bytes: writer::used_bytes(conn, bodies::on_disk(conn)?)?,
+        used_bytes: writer::used_bytes(conn, place::on_disk(conn)?)?,
         tenants: tenants(conn)?,
         gaps: gaps(conn)?,
         sinks: sinks(conn)?,

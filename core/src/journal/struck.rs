@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use rusqlite::{OptionalExtension, params};
 
-use super::bodies::Place;
 use super::limits::detach_one;
+use super::place::Place;
 use super::writer::Tx;
 use super::{Journal, LaneId, sql};
 use crate::error::{Error, Kind, Result};

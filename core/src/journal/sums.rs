@@ -10,7 +10,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,6 +21,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::wal::{self, Salts, Scan};
 use super::{FILE, damaged, sql};
+use crate::durable;
 use crate::error::{Error, Result};
 
 const SUMS: &str = "journal.sums";
@@ -341,18 +342,7 @@ impl Sums {
         let mut bytes: Vec<u8> = pages.iter().flat_map(|sum| sum.to_le_bytes()).collect();
         let last = xxh3_64(&bytes);
         bytes.extend_from_slice(&last.to_le_bytes());
-        let new = self.dir.join("journal.sums.new");
-        let mut file = OpenOptions::new()
-            .create(true)
-            .truncate(true)
-            .write(true)
-            .mode(0o600)
-            .open(&new)?;
-        file.write_all(&bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&new, self.dir.join(SUMS))?;
-        File::open(&self.dir)?.sync_all()?;
-        Ok(())
+        Ok(durable::replace(&self.dir.join(SUMS), &bytes)?)
     }
 }
 

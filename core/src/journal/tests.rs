@@ -19,8 +19,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
+use super::open::{open_database, open_read_only};
+use super::state::State;
 use super::*;
+use crate::clock::Clock;
 use crate::event::{AuditEvent, Origin};
+use crate::metrics::Metrics;
 use crate::plugin::{Receipt, Unit};
 
 /// The tenant of most tests.

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::bodies::{Bodies, Mark, move_some};
 use super::counts::Counts;
-use super::cursors::free_passed;
+use super::free::free_passed;
 use super::state::{Change, Shared, State};
 use super::sums::Sums;
 use super::{LaneId, sql};

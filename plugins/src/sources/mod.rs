@@ -1,5 +1,7 @@
 //! Where events come from.
 
+#[cfg(test)]
+mod bench;
 pub(crate) mod graph_audit_query;
 pub(crate) mod management_activity;
 pub(crate) mod search_unified_audit_log;

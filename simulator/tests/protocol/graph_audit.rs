@@ -72,6 +72,15 @@ async fn ended(stage: &Stage, more: &Value) -> String {
     query["id"].as_str().unwrap().to_owned()
 }
 
+/// What the second page of a query is answered with: the status and the error's code.
+async fn second_page(stage: &Stage) -> (u16, String) {
+    let id = ended(stage, &json!({})).await;
+    let first = format!("{QUERIES}/{id}/records");
+    let (_, page) = call(stage, Method::GET, &first, None).await;
+    let next = page["@odata.nextLink"].as_str().unwrap();
+    code(&call(stage, Method::GET, next, None).await)
+}
+
 /// All records of a query, and the number of pages.
 async fn read_all(stage: &Stage, id: &str) -> (Vec<Value>, usize) {
     let mut next = format!("{QUERIES}/{id}/records");
@@ -349,32 +358,14 @@ async fn faults_come_up_as_they_are_asked_for() {
         ..none()
     }))
     .await;
-    let id = ended(&stage, &json!({})).await;
-    let (_, page) = call(
-        &stage,
-        Method::GET,
-        &format!("{QUERIES}/{id}/records"),
-        None,
-    )
-    .await;
-    let next = page["@odata.nextLink"].as_str().unwrap();
-    assert_eq!(code(&call(&stage, Method::GET, next, None).await).0, 400);
+    assert_eq!(second_page(&stage).await.0, 400);
 
     let stage = Stage::new(faulty(GraphAuditFaults {
         breaks_after_pages: Some(1),
         ..none()
     }))
     .await;
-    let id = ended(&stage, &json!({})).await;
-    let (_, page) = call(
-        &stage,
-        Method::GET,
-        &format!("{QUERIES}/{id}/records"),
-        None,
-    )
-    .await;
-    let next = page["@odata.nextLink"].as_str().unwrap();
-    assert_eq!(code(&call(&stage, Method::GET, next, None).await).0, 500);
+    assert_eq!(second_page(&stage).await.0, 500);
 }
 
 #[tokio::test]

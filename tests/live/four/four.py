@@ -14,7 +14,6 @@ with SIGKILL, both or one of them, and started again only when every other sink 
 
 It prints how fast the file sink was, with the others up and down.
 """
-import argparse
 import collections
 import csv
 import datetime
@@ -34,7 +33,7 @@ from compare_ledger import lines_of  # noqa: E402
 from records import compare as compare_kafka, expected, read  # noqa: E402
 from server import PASSWORD, MailServer  # noqa: E402
 
-from program import TENANT, Failed, Run, Simulator, await_, build, compare, configuration, get  # noqa: E402
+from program import TENANT, Failed, Run, Simulator, arguments, await_, compare, configuration, get, own_build  # noqa: E402
 
 PARTS = 5
 SIMULATOR = """
@@ -269,13 +268,9 @@ def rows_of(mail):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("events", type=int, nargs="?", default=200_000)
-    parser.add_argument("--release", action="store_true", help="the release build")
-    args = parser.parse_args()
+    args = arguments(__doc__, 200_000)
     work = pathlib.Path(tempfile.mkdtemp(prefix="audit-exporter-four-"))
-    # One of its own: a build in the meantime does not change what is tested.
-    binary = shutil.copy(build(*(["--release"] if args.release else [])), work / "audit-exporter")
+    binary = own_build(work, *args.build)
     began = time.monotonic()
     four = Four(work, binary, args.events)
     try:

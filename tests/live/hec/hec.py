@@ -1,22 +1,20 @@
 #!/usr/bin/env python3
 """Delivers a simulated tenant to a Splunk HTTP Event Collector that was not written here, and compares what it has.
 
-    hec.py [EVENTS]
+    hec.py [EVENTS] [--release]
 
 The collector is the OpenTelemetry Collector's receiver (main.go). In mid-delivery it, and `audit-exporter run`, are
 killed with SIGKILL and restarted, in turn. At the end every record that the tenant has shown must be at the collector
 with the same content, and nothing else; a kill may repeat what was on its way. That the records are the tenant's is
 known from a file sink beside it, which is compared with the simulator's ledger byte for byte.
 """
-import argparse
 import pathlib
-import shutil
 import sys
 import tempfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent.parent))
 import collector as hec  # noqa: E402
-from program import Failed, Run, Simulator, await_, build, compare, configuration  # noqa: E402
+from program import Failed, Run, Simulator, arguments, await_, compare, configuration, own_build  # noqa: E402
 
 KILLS = 8
 SIMULATOR = """
@@ -65,14 +63,10 @@ def deliver(binary, config, collector, simulator, events):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("events", type=int, nargs="?", default=30_000)
-    parser.add_argument("--release", action="store_true", help="the release build")
-    args = parser.parse_args()
+    args = arguments(__doc__, 30_000)
     with tempfile.TemporaryDirectory() as folder:
         work = pathlib.Path(folder)
-        # One of its own: a build in the meantime does not change what is tested.
-        binary = shutil.copy(build(*(["--release"] if args.release else [])), work / "audit-exporter")
+        binary = own_build(work, *args.build)
         collector = hec.Collector(hec.receiver(), work)
         simulator = Simulator(binary, work, SIMULATOR.format(events=args.events))
         try:

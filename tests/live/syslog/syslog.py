@@ -9,11 +9,9 @@ the TLS stream nothing counts. By TCP it is ended with SIGTERM: if a server is k
 written, the system closes its connection just as it would itself, and no sender can know.
 Compared record by record with a file sink beside it, and that with the simulator's ledger.
 """
-import argparse
 import collections
 import os
 import pathlib
-import shutil
 import signal
 import socket
 import subprocess
@@ -22,7 +20,7 @@ import tempfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent.parent))
 from compare_ledger import lines_of  # noqa: E402
-from program import Failed, Run, Simulator, await_, build, compare, configuration, free_port  # noqa: E402
+from program import Failed, Run, Simulator, arguments, await_, compare, configuration, free_port, own_build  # noqa: E402
 
 ENDINGS = 8
 SIMULATOR = """
@@ -150,14 +148,10 @@ def judge(work, ledger, servers):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("events", type=int, nargs="?", default=20_000)
-    parser.add_argument("--release", action="store_true", help="the release build")
-    args = parser.parse_args()
+    args = arguments(__doc__, 20_000)
     with tempfile.TemporaryDirectory() as folder:
         work = pathlib.Path(folder)
-        # One of its own: a build in the meantime does not change what is tested.
-        binary = shutil.copy(build(*(["--release"] if args.release else [])), work / "audit-exporter")
+        binary = own_build(work, *args.build)
         certificate(work)
         servers = [Rsyslog(work, name) for name in ENDS]
         simulator = Simulator(binary, work, SIMULATOR.format(events=args.events))

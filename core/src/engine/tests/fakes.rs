@@ -198,6 +198,13 @@ impl World {
         built
     }
 
+    /// Changes the journal's database behind its back.
+    pub(super) fn tamper(&self, statement: &str) {
+        let path = self.dir.path().join("journal/journal.sqlite");
+        let conn = crate::journal::tables_at(&path);
+        conn.execute_batch(statement).unwrap();
+    }
+
     pub(super) fn config(&self, more: &str) -> Config {
         self.config_of(&TENANTS, more)
     }
@@ -334,7 +341,10 @@ impl Fake {
 /// What a fate means that needs no more than this.
 async fn suffer(fate: Option<&Fate>) -> Result<()> {
     match fate {
-        Some(Fate::Fail(kind)) => Err(Error::new(*kind, "as told")),
+        Some(Fate::Fail(kind)) => {
+            tracing::warn!("it fails, as it was told");
+            Err(Error::new(*kind, "as told"))
+        }
         Some(Fate::Panic) => panic!("as told"),
         Some(Fate::Hang) => std::future::pending().await,
         _ => Ok(()),

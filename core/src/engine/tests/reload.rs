@@ -91,6 +91,54 @@ async fn a_configuration_that_cannot_be_built_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_reload_that_the_journal_refuses_leaves_all_as_it_was_and_may_be_tried_again() {
+    let world = World::new();
+    world.show("contoso", "contoso-1", 6);
+    world.show("fabrikam", "fabrikam-1", 4);
+    let mut engine = world
+        .start_with(&world.config_of(&["contoso"], "a\nb"))
+        .await;
+    until(&engine, |status| {
+        has_all(status, "a", 6) && has_all(status, "b", 6)
+    })
+    .await;
+    engine.journal.settled().await.unwrap();
+    world.tamper(
+        "CREATE TRIGGER no_more BEFORE INSERT ON streams BEGIN SELECT RAISE (ABORT, 'as told'); END",
+    );
+    // Sink b would leave, and sink c and a tenant come.
+    let other = world.config_of(&["contoso", "fabrikam"], "a\nc");
+    let error = engine.reload(other.clone()).await.unwrap_err();
+    assert!(error.to_string().contains("as told"), "{error}");
+    let status = engine.status().await.unwrap();
+    let is_orphan = |name: &str| {
+        let mut sinks = status.sinks.iter().filter(|sink| sink.sink == name);
+        sinks.any(|sink| sink.orphan_since.is_some())
+    };
+    assert!(!is_orphan("a") && !is_orphan("b"), "{status:?}");
+    assert!(engine.orphans().is_empty());
+    world.show("contoso", "contoso-2", 6);
+    until(&engine, |status| {
+        has_all(status, "a", 12) && has_all(status, "b", 12)
+    })
+    .await;
+    assert_eq!(world.has("b"), world.records(Some("contoso")));
+    assert!(world.has("c").is_empty());
+
+    engine.journal.settled().await.unwrap();
+    world.tamper("DROP TRIGGER no_more");
+    let reloaded = engine.reload(other).await.unwrap();
+    assert_eq!(
+        reloaded.started,
+        ["activity of fabrikam", "sink c"].map(str::to_owned)
+    );
+    assert_eq!(&*engine.orphans()[0].sink, "b");
+    until(&engine, |status| has_all(status, "a", 16)).await;
+    assert_eq!(world.has("a"), world.records(None));
+    engine.shutdown(MINUTE).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_delivery_that_is_under_way_is_ended_before_the_sink_leaves() {
     let world = World::new();
     world.show("contoso", "contoso-1", 6);

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::coverage::{Question, Row, State};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -112,10 +113,16 @@ async fn check(bench: &Bench) {
     for sink in &status.sinks {
         assert!(sink.balances(), "{sink:?}");
     }
-    let question = crate::coverage::Question::usual(start());
+    let question = Question {
+        hours: true,
+        ..Question::usual(start())
+    };
     let coverage = bench.journal().coverage(question).await.unwrap();
     for tenant in &coverage.tenants {
         assert_eq!(tenant.unbalanced, Vec::<String>::new(), "by hour as in sum");
+        let is_wrong = |row: &&Row| row.state == Some(State::Unbalanced);
+        let wrong = tenant.rows.iter().filter(is_wrong).count();
+        assert_eq!(wrong, 0, "hour by hour");
     }
     // What is kept is what somebody still needs.
     let stray = bench.figure(

@@ -210,7 +210,7 @@ async fn only_equal_bytes_of_one_identity_are_a_repeat() {
             journaled: 1,
             repeats: 0,
             variants: 0,
-            late: 0
+            late: None
         }
     );
     let again = bench.commit("v", &[one("", "A", 0)]).await;
@@ -220,7 +220,7 @@ async fn only_equal_bytes_of_one_identity_are_a_repeat() {
             journaled: 0,
             repeats: 1,
             variants: 0,
-            late: 0
+            late: None
         }
     );
     let variant = bench.commit("w", &[one(r#","x":1"#, "A", 0)]).await;
@@ -230,7 +230,7 @@ async fn only_equal_bytes_of_one_identity_are_a_repeat() {
             journaled: 1,
             repeats: 0,
             variants: 1,
-            late: 0
+            late: None
         }
     );
     let others = bench.commit("x", &[one("", "B", 0), one("", "A", 1)]).await;
@@ -240,7 +240,7 @@ async fn only_equal_bytes_of_one_identity_are_a_repeat() {
             journaled: 2,
             repeats: 0,
             variants: 0,
-            late: 0
+            late: None
         }
     );
     assert_eq!(bench.figure("SELECT sum(variants) FROM coverage_events"), 1);

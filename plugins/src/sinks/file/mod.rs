@@ -64,8 +64,9 @@ impl FileSink {
         work: impl FnOnce(&mut Files) -> T + Send + 'static,
     ) -> Result<(OwnedMutexGuard<Files>, T)> {
         let mut files = Arc::clone(&self.files).lock_owned().await;
+        let span = tracing::Span::current();
         spawn_blocking(move || {
-            let result = work(&mut files);
+            let result = span.in_scope(|| work(&mut files));
             (files, result)
         })
         .await

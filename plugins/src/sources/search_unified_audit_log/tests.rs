@@ -4,18 +4,13 @@ use std::collections::{BTreeMap, HashSet};
 
 use audit_exporter_core::clock::Clock;
 use audit_exporter_core::config::{Options, Tenant};
-use audit_exporter_core::engine::intake::IntakeLimits;
-use audit_exporter_core::event::AuditEvent;
-use audit_exporter_core::journal::{Closer, Journal, Limits, SinkSpec, Start};
-use audit_exporter_core::metrics::Metrics;
-use audit_exporter_core::plugin::LaneKind;
 use audit_exporter_simulator::{
     AuditReader, Config, Entry, Faults, Generated, Records, Simulator, TenantConfig,
 };
-use sha2::{Digest as _, Sha256};
 
 use super::*;
 use crate::microsoft::testing;
+use crate::sources::bench::{self, Filled};
 
 mod collecting;
 mod refusing;
@@ -28,11 +23,8 @@ const SHORT: &str =
 struct Bench {
     simulator: Simulator,
     source: SearchUnifiedAuditLog,
-    intake: Intake,
-    journal: Journal,
+    to: Filled,
     options: String,
-    _closer: Closer,
-    _dir: tempfile::TempDir,
 }
 
 /// Which service is asked.
@@ -67,21 +59,8 @@ impl Way {
     }
 }
 
-/// The simulator's first tenant, as the configuration has it.
 fn tenant_of(simulator: &Simulator) -> Tenant {
-    let simulated = TenantConfig::default();
-    let text = format!(
-        "client_id = \"{}\"\nclient_secret = \"{}\"\nauthority = \"{url}\"\nexchange_api = \"{url}\"",
-        simulated.client_id,
-        simulated.client_secret,
-        url = simulator.url()
-    );
-    Tenant {
-        name: "contoso".into(),
-        id: simulated.id.into(),
-        tags: Vec::new(),
-        options: Options::from_toml("tenants.contoso", &text),
-    }
+    bench::tenant_of(simulator, "exchange_api", "")
 }
 
 fn source_of(tenant: Tenant, options: &str) -> SearchUnifiedAuditLog {
@@ -92,57 +71,29 @@ impl Bench {
     async fn new(config: Config, options: &str) -> Self {
         let simulator = Simulator::start(config).await.unwrap();
         let tenant = tenant_of(&simulator);
-        let dir = tempfile::tempdir().unwrap();
-        let metrics = Metrics::new().unwrap();
-        let (clock, limits) = (Clock::system(), Limits::default());
-        let (journal, closer) = Journal::open(dir.path(), limits, clock, metrics.clone()).unwrap();
-        let sink = SinkSpec {
-            name: "all".into(),
-            renamed_from: None,
-            required: true,
-            start: Start::Oldest,
-            tenants: vec![tenant.id.clone()],
-        };
-        let tenants = vec![(tenant.id.clone(), "contoso".into())];
-        journal.attach(vec![sink], tenants).await.unwrap();
-        let (limits, name) = (IntakeLimits::default(), "audit".into());
-        let intake = Intake::open(journal.clone(), metrics, limits, tenant.clone(), name);
         Self {
-            source: source_of(tenant, options),
-            intake: intake.await.unwrap(),
             simulator,
-            journal,
+            source: source_of(tenant.clone(), options),
+            to: Filled::of(tenant).await,
             options: options.to_owned(),
-            _closer: closer,
-            _dir: dir,
         }
     }
 
     /// What a restart leaves: the journal.
     fn restart(&mut self) {
-        self.source = source_of(self.intake.tenant().clone(), &self.options);
+        self.source = source_of(self.to.intake.tenant().clone(), &self.options);
     }
 
     async fn list(&self) -> Result<Next> {
-        self.source.list(&self.intake).await
+        self.source.list(&self.to.intake).await
     }
 
-    /// All units that wait.
     async fn due(&self) -> Vec<Unit> {
-        let tenant = &self.intake.tenant().id;
-        let stream = self.journal.stream("audit", tenant).await.unwrap();
-        let mut units = Vec::new();
-        for kind in [LaneKind::Live, LaneKind::CatchUp] {
-            let due = self.journal.due(&stream, kind, HashSet::new(), 10_000);
-            units.extend(due.await.unwrap().0.into_iter().map(|due| due.unit));
-        }
-        units
+        self.to.due().await
     }
 
     async fn fetch(&self, unit: &Unit) -> Result<()> {
-        let mut out = self.intake.writer(unit);
-        self.source.fetch(unit, &mut out).await?;
-        out.finish().await
+        self.to.fetch(&self.source, unit).await
     }
 
     /// Lists and fetches until nothing waits; failures are tried again at once. Returns the kinds that were met.
@@ -173,20 +124,8 @@ impl Bench {
     /// The hashes of the records that the journal holds, with how often it does.
     async fn journaled(&self) -> BTreeMap<String, usize> {
         let mut held = BTreeMap::new();
-        for kind in [LaneKind::Live, LaneKind::CatchUp] {
-            let lane = self.journal.lane(&self.intake.tenant().id, kind).unwrap();
-            let mut after = 0;
-            loop {
-                let read = self.journal.read(lane, after, 1000, 1 << 20).await.unwrap();
-                let Some(last) = read.last() else {
-                    break;
-                };
-                after = last.seq;
-                let events = read.iter().flat_map(|batch| batch.events.to_vec());
-                events.for_each(|event: AuditEvent| {
-                    *held.entry(hex(&Sha256::digest(event.raw()))).or_default() += 1;
-                });
-            }
+        for event in self.to.events().await {
+            *held.entry(bench::hash(event.raw())).or_default() += 1;
         }
         held
     }
@@ -218,14 +157,6 @@ impl Bench {
             .get(way.counted())
             .map_or(0, |outcomes| outcomes.values().sum())
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let digit = |nibble: u8| char::from_digit(nibble.into(), 16).unwrap();
-    bytes
-        .iter()
-        .flat_map(|byte| [digit(byte >> 4), digit(byte & 15)])
-        .collect()
 }
 
 /// One tenant with so many events, all of which can be told from others.
