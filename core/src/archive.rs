@@ -292,6 +292,7 @@ fn filters(
             clock: builder.clock.clone(),
             store: Store::in_memory(),
             replay: builder.replay.clone(),
+            webhook: None,
         };
         filters.push(builder.registry.build_filter("field", context)?.into());
     }

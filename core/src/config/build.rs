@@ -40,7 +40,7 @@ pub(super) fn build(root: &Options, mut problems: Problems) -> Result<Config> {
     }
     let journal = section(root, "journal", &mut problems, check_journal);
     let admin = section(root, "admin", &mut problems, |_, _, _| ());
-    let webhooks = section(root, "webhooks", &mut problems, check_webhooks);
+    let webhooks = section(root, "webhooks", &mut problems, |_: &mut Webhooks, _, _| ());
     let limits = section(root, "limits", &mut problems, check_limits);
     let tenants = tenants(root, &mut problems);
     let sources = sources(root, &tenants, &mut problems);
@@ -91,12 +91,6 @@ fn section<T: DeserializeOwned>(
 fn check_journal(journal: &mut Journal, options: &Options, problems: &mut Problems) {
     at_least_one_byte("max_size", journal.max_size, options, problems);
     journal.path = options.resolve_path(&journal.path);
-}
-
-fn check_webhooks(webhooks: &mut Webhooks, options: &Options, problems: &mut Problems) {
-    if webhooks.public_url.is_none() && !options.names().is_empty() {
-        problems.add(&options.problem("public_url", "required, but not set"));
-    }
 }
 
 fn check_limits(limits: &mut Limits, options: &Options, problems: &mut Problems) {

@@ -158,17 +158,12 @@ fn public_url<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Url>, D::Erro
         let is_bare = url.query().is_none() && url.fragment().is_none();
         is_safe && is_bare && url.username().is_empty() && url.password().is_none()
     };
-    match Url::parse(&text).ok().filter(is_fit) {
-        Some(url) => Ok(Some(url)),
-        None => {
-            let expected = "an address such as \"https://hooks.example.com/audit\"";
-            // It may hold a password.
-            Err(D::Error::invalid_value(
-                Unexpected::Other("something else"),
-                &expected,
-            ))
-        }
-    }
+    let url = Url::parse(&text).ok().filter(is_fit);
+    url.map(Some).ok_or_else(|| {
+        let expected = "an address such as \"https://hooks.example.com/audit\"";
+        // It may hold a password.
+        D::Error::invalid_value(Unexpected::Other("something else"), &expected)
+    })
 }
 
 fn hosts<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {

@@ -1,6 +1,6 @@
 //! What is allowed, but loses or wastes something if it was not meant.
 
-use super::{Config, Sink, Source};
+use super::{Config, Sink, Source, Webhooks};
 
 /// The warnings about a configuration that is valid.
 pub(super) fn find(config: &Config) -> Vec<String> {
@@ -13,7 +13,11 @@ pub(super) fn find(config: &Config) -> Vec<String> {
         ));
     }
     let listen = config.webhooks.listen;
-    if config.webhooks.public_url.is_some() && !listen.ip().is_loopback() {
+    if config.webhooks.public_url.is_none() && config.webhooks != Webhooks::default() {
+        warnings.push(format!(
+            "webhooks.listen: nobody listens at {listen} without webhooks.public_url"
+        ));
+    } else if config.webhooks.public_url.is_some() && !listen.ip().is_loopback() {
         warnings.push(format!(
             "webhooks.listen: {listen} can be reached from other machines, and what goes there is not TLS: let a proxy in \
              front of it end TLS, and nobody else reach it"

@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use axum::body::{Body, HttpBody as _, to_bytes};
 use axum::http::{Method, Request, Response, StatusCode};
+use futures::FutureExt as _;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -95,7 +96,7 @@ impl Hook {
     /// Forgets what the source was told so far.
     pub(super) fn clear(&self) {
         // Takes what is stored, and waits for nothing.
-        drop(futures::FutureExt::now_or_never(self.news.notified()));
+        let _forgotten = self.news.notified().now_or_never();
     }
 }
 
@@ -266,17 +267,12 @@ impl Webhooks {
         drop(told);
         let shown: String = path.chars().take(SHOWN_CHARS).collect();
         let path = printable(&shown);
-        match name {
-            Some((source, tenant)) => tracing::warn!(
-                %source, %tenant, outcome,
-                "a webhook request was turned away: its sender is not the one that is expected, or it cannot be read; \
-                 others of the next hour are only counted"
-            ),
-            None => tracing::warn!(
-                %path, outcome,
-                "a webhook request was turned away: no source has its path; others of the next hour are only counted"
-            ),
-        }
+        let (source, tenant) = name.unwrap_or_default();
+        tracing::warn!(
+            %source, %tenant, %path, outcome,
+            "a webhook request was turned away: nobody has its path, or its sender is not the one that is expected, or \
+             it cannot be read; others of the next hour are only counted"
+        );
     }
 }
 

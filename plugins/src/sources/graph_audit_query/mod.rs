@@ -22,10 +22,10 @@ mod record;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use audit_exporter_core::Result;
 use audit_exporter_core::plugin::{
     Context, Finding, Intake, Next, Source, Spans, Unit, UnitWriter,
 };
-use audit_exporter_core::{Error, Result};
 
 use self::client::Client;
 use self::config::Settings;

@@ -70,11 +70,11 @@ impl Lister {
     }
 
     /// Notes that there is content of these types. Returns whether any of them is collected.
-    pub(super) fn has_news(&self, content_types: BTreeSet<&'static str>) -> bool {
-        let collected = |name: &&'static str| self.settings.content_types.contains(name);
-        let news: Vec<_> = content_types.into_iter().filter(collected).collect();
+    pub(super) fn has_news(&self, content_types: &BTreeSet<&'static str>) -> bool {
+        let mut news = content_types.clone();
+        news.retain(|name| self.settings.content_types.contains(name));
         let any = !news.is_empty();
-        self.polls().news.extend(news);
+        self.polls().news.append(&mut news);
         any
     }
 

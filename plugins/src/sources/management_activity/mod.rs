@@ -102,7 +102,7 @@ impl Source for ManagementActivity {
     fn notified(&self, headers: &HeaderMap, body: &[u8]) -> Heard {
         let webhook = self.webhook.as_ref();
         match webhook.and_then(|webhook| webhook.read(headers, body)) {
-            Some(Message::Content(content_types)) if self.lister.has_news(content_types) => {
+            Some(Message::Content(content_types)) if self.lister.has_news(&content_types) => {
                 Heard::News
             }
             Some(Message::Content(_) | Message::Validation) => Heard::Nothing,

@@ -183,10 +183,10 @@ impl Lister {
                 webhook.address()
             ),
             State::Expired => {
-                tracing::warn!(content_type, "the webhook has expired; it is set again")
+                tracing::warn!(content_type, "the webhook has expired; it is set again");
             }
             State::OtherAuthId => {
-                tracing::info!(content_type, "the webhook gets the new webhook_auth_id")
+                tracing::info!(content_type, "the webhook gets the new webhook_auth_id");
             }
             State::Elsewhere(host) => tracing::warn!(
                 content_type,
