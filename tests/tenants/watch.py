@@ -1,4 +1,7 @@
-"""Watches files grow: which line was there when."""
+"""Watches files grow: which line was there when.
+
+A sink closes files when it has too many open, and goes on in one with a number behind its name.
+"""
 import hashlib
 import os
 import threading
@@ -9,7 +12,7 @@ EVERY_SECONDS = 0.5
 
 
 class Arrivals:
-    """The lines of `FOLDER/NAME.ndjson`, by name: the SHA-256 of each, and when it was first seen."""
+    """The lines of `FOLDER/NAME.ndjson` and `FOLDER/NAME-2.ndjson`, by name: the SHA-256 of each, and when it was seen."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -27,19 +30,19 @@ class Arrivals:
         if not self.folder.is_dir():
             return
         for entry in os.scandir(self.folder):
-            name, size = entry.name.removesuffix(".ndjson"), entry.stat().st_size
-            place = self.places.get(name, 0)
-            if size > place:
-                self.read(name, entry.path, place)
+            place = self.places.get(entry.name, 0)
+            if entry.stat().st_size > place:
+                self.read(entry, place)
 
-    def read(self, name, path, place):
-        with open(path, "rb") as file:
+    def read(self, entry, place):
+        with open(entry.path, "rb") as file:
             file.seek(place)
             text = file.read()
         now = time.time()
         # The last line may not be whole yet.
         text = text[: text.rfind(b"\n") + 1]
-        self.places[name] = place + len(text)
+        self.places[entry.name] = place + len(text)
+        name = entry.name.removesuffix(".ndjson").split("-")[0]
         arrived = self.lines.setdefault(name, [])
         arrived.extend((hashlib.sha256(line).digest(), now) for line in text.split(b"\n")[:-1])
 
