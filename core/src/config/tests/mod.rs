@@ -115,7 +115,10 @@ fn a_webhook_listener_that_others_can_reach_is_told() -> Result<()> {
     }
     let text = format!("{GOOD}\n[webhooks]\nlisten = \"127.0.0.1:80\"\n");
     let config = Config::from_toml(&text, Path::new(""))?;
-    let about = config.warnings.iter().find(|w| w.contains("webhooks.listen"));
+    let about = config
+        .warnings
+        .iter()
+        .find(|w| w.contains("webhooks.listen"));
     assert!(about.is_some_and(|w| w.contains("without webhooks.public_url")));
     Ok(())
 }
