@@ -49,6 +49,7 @@ id = "{id}"
 domain = "{name}.onmicrosoft.com"
 [tenants.records.generated]
 events = {events}
+events_per_blob = {blob}
 days = 0.2
 oddities = 0.0
 huge_records = 0.0
@@ -97,12 +98,13 @@ class Tenants:
     def simulated(self, number, name, seconds):
         # Not all the same, so that their content does not appear in the same moments.
         rate = round(0.1 + 0.3 * number / self.count, 4)
-        events = 20
+        # A blob appears when it is full: a slow tenant's small ones do not hold up the end.
+        events, blob = 20, 5
         if name == HUGE:
-            events, rate = self.backlog, 20
+            events, rate, blob = self.backlog, 20, 20
         if name == WRONG:
             events, rate = 0, 0
-        return TENANT.format(id=self.ids[name], name=name, events=events, rate=rate, seconds=seconds)
+        return TENANT.format(id=self.ids[name], name=name, events=events, blob=blob, rate=rate, seconds=seconds)
 
     def write(self, name):
         secret = "wrong" if name == WRONG else SECRET
