@@ -133,18 +133,17 @@ impl Shared {
         if state.paused.is_empty() {
             return;
         }
-        let max_bytes = self.limits.max_bytes;
-        let mut paused = std::mem::take(&mut state.paused);
-        paused.retain(|tenant, asked| {
-            let stays = !Use::of(state, tenant, max_bytes).has_room_to_spare(*asked);
-            if !stays {
-                let tenant = state.tenant_name(tenant);
-                self.metrics.paused(&tenant, false);
-                tracing::info!(%tenant, "the journal has room again; collecting goes on");
-            }
-            stays
-        });
-        state.paused = paused;
+        let uses = Uses::of(state, self.limits.max_bytes);
+        let is_over =
+            |(tenant, asked): &(&Arc<str>, &u64)| uses.by(tenant).has_room_to_spare(**asked);
+        let over = state.paused.iter().filter(is_over);
+        let over: Vec<Arc<str>> = over.map(|(tenant, _)| Arc::clone(tenant)).collect();
+        for tenant in over {
+            state.paused.remove(&tenant);
+            let tenant = state.tenant_name(&tenant);
+            self.metrics.paused(&tenant, false);
+            tracing::info!(%tenant, "the journal has room again; collecting goes on");
+        }
     }
 }
 
@@ -216,16 +215,27 @@ pub(super) fn detach_one(
     free_passed(tx, lane)
 }
 
-/// What a tenant has of the limit.
+/// What the tenants have of the limit.
+struct Uses<'a> {
+    /// Bytes of each tenant's batches, those that are being committed included.
+    held: BTreeMap<&'a str, u64>,
+    /// Half of the limit, which they borrow from.
+    pool: u64,
+    /// What each has of the other half.
+    share: u64,
+    /// What all have borrowed.
+    borrowed: u64,
+}
+
+/// What one tenant has of it.
 struct Use {
-    /// Bytes of its batches, those that are being committed included.
     held: u64,
     /// Bytes that it may hold now: its share, and what the others leave of the pool.
     most: u64,
 }
 
-impl Use {
-    fn of(state: &State, tenant: &str, max_bytes: u64) -> Self {
+impl<'a> Uses<'a> {
+    fn of(state: &'a State, max_bytes: u64) -> Self {
         let mut held: BTreeMap<&str, u64> = BTreeMap::new();
         let mut total = 0;
         for lane in state.lanes.values() {
@@ -235,18 +245,30 @@ impl Use {
         for (tenant, reserved) in &state.reserved {
             *held.entry(tenant).or_default() += reserved;
         }
-        let mine = held.remove(tenant).unwrap_or(0);
         // Ids, units and coverage are needed to be exact and are not anybody's to give back.
         let overhead = state.used_bytes.saturating_sub(total);
-        let limit = max_bytes.saturating_sub(overhead);
-        let share = limit / 2 / (held.len() as u64 + 1);
-        let borrowed: u64 = held.values().map(|bytes| bytes.saturating_sub(share)).sum();
+        let pool = max_bytes.saturating_sub(overhead) / 2;
+        let share = pool / held.len().max(1) as u64;
+        let borrowed = held.values().map(|bytes| bytes.saturating_sub(share)).sum();
         Self {
-            held: mine,
-            most: share + (limit / 2).saturating_sub(borrowed),
+            held,
+            pool,
+            share,
+            borrowed,
         }
     }
 
+    fn by(&self, tenant: &str) -> Use {
+        let held = self.held.get(tenant).copied().unwrap_or(0);
+        let others = self.borrowed - held.saturating_sub(self.share);
+        Use {
+            held,
+            most: self.share + self.pool.saturating_sub(others),
+        }
+    }
+}
+
+impl Use {
     fn has_room(&self, bytes: u64) -> bool {
         self.held == 0 || self.held + bytes <= self.most
     }
@@ -258,7 +280,7 @@ impl Use {
 }
 
 fn judge(state: &State, tenant: &str, bytes: u64, max_bytes: u64) -> Verdict {
-    if Use::of(state, tenant, max_bytes).has_room(bytes) {
+    if Uses::of(state, max_bytes).by(tenant).has_room(bytes) {
         Verdict::Yes
     } else {
         holders(state, tenant)
@@ -348,7 +370,7 @@ mod tests {
         // Limit 100, two tenants: the first may hold 75.
         let spare = |held, asked| {
             let state = state(&[held, 0], true);
-            Use::of(&state, "t1", 100).has_room_to_spare(asked)
+            Uses::of(&state, 100).by("t1").has_room_to_spare(asked)
         };
         let table = [
             (75, 1, false),
@@ -363,7 +385,7 @@ mod tests {
         }
         let mut overfull = state(&[0, 0], true);
         overfull.used_bytes = 1000;
-        let only_goes_on = Use::of(&overfull, "t1", 100);
+        let only_goes_on = Uses::of(&overfull, 100).by("t1");
         assert!(only_goes_on.has_room(1) && !only_goes_on.has_room_to_spare(1));
     }
 
