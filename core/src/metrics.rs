@@ -7,19 +7,19 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::{
-    CounterVec, Encoder, GaugeVec, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
-    Registry, TextEncoder, core::Collector,
+    CounterVec, GaugeVec, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
+    TextEncoder, core::Collector,
 };
 
 use crate::error::{Error, Result};
-use families::{counters, floats, gauges, histogram, int, ints};
+use families::{Families, counters, floats, gauges, histogram, int, ints};
 
 pub use meter::Meter;
 
 /// The series of one engine.
 #[derive(Clone, Debug)]
 pub struct Metrics {
-    registry: Registry,
+    families: Arc<[Registry]>,
     /// The newest error of each component, by component, name and tenant.
     newest: Arc<Mutex<BTreeMap<[String; 3], String>>>,
     /// Events cut from fetched units.
@@ -115,8 +115,8 @@ impl Metrics {
 
     #[allow(clippy::too_many_lines)] // one line a series
     fn build() -> prometheus::Result<Self> {
-        let registry = Registry::new_custom(Some("audit_exporter".to_owned()), None)?;
-        let r = &registry;
+        let families = Families::default();
+        let r = &families;
         let freshness = &[
             1.0,
             5.0,
@@ -370,21 +370,23 @@ impl Metrics {
                     "journal_errors_total",
                     "Journal transactions that could not be written.",
                 )?;
-                r.register(Box::new(counter.clone()))?;
+                r.register(counter.clone())?;
                 counter
             },
             newest: Arc::default(),
-            registry,
+            families: families.into_registries().into(),
         })
     }
 
     /// All series in Prometheus' text format.
     pub fn render(&self) -> Result<String> {
-        let mut out = Vec::new();
-        TextEncoder::new()
-            .encode(&self.registry.gather(), &mut out)
-            .map_err(|error| Error::bug("the metrics cannot be written").with_cause(error))?;
-        Ok(String::from_utf8_lossy(&out).into_owned())
+        let mut out = String::new();
+        for family in &*self.families {
+            TextEncoder::new()
+                .encode_utf8(&family.gather(), &mut out)
+                .map_err(|error| Error::bug("the metrics cannot be written").with_cause(error))?;
+        }
+        Ok(out)
     }
 
     /// Counts an error of a component, and remembers it as its newest.
