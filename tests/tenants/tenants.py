@@ -72,6 +72,11 @@ path = "archive/{{tenant}}.ndjson"
 """
 
 
+def is_out_of_reach(line):
+    """Where Microsoft lets a tenant list three times a minute, the oldest of the seven days is gone before its turn."""
+    return line["message"].startswith("not listed") and line.get("span", {}).get("tenant") == THROTTLED
+
+
 class Tenants:
     def __init__(self, minutes, count, work):
         self.work, self.count = work, count
@@ -220,7 +225,8 @@ class Tenants:
             self.expect(not late, f"{name}: {late} events came after it was removed")
         self.expect(not self.arrivals.count(WRONG), f"{WRONG} has a wrong secret, and events")
         with self.process.log.open() as log:
-            self.wrong += [f"logged: {line.strip()}" for line in log if '"level":"ERROR"' in line][:10]
+            errors = [line.strip() for line in log if '"level":"ERROR"' in line]
+        self.wrong += [f"logged: {line}" for line in errors if not is_out_of_reach(json.loads(line))][:10]
         bound = BOUND_MB + self.count * BOUND_KB_A_TENANT / 1024
         self.expect(self.peak <= bound, f"peak {self.peak:.1f} MB, bound {bound:.0f} MB")
 
