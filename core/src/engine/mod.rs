@@ -178,6 +178,34 @@ struct Way {
     survey: Option<Survey>,
 }
 
+/// Where others may ask.
+struct Listeners {
+    admin: Option<TcpListener>,
+    webhooks: Option<TcpListener>,
+}
+
+impl Listeners {
+    /// Takes the addresses, before anything runs that would have to end if one is in use.
+    async fn bind(config: &Config, is_survey: bool) -> Result<Self> {
+        let admin = &config.admin;
+        let webhooks = &config.webhooks;
+        // A survey looks beside the process that listens for webhooks.
+        let hears = webhooks.public_url.is_some() && !is_survey;
+        Ok(Self {
+            admin: if admin.enabled {
+                Some(admin::bind(admin.listen).await?)
+            } else {
+                None
+            },
+            webhooks: if hears {
+                Some(webhooks::bind(webhooks.listen).await?)
+            } else {
+                None
+            },
+        })
+    }
+}
+
 /// The three steps of stopping.
 #[derive(Clone, Debug, Default)]
 struct Signals {
@@ -223,16 +251,7 @@ impl Engine {
             }
             _ => (None, parts.sinks(|_| true)?),
         };
-        let listener = if config.admin.enabled {
-            Some(admin::bind(config.admin.listen).await?)
-        } else {
-            None
-        };
-        let webhooks = match &config.webhooks.public_url {
-            // A look beside the process that listens.
-            Some(_) if spans.is_none() => Some(webhooks::bind(config.webhooks.listen).await?),
-            _ => None,
-        };
+        let listeners = Listeners::bind(config, spans.is_some()).await?;
         let orphans = journal
             .attach(build::specs(config), build::tenants(config))
             .await?;
@@ -251,25 +270,13 @@ impl Engine {
             streams: BTreeMap::new(),
             ends: Mutex::new(ends),
             reloads: Mutex::new(reloads),
-            admin: listener
-                .as_ref()
-                .and_then(|listener| listener.local_addr().ok()),
+            admin: None,
             sources: BTreeMap::new(),
             sinks: BTreeMap::new(),
             servers: JoinSet::new(),
             signals: Signals::default(),
         };
-        if let Some(listener) = listener {
-            engine.serve(listener, ask)?;
-        }
-        if let Some(listener) = webhooks {
-            let stop = engine.signals.sources.clone();
-            let served = of_own
-                .webhooks
-                .clone()
-                .serve(listener, metrics.clone(), stop);
-            engine.servers.spawn(served);
-        }
+        engine.listen(listeners, ask)?;
         let stop = engine.signals.stop.clone();
         engine.servers.spawn(keep_house(journal.clone(), stop));
         let prepared = engine.prepare(&parts, sources).await?;
@@ -281,6 +288,19 @@ impl Engine {
         engine.start_sinks(&parts, sinks, lines);
         engine.start_sources(&parts, prepared);
         Ok(engine)
+    }
+
+    fn listen(&mut self, listeners: Listeners, reload: mpsc::Sender<Reload>) -> Result<()> {
+        if let Some(listener) = listeners.admin {
+            self.admin = listener.local_addr().ok();
+            self.serve(listener, reload)?;
+        }
+        if let Some(listener) = listeners.webhooks {
+            let (webhooks, stop) = (self.own.webhooks.clone(), self.signals.sources.clone());
+            let served = webhooks.serve(listener, self.metrics.clone(), stop);
+            self.servers.spawn(served);
+        }
+        Ok(())
     }
 
     fn serve(&mut self, listener: TcpListener, reload: mpsc::Sender<Reload>) -> Result<()> {
