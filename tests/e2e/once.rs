@@ -35,6 +35,13 @@ fn once(home: &Home, more: &[&str]) -> (Ended, Value) {
     (ended, report)
 }
 
+/// Why the report says that it is not complete.
+fn reasons(report: &Value) -> Vec<&str> {
+    let reasons = report["reasons"].as_array().unwrap();
+    let texts = reasons.iter().map(|reason| reason.as_str().unwrap());
+    texts.collect()
+}
+
 #[test]
 fn two_in_a_row_the_second_does_only_what_is_new() {
     let microsoft = microsoft(2_000);
@@ -90,12 +97,7 @@ fn it_ends_with_the_reason_when_a_sink_keeps_failing_and_the_next_goes_on() {
     std::fs::write(home.path("archive"), "a file where the folder should be").unwrap();
     let (ended, report) = once(&home, &["--give-up", "2"]);
     assert_eq!(ended.code, 1, "{ended:?}");
-    let reasons: Vec<&str> = report["reasons"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|reason| reason.as_str().unwrap())
-        .collect();
+    let reasons = reasons(&report);
     assert_eq!(
         reasons[0],
         "given up: nothing got further for 2 s (--give-up)"
@@ -155,12 +157,7 @@ fn what_was_not_tried_yet_is_told_in_sums() {
     let home = Home::new(&format!("{tenant}{REST}"));
     let (ended, report) = once(&home, &["--give-up", "2"]);
     assert_eq!(ended.code, 1, "{ended:?}");
-    let reasons: Vec<&str> = report["reasons"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|reason| reason.as_str().unwrap())
-        .collect();
+    let reasons = reasons(&report);
     let sums: Vec<&&str> = reasons
         .iter()
         .filter(|reason| reason.contains("wait for their turn"))

@@ -14,6 +14,27 @@ from program import Failed, Run, Simulator, await_, build, compare, configuratio
 OUTSIDE = "from outside"
 # After so many seconds everything that was there at the start lies in a time that is searched.
 SETTLED = 2 * 3600
+# What a source that searches finds: events that an Id tells from one another; and where it puts them.
+SEARCHED_TENANT = """
+[[tenants]]
+[tenants.records.generated]
+events = 1500
+days = 3.0
+oddities = 0.0
+huge_records = 0.0
+"""
+SINKS_BY_DATE = """
+[sinks.plain]
+type = "file"
+path = "plain/{date}.ndjson"
+rotate_size = "64KiB"
+batch_events = 40
+[sinks.gzip]
+type = "file"
+path = "gzip/{date}.ndjson"
+compression = "gzip"
+batch_events = 100
+"""
 # So many rounds in a row may pass without a single kill before a point counts as out of reach.
 BARREN_ROUNDS = 5
 

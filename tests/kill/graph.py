@@ -7,7 +7,7 @@ import time
 import urllib.parse
 import urllib.request
 
-from campaign import OUTSIDE, SETTLED, Campaign
+from campaign import OUTSIDE, SEARCHED_TENANT, SETTLED, SINKS_BY_DATE, Campaign
 from program import APP, SECRET, TENANT
 
 # What a query is called: the time that it searches, for which pass, and a random number.
@@ -42,13 +42,7 @@ seed = {seed}
 run_seconds = 1
 [faults.tokens]
 lifetime_seconds = 864000
-[[tenants]]
-[tenants.records.generated]
-events = 1500
-days = 3.0
-oddities = 0.0
-huge_records = 0.0
-"""
+""" + SEARCHED_TENANT
     CONFIG = """
 [limits]
 batch_size = "32KiB"
@@ -57,17 +51,7 @@ type = "graph_audit_query"
 poll_interval = "100ms"
 start = "7d"
 settle = "0s"
-[sinks.plain]
-type = "file"
-path = "plain/{date}.ndjson"
-rotate_size = "64KiB"
-batch_events = 40
-[sinks.gzip]
-type = "file"
-path = "gzip/{date}.ndjson"
-compression = "gzip"
-batch_events = 100
-"""
+""" + SINKS_BY_DATE
 
     # In all rounds.
     created = 0

@@ -1,5 +1,5 @@
 """Kills of `search_unified_audit_log`: in every phase of a session. A restart reads anew what it had not finished alone."""
-from campaign import OUTSIDE, SETTLED, Campaign
+from campaign import OUTSIDE, SEARCHED_TENANT, SETTLED, SINKS_BY_DATE, Campaign
 
 # Slices are searched a second time after six hours.
 HOURS, STEP = 12, 6
@@ -29,13 +29,7 @@ large_set_rows = 60
 duplicates = 0.03
 [faults.tokens]
 lifetime_seconds = 864000
-[[tenants]]
-[tenants.records.generated]
-events = 1500
-days = 3.0
-oddities = 0.0
-huge_records = 0.0
-"""
+""" + SEARCHED_TENANT
     CONFIG = """
 [limits]
 batch_size = "32KiB"
@@ -49,17 +43,7 @@ start = "7d"
 search_again_after = ["6h"]
 page_size = 25
 requests_per_minute = 10000
-[sinks.plain]
-type = "file"
-path = "plain/{date}.ndjson"
-rotate_size = "64KiB"
-batch_events = 40
-[sinks.gzip]
-type = "file"
-path = "gzip/{date}.ndjson"
-compression = "gzip"
-batch_events = 100
-"""
+""" + SINKS_BY_DATE
     # Pages that were asked for in a round without a kill.
     calm = None
 

@@ -9,28 +9,13 @@ use audit_exporter_simulator::{
 use sha2::{Digest as _, Sha256};
 
 use super::*;
-
-/// The simulator's one tenant, as the configuration has it.
-fn tenant_of(simulator: &Simulator) -> Tenant {
-    let simulated = TenantConfig::default();
-    let text = format!(
-        "client_id = \"{}\"\nclient_secret = \"{}\"\nauthority = \"{url}\"\nmanagement_api = \"{url}\"\n\
-         requests_per_minute = 100000",
-        simulated.client_id,
-        simulated.client_secret,
-        url = simulator.url()
-    );
-    Tenant {
-        name: "contoso".into(),
-        id: simulated.id.into(),
-        tags: Vec::new(),
-        options: audit_exporter_core::config::Options::from_toml("tenants.contoso", &text),
-    }
-}
+use crate::sources::bench;
 
 async fn simulate(config: Config) -> (Simulator, Bench) {
     let simulator = Simulator::start(config).await.unwrap();
-    let bench = Bench::of(tenant_of(&simulator), "").await;
+    let fast = "requests_per_minute = 100000";
+    let tenant = bench::tenant_of(&simulator, "management_api", fast);
+    let bench = Bench::of(tenant, "").await;
     (simulator, bench)
 }
 
