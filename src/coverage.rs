@@ -234,10 +234,8 @@ mod tests {
     #[test]
     fn the_table_ends_with_the_reasons_of_what_is_not_settled() {
         let now = chrono::DateTime::from_timestamp_millis((HOUR + 20) * MS).unwrap();
-        let coverage = assess(vec![account()], &Question::usual(now), |_| {
-            "contoso".to_owned()
-        });
-        let text = lines(&coverage.tenants[0]).join("\n");
+        let coverage = assess(account(), &Question::usual(now), "contoso".to_owned());
+        let text = lines(&coverage).join("\n");
         let expected = "\
 contoso: lost
 UTC         STATE  BLOBS  FETCHED  WAITING  LOST  STRAGGLERS  EVENTS  REPEATS  VARIANTS  LATE  DEAD  SKIPPED  PENDING

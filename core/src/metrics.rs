@@ -2,6 +2,8 @@
 
 mod families;
 mod meter;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -411,6 +413,8 @@ impl Metrics {
 
     /// Computes the lag of every source that has listed.
     pub(crate) fn refresh_listing_lag(&self, now_seconds: f64) {
+        // Those of sources that have left must not stay.
+        self.listing_lag.reset();
         for (labels, listed) in series(&self.last_listing) {
             let find = |wanted: &str| {
                 labels

@@ -11,30 +11,21 @@ use super::{
 };
 use crate::journal::{NO_HOUR, OLD_HOUR};
 
-/// Judges the tenants' figures. `name_of` gives a tenant's name by its id.
-pub fn assess(
-    accounts: Vec<Account>,
-    question: &Question,
-    name_of: impl Fn(&str) -> String,
-) -> Coverage {
-    let tenants: Vec<TenantCoverage> = accounts
-        .into_iter()
-        .map(|account| {
-            let name = name_of(&account.tenant);
-            assess_tenant(account, question, name)
-        })
-        .collect();
-    let states = tenants.iter().map(|tenant| tenant.state);
-    Coverage {
-        at_ms: question.now.timestamp_millis(),
-        state: states.max().unwrap_or(State::Open),
-        balanced: tenants.iter().all(|tenant| tenant.unbalanced.is_empty()),
-        tenants,
+impl Coverage {
+    /// The tenants' coverage together.
+    pub(crate) fn of(tenants: Vec<TenantCoverage>, question: &Question) -> Self {
+        let states = tenants.iter().map(|tenant| tenant.state);
+        Self {
+            at_ms: question.now.timestamp_millis(),
+            state: states.max().unwrap_or(State::Open),
+            balanced: tenants.iter().all(|tenant| tenant.unbalanced.is_empty()),
+            tenants,
+        }
     }
 }
 
-/// Judges one tenant's.
-pub(crate) fn assess_tenant(account: Account, question: &Question, name: String) -> TenantCoverage {
+/// Judges the figures of the tenant that is called `name`.
+pub fn assess(account: Account, question: &Question, name: String) -> TenantCoverage {
     let now_ms = question.now.timestamp_millis();
     let heads = account.lines.iter().filter_map(Line::listed_to);
     let (from, to) = question.days(heads.max().unwrap_or(now_ms));

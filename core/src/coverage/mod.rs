@@ -24,7 +24,6 @@ use chrono::{DateTime, Days, NaiveDate, Utc};
 use serde::Serialize;
 
 pub use assess::assess;
-pub(crate) use assess::assess_tenant;
 pub(crate) use balance::unbalanced;
 pub use view::{ContentRow, Coverage, Passes, Reason, Row, Span, TenantCoverage};
 

@@ -39,12 +39,8 @@ fn days(account: &Account, now: Hour) -> Vec<State> {
         to: Some("2026-03-01".parse().unwrap()),
         ..Question::usual(DateTime::from_timestamp_millis(hours(now)).unwrap())
     };
-    let coverage = assess(vec![account.clone()], &question, str::to_owned);
-    coverage.tenants[0]
-        .rows
-        .iter()
-        .filter_map(|row| row.state)
-        .collect()
+    let coverage = assess(account.clone(), &question, "contoso".to_owned());
+    coverage.rows.iter().filter_map(|row| row.state).collect()
 }
 
 fn content(listed: i64, fetched: i64, lost: i64) -> Content {
@@ -178,8 +174,8 @@ fn events_that_belong_to_no_hour_are_told_and_have_no_state() {
         account.events.insert(hour, events);
     }
     let question = Question::usual(DateTime::from_timestamp_millis(hours(9 * 24)).unwrap());
-    let coverage = assess(vec![account], &question, str::to_owned);
-    let rows = coverage.tenants[0].rows.iter();
+    let coverage = assess(account, &question, "contoso".to_owned());
+    let rows = coverage.rows.iter();
     let told: Vec<_> = rows
         .filter(|row| row.events.journaled > 0)
         .map(|row| (row.span.to_string(), row.state, row.events.journaled))
@@ -220,11 +216,11 @@ fn reasons_come_gravest_first_and_name_what_they_concern() {
         ..Question::usual(DateTime::from_timestamp_millis(hours(48)).unwrap())
     };
     let coverage = assess(
-        vec![account(vec![general, exchange])],
+        account(vec![general, exchange]),
         &question,
-        str::to_owned,
+        "contoso".to_owned(),
     );
-    let reasons = coverage.tenants[0].reasons.iter();
+    let reasons = coverage.reasons.iter();
     let told: Vec<_> = reasons
         .map(|reason| format!("{}: {}", reason.state, reason.text))
         .collect();
@@ -246,8 +242,8 @@ fn reasons_come_gravest_first_and_name_what_they_concern() {
 fn state_of(account: &Account) -> (State, State) {
     let now = DateTime::from_timestamp_millis(hours(48)).unwrap();
     let question = Question::usual(now);
-    let coverage = assess(vec![account.clone()], &question, str::to_owned);
-    let rows = &coverage.tenants[0].rows;
+    let coverage = assess(account.clone(), &question, "contoso".to_owned());
+    let rows = &coverage.rows;
     (coverage.state, rows[0].state.unwrap())
 }
 

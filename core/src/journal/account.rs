@@ -22,25 +22,22 @@ impl Journal {
             let journal = self.clone();
             move |tenant: &str| journal.tenant_name(tenant).to_string()
         };
-        self.ask(move |conn| {
-            let accounts = read(conn, &question)?;
-            Ok(coverage::assess(accounts, &question, name_of))
-        })
-        .await
+        self.ask_at_length(move |conn| read(conn, &question, name_of))
+            .await
     }
 
-    /// What `summary` makes of each tenant: all hours of a thousand tenants would be too much to hold at once.
+    /// What `summary` makes of each tenant.
     pub async fn coverage_of_each<T: Send + 'static>(
         &self,
         question: Question,
         summary: impl Fn(TenantCoverage) -> T + Send + 'static,
     ) -> Result<Vec<T>> {
         let journal = self.clone();
-        self.ask(move |conn| {
+        self.ask_at_length(move |conn| {
             let mut found = Vec::new();
             each(conn, &question, |account| {
                 let name = journal.tenant_name(&account.tenant).to_string();
-                found.push(summary(coverage::assess_tenant(account, &question, name)));
+                found.push(summary(coverage::assess(account, &question, name)));
             })?;
             Ok(found)
         })
@@ -51,7 +48,7 @@ impl Journal {
     pub async fn audit(&self) -> Result<()> {
         let question = Question::usual(self.shared.clock.now());
         let journal = self.clone();
-        self.ask(move |conn| {
+        self.ask_at_length(move |conn| {
             each(conn, &question, |account| {
                 for breach in coverage::unbalanced(&account) {
                     tracing::error!(
@@ -68,19 +65,25 @@ impl Journal {
 impl Coverage {
     /// Reads the coverage of the journal in `dir` without disturbing the process that may hold it.
     pub fn read(dir: &Path, question: &Question, name_of: impl Fn(&str) -> String) -> Result<Self> {
-        let accounts = read(&look_into(dir)?, question)?;
-        Ok(coverage::assess(accounts, question, name_of))
+        read(&look_into(dir)?, question, name_of)
     }
 }
 
-/// The figures of the tenants in question, all of one moment.
-fn read(conn: &Connection, question: &Question) -> Result<Vec<Account>> {
-    let mut accounts = Vec::new();
-    each(conn, question, |account| accounts.push(account))?;
-    Ok(accounts)
+/// The coverage of the tenants in question.
+fn read(
+    conn: &Connection,
+    question: &Question,
+    name_of: impl Fn(&str) -> String,
+) -> Result<Coverage> {
+    let mut tenants = Vec::new();
+    each(conn, question, |account| {
+        let name = name_of(&account.tenant);
+        tenants.push(coverage::assess(account, question, name));
+    })?;
+    Ok(Coverage::of(tenants, question))
 }
 
-/// Shows them one after the other.
+/// Shows the figures of one tenant after the other, all of one moment: those of a thousand would be too much to hold.
 fn each(conn: &Connection, question: &Question, show: impl FnMut(Account)) -> Result<()> {
     sql(conn.execute_batch("BEGIN"))?;
     let shown = each_in_transaction(conn, question, show);

@@ -118,8 +118,10 @@ pub struct Journal {
 struct Readers {
     path: PathBuf,
     idle: Mutex<Vec<Connection>>,
-    /// One for each question that may be asked at a time.
+    /// One for each short question that may be asked at a time.
     places: Arc<Semaphore>,
+    /// The one place for long questions.
+    long: Arc<Semaphore>,
 }
 
 /// Ends the journal when all its users are gone: waits for the writer thread, which lets go of the lock.
@@ -170,9 +172,26 @@ impl Journal {
         &self,
         question: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
+        self.ask_in(&self.readers.places, question).await
+    }
+
+    /// A question about all that the journal holds, which takes seconds where tenants are many: one at a time, and not
+    /// in a place that fetching and delivering need.
+    async fn ask_at_length<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.ask_in(&self.readers.long, question).await
+    }
+
+    async fn ask_in<T: Send + 'static>(
+        &self,
+        places: &Arc<Semaphore>,
+        question: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let readers = Arc::clone(&self.readers);
         // Without a limit, a thousand tenants that ask at once would have a thread and a connection each.
-        let place = Arc::clone(&readers.places).acquire_owned().await;
+        let place = Arc::clone(places).acquire_owned().await;
         let place = place.map_err(|_| Error::bug("the journal's readers are gone"))?;
         let answer = move || {
             let answer = readers.with(question);

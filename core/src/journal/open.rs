@@ -47,6 +47,7 @@ impl Journal {
             path,
             idle: Mutex::default(),
             places: Arc::new(Semaphore::new(READERS)),
+            long: Arc::new(Semaphore::new(1)),
         });
         let (writer, thread) =
             Writer::start(conn, lock, (dedupe, bodies, sums), Arc::clone(&shared))?;

@@ -129,7 +129,7 @@ impl SinkStatus {
 impl Journal {
     /// The journal's status now.
     pub async fn status(&self) -> Result<Status> {
-        self.ask(read).await
+        self.ask_at_length(read).await
     }
 }
 
