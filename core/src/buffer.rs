@@ -83,8 +83,12 @@ impl Buffer {
         }
     }
 
-    /// The same bytes, to be shared and sliced.
+    /// The same bytes, to be shared and sliced. They hold at most twice the memory that they need: whoever keeps them
+    /// counts their length, and a thousand small bodies would hold a thousand large buffers.
     pub(crate) fn into_bytes(self) -> Bytes {
+        if self.len() < self.capacity() / 2 {
+            return Bytes::copy_from_slice(&self);
+        }
         Bytes::from_owner(self)
     }
 }
@@ -148,6 +152,20 @@ mod tests {
             assert!(free.keep(Vec::with_capacity(1 << 20)).is_none());
         }
         assert!(free.keep(Vec::with_capacity(1 << 20)).is_some());
+    }
+
+    #[test]
+    fn a_small_body_does_not_keep_a_large_buffer() {
+        let whose = |bytes: usize| {
+            let mut buffer = Buffer::with_capacity(1 << 20);
+            buffer.resize(bytes, b'x');
+            let at = buffer.as_ptr();
+            let shared = buffer.into_bytes();
+            assert_eq!(shared.len(), bytes);
+            shared.as_ptr() == at
+        };
+        assert!(whose(1 << 20), "nothing need be copied");
+        assert!(!whose(7 << 10));
     }
 
     #[test]
