@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 
 use super::piles::{Detail, PILES, Pile, Piles};
 use crate::dedupe::Memory;
@@ -75,12 +76,14 @@ pub(super) struct Side<'a> {
 
 type GroupName = (String, String, String, Vec<String>);
 
-/// Compares pile by pile. Hands each difference to `tell`, in the order of their times.
+/// Compares pile by pile. Hands each difference to `tell`, in the order of their times. None if it is stopped before
+/// the last.
 pub(super) fn compare(
     sides: &[Side<'_>],
     memory: Option<&Memory>,
+    stopped: &CancellationToken,
     mut tell: impl FnMut(&Difference) -> Result<()>,
-) -> Result<Compared> {
+) -> Result<Option<Compared>> {
     let figures = |side: &Side<'_>| Figures {
         missing_here: side.complete.then_some(0),
         ..Figures::default()
@@ -92,6 +95,9 @@ pub(super) fn compare(
     };
     let mut groups = BTreeMap::new();
     for pile in 0..PILES {
+        if stopped.is_cancelled() {
+            return Ok(None);
+        }
         let mut found = compare_pile(sides, pile, memory, &mut compared)?;
         found.sort_by(|one, other| {
             (one.event.time, &one.event.id).cmp(&(other.event.time, &other.event.id))
@@ -114,7 +120,7 @@ pub(super) fn compare(
     compared
         .groups
         .sort_by_key(|group| std::cmp::Reverse(group.events));
-    Ok(compared)
+    Ok(Some(compared))
 }
 
 fn compare_pile(
