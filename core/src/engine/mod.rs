@@ -280,6 +280,7 @@ impl Engine {
         let stop = engine.signals.stop.clone();
         engine.servers.spawn(keep_house(journal.clone(), stop));
         let prepared = engine.prepare(&parts, sources).await?;
+        engine.collect(&parts, &prepared).await?;
         if let Some(spans) = spans {
             for (source, intake) in &prepared {
                 source.source.survey(intake, &spans).await?;
