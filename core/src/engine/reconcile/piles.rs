@@ -23,8 +23,8 @@ pub(super) const PILES: usize = 96;
 const PILE_SECONDS: i64 = 86_400 / PILES as i64;
 /// Characters of a text that are kept. Names are shorter.
 const MOST_TEXT: usize = 400;
-/// Before each event: its key, and the bytes of what is told of it.
-const HEAD: usize = 16 + 4;
+/// Before each event: its key, its time in microseconds since 1970, and the bytes of what is told of it.
+const HEAD: usize = 16 + 8 + 4;
 /// What fails if the disk is full.
 pub(super) const TEMPORARY: &str =
     "writing to the temporary folder (TMPDIR can name another, with more room)";
@@ -114,7 +114,7 @@ impl Piles {
             Some(file) => file,
             none => none.insert(Growing::create(&self.folder.join(pile.to_string()))?),
         };
-        file.add(key, &detail)?;
+        file.add(key, time, &detail)?;
         Ok(true)
     }
 
@@ -146,12 +146,12 @@ impl Piles {
         self.files[0].as_mut().unwrap().file = whole;
     }
 
-    /// One of the piles, to be read.
-    pub(super) fn open(&self, pile: usize) -> Result<Option<Pile>> {
+    /// One of the piles, to be read. Hands each event's key, and where it stands, to `tell`.
+    pub(super) fn open(&self, pile: usize, tell: impl FnMut(Key, u64)) -> Result<Option<Pile>> {
         if self.files[pile].is_none() {
             return Ok(None);
         }
-        Pile::open(&self.folder.join(pile.to_string())).map(Some)
+        Pile::open(&self.folder.join(pile.to_string()), tell).map(Some)
     }
 }
 
@@ -174,14 +174,15 @@ impl Growing {
     }
 
     /// Adds an event; nothing of it if this fails.
-    fn add(&mut self, key: Key, detail: &[u8]) -> Result<()> {
+    fn add(&mut self, key: Key, time: DateTime<Utc>, detail: &[u8]) -> Result<()> {
         if self.waiting.len() >= WAITING {
             self.flush()?;
         }
-        self.waiting.extend_from_slice(&key.to_bytes());
-        self.waiting
-            .extend_from_slice(&(detail.len() as u32).to_le_bytes());
-        self.waiting.extend_from_slice(detail);
+        let waiting = &mut self.waiting;
+        waiting.extend_from_slice(&key.to_bytes());
+        waiting.extend_from_slice(&time.timestamp_micros().to_le_bytes());
+        waiting.extend_from_slice(&(detail.len() as u32).to_le_bytes());
+        waiting.extend_from_slice(detail);
         Ok(())
     }
 
@@ -210,33 +211,35 @@ fn shortened(text: &str) -> String {
 }
 
 /// A pile that is read.
-pub(super) struct Pile {
-    file: File,
-    /// The event's keys, and where what is told of them stands.
-    pub(super) events: Vec<(Key, u64)>,
-}
+pub(super) struct Pile(File);
 
 impl Pile {
-    fn open(path: &Path) -> Result<Self> {
+    fn open(path: &Path, mut tell: impl FnMut(Key, u64)) -> Result<Self> {
         let mut text = BufReader::new(File::open(path)?);
-        let (mut events, mut offset, mut head) = (Vec::new(), 0, [0; HEAD]);
+        let (mut offset, mut head) = (0, [0; HEAD]);
         while read_whole(&mut text, &mut head)? {
             let key = Key::from_bytes(head.first_chunk().copied().unwrap_or_default());
             let bytes = u32::from_le_bytes(head.last_chunk().copied().unwrap_or_default());
-            events.push((key, offset));
+            tell(key, offset);
             text.seek_relative(i64::from(bytes))?;
             offset += HEAD as u64 + u64::from(bytes);
         }
-        let file = text.into_inner();
-        Ok(Self { file, events })
+        Ok(Self(text.into_inner()))
     }
 
-    /// What is told of the event that stands there.
+    /// The time of the event that stands there, in microseconds since 1970.
+    pub(super) fn time(&self, offset: u64) -> Result<i64> {
+        let mut bytes = [0; 8];
+        self.0.read_exact_at(&mut bytes, offset + 16)?;
+        Ok(i64::from_le_bytes(bytes))
+    }
+
+    /// What is told of it.
     pub(super) fn detail(&self, offset: u64) -> Result<Detail> {
         let mut bytes = [0; 4];
-        self.file.read_exact_at(&mut bytes, offset + 16)?;
+        self.0.read_exact_at(&mut bytes, offset + 24)?;
         let mut detail = vec![0; u32::from_le_bytes(bytes) as usize];
-        self.file.read_exact_at(&mut detail, offset + HEAD as u64)?;
+        self.0.read_exact_at(&mut detail, offset + HEAD as u64)?;
         serde_json::from_slice(&detail)
             .map_err(|error| Error::bug("an event was noted wrongly").with_cause(error))
     }
