@@ -5,7 +5,6 @@ use std::process::Stdio;
 
 use audit_exporter_simulator::{Config, Generated, GraphAuditConfig, Records, TenantConfig};
 use chrono::{NaiveDate, TimeDelta, Utc};
-use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::exporter::{Ended, Home, wait_until};
@@ -256,6 +255,8 @@ fn what_cannot_be_compared_is_refused_with_what_to_do() {
 
 #[test]
 fn broken_off_it_leaves_nothing_behind() {
+    use rustix::process::{Pid, Signal, kill_process};
+
     let microsoft = Microsoft::start(Config {
         graph_audit: GraphAuditConfig {
             run_seconds: 3_600,
@@ -287,8 +288,7 @@ fn broken_off_it_leaves_nothing_behind() {
         let folder = std::fs::read_dir(&folders).unwrap().next().unwrap();
         let mode = folder.unwrap().metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700, "it holds personal data");
-        let id = rustix::process::Pid::from_child(&child);
-        rustix::process::kill_process(id, signal).unwrap();
+        kill_process(Pid::from_child(&child), signal).unwrap();
         let ended = child.wait().unwrap();
         assert_eq!(ended.code(), Some(1), "{signal:?}");
         assert!(std::fs::read_dir(&folders).unwrap().next().is_none());
