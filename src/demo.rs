@@ -2,6 +2,8 @@
 
 mod proof;
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -120,6 +122,7 @@ fn folder(wish: Option<&Path>) -> Result<PathBuf> {
     match wish {
         None => Ok(tempfile::Builder::new()
             .prefix("audit-exporter-demo-")
+            .permissions(Permissions::from_mode(0o700))
             .tempdir()?
             .keep()),
         Some(folder) => {

@@ -1,16 +1,20 @@
 //! `reconcile`: what each of a tenant's sources holds of one day, what only one has, and what the journal never had.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
 
 use audit_exporter_core::config::{Config, Source, Tenant};
 use audit_exporter_core::engine::reconcile::{Difference, Question, Reconciliation, reconcile};
 use audit_exporter_core::plugin::Registry;
 use audit_exporter_core::{Error, Result, printable};
 use chrono::{NaiveDate, NaiveTime, SecondsFormat, TimeDelta, Utc};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::terminal::{self, LogFormat, number, say};
-use crate::{ConfigArgs, Outcome, asked_to_stop, exit, moment};
+use crate::{ConfigArgs, Outcome, exit, moment};
 
 /// Lines of a table for people; `--json` has all.
 const MOST_LINES: usize = 50;
@@ -52,8 +56,13 @@ pub(crate) async fn run(args: Args, registry: &Registry) -> Outcome {
         )));
     }
     let sources = sources(&config, tenant, &args.source)?;
+    // Before there is a folder, which no signal is to leave behind.
+    let stopped = CancellationToken::new();
+    let _listening = listen(&stopped)?;
     let folder = tempfile::Builder::new()
         .prefix("audit-exporter-reconcile-")
+        // It holds personal data.
+        .permissions(Permissions::from_mode(0o700))
         .tempdir()?;
     let question = Question {
         tenant,
@@ -65,15 +74,19 @@ pub(crate) async fn run(args: Args, registry: &Registry) -> Outcome {
     let progress = terminal::log(args.log, "error", true);
     let names: Vec<&str> = question.sources.iter().map(|one| &*one.name).collect();
     progress.show(format!("asking {} for {} …", names.join(", "), args.day));
-    let found = reconcile(&config, registry, &question, asked_to_stop()).await;
+    let found = reconcile(&config, registry, &question, &stopped).await;
     progress.clear();
-    let Some(found) = found? else {
+    let found = found?;
+    if let Some(found) = &found
+        && args.json
+    {
+        tell_json(found, &stopped)?;
+    }
+    let Some(found) = found.filter(|_| !stopped.is_cancelled()) else {
         terminal::tell(true, "broken off; nothing is left behind");
         return Ok(exit::FAILED);
     };
-    if args.json {
-        tell_json(&found)?;
-    } else {
+    if !args.json {
         tell(&found)?;
         if end > Utc::now() - YOUNG {
             say(
@@ -86,6 +99,32 @@ pub(crate) async fn run(args: Args, registry: &Registry) -> Outcome {
     } else {
         exit::FAILED
     })
+}
+
+/// From now on, whoever asks to stop (Ctrl-C, SIGTERM) or closes the terminal (SIGHUP) cancels `stopped`.
+fn listen(stopped: &CancellationToken) -> Result<JoinSet<()>> {
+    let mut kinds = vec![SignalKind::interrupt(), SignalKind::terminate()];
+    if !outlives_terminal() {
+        kinds.push(SignalKind::hangup());
+    }
+    let mut listening = JoinSet::new();
+    for kind in kinds {
+        let (mut signal, stopped) = (signal(kind)?, stopped.clone());
+        listening.spawn(async move {
+            signal.recv().await;
+            stopped.cancel();
+        });
+    }
+    Ok(listening)
+}
+
+/// Whether whoever started this process (`nohup`) has it ignore SIGHUP, as far as Linux says.
+fn outlives_terminal() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    let bit = SignalKind::hangup().as_raw_value() - 1;
+    ignored.is_some_and(|mask| mask >> bit & 1 == 1)
 }
 
 /// Whether all sources could be asked, and the journal has had all that they hold; without a journal, whether they hold
@@ -275,14 +314,18 @@ fn line(text: &str) -> String {
     printable(text).replace('\n', "\\n").replace('\t', "\\t")
 }
 
-/// One JSON object, whose list of differences is written as it is read: it may be long.
-fn tell_json(found: &Reconciliation) -> Result<()> {
+/// One JSON object, whose list of differences is written as it is read: it may be long. Without its end if it is
+/// stopped.
+fn tell_json(found: &Reconciliation, stopped: &CancellationToken) -> Result<()> {
     let head = terminal::json(found)?;
     let head = head.strip_suffix("\n}").unwrap_or(&head);
     say(format!("{head},\n  \"differences\": ["));
     let mut listed = BufReader::new(File::open(&found.listed_in)?).lines();
     let mut next = listed.next().transpose()?;
     while let Some(difference) = next {
+        if stopped.is_cancelled() {
+            return Ok(());
+        }
         next = listed.next().transpose()?;
         let comma = if next.is_some() { "," } else { "" };
         say(format!("    {difference}{comma}"));

@@ -1,6 +1,7 @@
 //! `run`: collects and delivers until stopped.
 
 use std::io::IsTerminal as _;
+use std::pin::pin;
 use std::time::Duration;
 
 use audit_exporter_core::clock::Clock;
@@ -65,9 +66,11 @@ pub(crate) async fn run(args: Args, registry: &Registry) -> Outcome {
     } else {
         tracing::info!("collecting");
     }
+    // Made once: who asks during a reload is heard after it.
+    let mut stop = pin!(asked_to_stop());
     loop {
         let asked = tokio::select! {
-            () = asked_to_stop() => break,
+            () = &mut stop => break,
             () = watch(&engine, &progress) => break,
             broken = engine.broken() => {
                 progress.clear();

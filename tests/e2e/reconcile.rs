@@ -1,5 +1,6 @@
 //! `reconcile`: what only one source holds is named, and what the exporter never had; nothing else is touched.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 
 use audit_exporter_simulator::{Config, Generated, GraphAuditConfig, Records, TenantConfig};
@@ -254,6 +255,8 @@ fn what_cannot_be_compared_is_refused_with_what_to_do() {
 
 #[test]
 fn broken_off_it_leaves_nothing_behind() {
+    use rustix::process::{Pid, Signal, kill_process};
+
     let microsoft = Microsoft::start(Config {
         graph_audit: GraphAuditConfig {
             run_seconds: 3_600,
@@ -261,23 +264,33 @@ fn broken_off_it_leaves_nothing_behind() {
         },
         ..Config::default()
     });
-    let home = Home::new(&config(&microsoft, &[QUERIES]));
-    let folders = home.path("temporary");
-    std::fs::create_dir(&folders).unwrap();
-    let day = day().to_string();
-    let mut command = home.command(&["reconcile", "--tenant", "contoso", "--day", &day]);
-    let mut child = command
-        .env("TMPDIR", &folders)
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    wait_until("the query is created", || {
-        microsoft.stats()["audit_queries"].as_u64() > Some(0)
-    });
-    assert!(std::fs::read_dir(&folders).unwrap().next().is_some());
-    let id = rustix::process::Pid::from_child(&child);
-    rustix::process::kill_process(id, rustix::process::Signal::INT).unwrap();
-    let ended = child.wait().unwrap();
-    assert_eq!(ended.code(), Some(1));
-    assert!(std::fs::read_dir(&folders).unwrap().next().is_none());
+    let mut signals = vec![Signal::INT, Signal::TERM];
+    // A terminal that is closed sends this. Under `nohup` it is ignored.
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let ignored = status.lines().find(|line| line.starts_with("SigIgn:"));
+    if ignored.is_some_and(|mask| mask.ends_with(['0', '2', '4', '6', '8', 'a', 'c', 'e'])) {
+        signals.push(Signal::HUP);
+    }
+    for (count, signal) in signals.into_iter().enumerate() {
+        let home = Home::new(&config(&microsoft, &[QUERIES]));
+        let folders = home.path("temporary");
+        std::fs::create_dir(&folders).unwrap();
+        let day = day().to_string();
+        let mut command = home.command(&["reconcile", "--tenant", "contoso", "--day", &day]);
+        let mut child = command
+            .env("TMPDIR", &folders)
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        wait_until("the query is created", || {
+            microsoft.stats()["audit_queries"].as_u64() > Some(count as u64)
+        });
+        let folder = std::fs::read_dir(&folders).unwrap().next().unwrap();
+        let mode = folder.unwrap().metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "it holds personal data");
+        kill_process(Pid::from_child(&child), signal).unwrap();
+        let ended = child.wait().unwrap();
+        assert_eq!(ended.code(), Some(1), "{signal:?}");
+        assert!(std::fs::read_dir(&folders).unwrap().next().is_none());
+    }
 }

@@ -1,6 +1,12 @@
 //! A configuration that is read anew while it runs.
 
+use std::net::SocketAddr;
+
 use audit_exporter_simulator::{Config, Generated, Records, TenantConfig};
+use axum::Router;
+use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
 
 use crate::exporter::{Home, wait_until};
 use crate::microsoft::Microsoft;
@@ -96,4 +102,47 @@ fn without_a_run_there_is_nothing_to_reload() {
         ended.stderr.contains("nothing runs with the journal in"),
         "{ended:?}"
     );
+}
+
+/// An intake that answers nobody before it is `open`. `asked` says whether somebody has.
+fn intake(runtime: &Runtime, open: &watch::Sender<bool>, asked: watch::Sender<bool>) -> SocketAddr {
+    let open = open.subscribe();
+    let answer = move || {
+        let mut open = open.clone();
+        asked.send_replace(true);
+        async move { open.wait_for(|open| *open).await.is_ok().to_string() }
+    };
+    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+    let address = listener.local_addr().unwrap();
+    let served = axum::serve(listener, Router::new().fallback(answer));
+    runtime.spawn(async { served.await.unwrap() });
+    address
+}
+
+#[test]
+fn who_asks_to_stop_during_a_reload_is_heard() {
+    let (microsoft, runtime) = (microsoft(), Runtime::new().unwrap());
+    let (open, _) = watch::channel(false);
+    let (asked, is_asked) = watch::channel(false);
+    let intake = intake(&runtime, &open, asked);
+    let source = "[sources.activity]\ntype = \"management_activity\"\n";
+    let tenant = microsoft.tenant(0, "contoso", "");
+    let slow = format!("[sinks.slow]\ntype = \"http\"\nurl = \"http://{intake}/\"\n");
+    let home = Home::new(&format!("{tenant}{source}{slow}"));
+    let mut exporter = home.run();
+    wait_until("a delivery is under way", || *is_asked.borrow());
+
+    // The reload waits for the delivery, which is the last that it does before it starts what is new.
+    let more = "request_events = 500\n[sinks.new]\ntype = \"file\"\npath = \"new.ndjson\"\n";
+    home.configure(&format!("{tenant}{source}{slow}{more}"));
+    exporter.signal("-HUP");
+    wait_until("the new sink has its place", || {
+        home.status().unwrap().to_string().contains("\"new\"")
+    });
+    exporter.signal("-TERM");
+    open.send_replace(true);
+    let status = exporter.ended();
+    assert!(status.success(), "{status}: {}", exporter.log());
+    let log = exporter.log();
+    assert!(log.contains("started: sink new"), "{log}");
 }

@@ -13,6 +13,7 @@ mod gate;
 mod gunzip;
 pub mod intake;
 pub mod letters;
+mod listeners;
 mod look;
 pub mod memory;
 pub mod once;
@@ -32,7 +33,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -48,6 +48,7 @@ use crate::plugin::Registry;
 use backfill::Backfiller;
 use build::{BuiltSink, BuiltSource, Parts};
 use letters::Replayer;
+use listeners::Listeners;
 use memory::Memory;
 use reconcile::Survey;
 use reload::Running;
@@ -178,34 +179,6 @@ struct Way {
     survey: Option<Survey>,
 }
 
-/// Where others may ask.
-struct Listeners {
-    admin: Option<TcpListener>,
-    webhooks: Option<TcpListener>,
-}
-
-impl Listeners {
-    /// Takes the addresses, before anything runs that would have to end if one is in use.
-    async fn bind(config: &Config, is_survey: bool) -> Result<Self> {
-        let admin = &config.admin;
-        let webhooks = &config.webhooks;
-        // A survey looks beside the process that listens for webhooks.
-        let hears = webhooks.public_url.is_some() && !is_survey;
-        Ok(Self {
-            admin: if admin.enabled {
-                Some(admin::bind(admin.listen).await?)
-            } else {
-                None
-            },
-            webhooks: if hears {
-                Some(webhooks::bind(webhooks.listen).await?)
-            } else {
-                None
-            },
-        })
-    }
-}
-
 /// The three steps of stopping.
 #[derive(Clone, Debug, Default)]
 struct Signals {
@@ -280,6 +253,7 @@ impl Engine {
         let stop = engine.signals.stop.clone();
         engine.servers.spawn(keep_house(journal.clone(), stop));
         let prepared = engine.prepare(&parts, sources).await?;
+        engine.collect(&parts, &prepared).await?;
         if let Some(spans) = spans {
             for (source, intake) in &prepared {
                 source.source.survey(intake, &spans).await?;
@@ -288,41 +262,6 @@ impl Engine {
         engine.start_sinks(&parts, sinks, lines);
         engine.start_sources(&parts, prepared);
         Ok(engine)
-    }
-
-    fn listen(&mut self, listeners: Listeners, reload: mpsc::Sender<Reload>) -> Result<()> {
-        if let Some(listener) = listeners.admin {
-            self.admin = listener.local_addr().ok();
-            self.serve(listener, reload)?;
-        }
-        if let Some(listener) = listeners.webhooks {
-            let (webhooks, stop) = (self.own.webhooks.clone(), self.signals.sources.clone());
-            let served = webhooks.serve(listener, self.metrics.clone(), stop);
-            self.servers.spawn(served);
-        }
-        Ok(())
-    }
-
-    fn serve(&mut self, listener: TcpListener, reload: mpsc::Sender<Reload>) -> Result<()> {
-        let folder = &self.config.journal.path;
-        let control = admin::Control {
-            token: admin::token(folder)?,
-            replayer: self.replayer.clone(),
-            backfiller: self.backfiller.clone(),
-            reload,
-            hosts: self.config.admin.hosts.as_slice().into(),
-        };
-        admin::announce(&listener, folder)?;
-        self.servers.spawn(admin::serve(
-            listener,
-            self.journal.clone(),
-            self.metrics.clone(),
-            self.own.clock.clone(),
-            control,
-            folder.clone(),
-            self.signals.stop.clone(),
-        ));
-        Ok(())
     }
 
     /// Somebody who asks by the admin listener for the configuration to be read anew: [`Engine::reload`] is for whoever

@@ -15,7 +15,8 @@ use super::build::{self, BuiltSink, BuiltSource, Parts};
 use super::intake::Intake;
 use super::{Engine, StreamName};
 use crate::config::{self, Config};
-use crate::error::Result;
+use crate::error::{Result, ResultExt as _};
+use crate::journal::Orphan;
 
 /// How long a sink may take to end the delivery that is under way. Broken off, it comes again.
 const LEAVING: Duration = Duration::from_secs(20);
@@ -101,6 +102,8 @@ struct Plan {
     sinks: BTreeSet<Arc<str>>,
     ended_streams: BTreeSet<StreamName>,
     ended_sinks: BTreeSet<Arc<str>>,
+    /// Those that run, and whose place another takes over.
+    renamed_sinks: BTreeSet<Arc<str>>,
 }
 
 impl Plan {
@@ -124,6 +127,10 @@ impl Plan {
             let stays = new.sinks.iter().any(|other| other.name == sink.name);
             if !stays || plan.sinks.contains(&sink.name) {
                 plan.ended_sinks.insert(Arc::clone(&sink.name));
+            }
+            let takes_over = |other: &config::Sink| other.renamed_from.as_ref() == Some(&sink.name);
+            if !stays && new.sinks.iter().any(takes_over) {
+                plan.renamed_sinks.insert(Arc::clone(&sink.name));
             }
         }
         plan
@@ -225,27 +232,24 @@ impl Engine {
     pub async fn reload(&mut self, mut config: Config) -> Result<Reloaded> {
         let plan = Plan::of(&self.config, &config);
         let report = plan.report(&self.config, &config);
-        // What is built from now on is still reached where this process listens.
-        config.webhooks.clone_from(&self.config.webhooks);
+        self.keep_own_tables(&mut config);
         let (own, metrics, journal) =
             (self.own.clone(), self.metrics.clone(), self.journal.clone());
         let parts = own.parts(&config, &metrics, &journal);
         let sources = parts.sources(|name| plan.streams.contains(name))?;
         let sinks = parts.sinks(|sink| plan.sinks.contains(&sink.name))?;
-        let orphans = journal
-            .attach(build::specs(&config), build::tenants(&config))
-            .await?;
-        // Nothing that runs is ended before all that can fail has not.
-        let prepared = match self.prepare(&parts, sources).await {
-            Ok(prepared) => prepared,
-            Err(error) => {
-                let (specs, tenants) = (build::specs(&self.config), build::tenants(&self.config));
-                journal.attach(specs, tenants).await?;
-                return Err(error);
-            }
-        };
-        self.orphans = orphans;
+        journal.open_lanes(build::tenants(&config)).await?;
+        let prepared = self.prepare(&parts, sources).await?;
+        // The last that can fail, for what it frees is gone.
+        self.orphans = self.attach(&plan, &config).await?;
         self.end(&plan).await;
+        // Not before: what a source lists counts as collected.
+        if let Err(error) = self.collect(&parts, &prepared).await {
+            tracing::warn!(
+                "the journal did not note which sources have ended: coverage waits for them until the next reload or \
+                 start: {error}"
+            );
+        }
         self.start_sources(&parts, prepared);
         let lines = self.replayer.renew(build::specs(&config), &plan.sinks);
         self.start_sinks(&parts, sinks, lines);
@@ -253,15 +257,45 @@ impl Engine {
         Ok(report)
     }
 
+    /// What was made of these tables at the start stays as it is, for what is built from now on too.
+    fn keep_own_tables(&self, config: &mut Config) {
+        config.journal.clone_from(&self.config.journal);
+        config.admin.clone_from(&self.config.admin);
+        config.webhooks.clone_from(&self.config.webhooks);
+        config.limits.clone_from(&self.config.limits);
+    }
+
+    /// Makes the journal's sinks those of `config`. If it refuses, everything goes on as it was.
+    async fn attach(&mut self, plan: &Plan, config: &Config) -> Result<Vec<Orphan>> {
+        let (own, metrics, journal) =
+            (self.own.clone(), self.metrics.clone(), self.journal.clone());
+        let (specs, tenants) = (build::specs(config), build::tenants(config));
+        if plan.renamed_sinks.is_empty() {
+            return journal.attach(specs, tenants).await;
+        }
+        // The delivery under way ends by the name under which it began. Its sink is built once more, to go on if need be.
+        let before = self.config.clone();
+        let parts = own.parts(&before, &metrics, &journal);
+        let again = parts
+            .sinks(|sink| plan.renamed_sinks.contains(&sink.name))
+            .context("a sink that is renamed cannot be built anew under its old name, in case the journal refuses")?;
+        self.end_sinks(&plan.renamed_sinks).await;
+        let attached = journal.attach(specs, tenants).await;
+        if attached.is_err() {
+            let specs = build::specs(&before);
+            let lines = self.replayer.renew(specs, &plan.renamed_sinks);
+            self.start_sinks(&parts, again, lines);
+        }
+        attached
+    }
+
     async fn end(&mut self, plan: &Plan) {
-        let mut leaving = Vec::new();
-        for name in &plan.ended_streams {
-            leaving.extend(self.sources.remove(name));
-        }
-        for name in &plan.ended_sinks {
-            leaving.extend(self.sinks.remove(name));
-        }
-        join_all(leaving.into_iter().map(Running::leave)).await;
+        let sources = plan.ended_streams.iter();
+        let leaving: Vec<_> = sources
+            .filter_map(|name| self.sources.remove(name))
+            .collect();
+        let sources = join_all(leaving.into_iter().map(Running::leave));
+        tokio::join!(sources, self.end_sinks(&plan.ended_sinks));
         for (source, tenant) in &plan.ended_streams {
             self.metrics.forget_source(source, tenant);
         }
@@ -270,25 +304,39 @@ impl Engine {
         }
     }
 
-    /// Opens the sources' ways into the journal, and tells it which streams are collected.
+    async fn end_sinks(&mut self, names: &BTreeSet<Arc<str>>) {
+        let sinks = names.iter().filter_map(|name| self.sinks.remove(name));
+        let leaving: Vec<_> = sinks.map(Running::leave).collect();
+        join_all(leaving).await;
+    }
+
+    /// Opens the sources' ways into the journal, whose lanes there are.
     pub(super) async fn prepare(
-        &mut self,
+        &self,
         parts: &Parts<'_>,
         built: Vec<BuiltSource>,
     ) -> Result<Vec<(BuiltSource, Intake)>> {
-        let mut streams = self.streams.clone();
         let mut prepared = Vec::with_capacity(built.len());
         for source in built {
             let intake = parts.intake(&source, &self.own.memory).await?;
-            streams.insert(source.stream_name(), intake.stream().clone());
             prepared.push((source, intake));
         }
-        let collected = streams_of(parts.config);
-        streams.retain(|name, _| collected.contains(name));
-        let all = streams.values().cloned().collect();
-        self.journal.collect_only(all).await?;
-        self.streams = streams;
         Ok(prepared)
+    }
+
+    /// Tells the journal which streams are collected: these, and those that go on.
+    pub(super) async fn collect(
+        &mut self,
+        parts: &Parts<'_>,
+        prepared: &[(BuiltSource, Intake)],
+    ) -> Result<()> {
+        let new = prepared.iter();
+        self.streams
+            .extend(new.map(|(source, intake)| (source.stream_name(), intake.stream().clone())));
+        let collected = streams_of(parts.config);
+        self.streams.retain(|name, _| collected.contains(name));
+        let all = self.streams.values().cloned().collect();
+        self.journal.collect_only(all).await
     }
 
     /// Starts sources.

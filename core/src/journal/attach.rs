@@ -46,21 +46,29 @@ pub struct Orphan {
     pub since: i64,
 }
 
+/// Tenants, by id and name.
+type Tenants = Vec<(Arc<str>, Arc<str>)>;
+
 impl Journal {
+    /// Makes the lanes of tenants that have none yet. Nothing else changes, so it may be for nothing.
+    pub async fn open_lanes(&self, tenants: Tenants) -> Result<()> {
+        self.writer
+            .run(move |tx| {
+                let mut tenants = tenants.iter();
+                tenants.try_for_each(|(id, name)| open_lanes(tx, id, name))
+            })
+            .await
+    }
+
     /// Makes the journal's sinks those of the configuration: new ones get cursors, renamed ones keep theirs, the rest
-    /// become orphans. An orphan past its grace is forgotten. Returns the orphans that still hold data.
-    pub async fn attach(
-        &self,
-        sinks: Vec<SinkSpec>,
-        tenants: Vec<(Arc<str>, Arc<str>)>,
-    ) -> Result<Vec<Orphan>> {
+    /// become orphans. An orphan past its grace is forgotten. Returns the orphans that still hold data. There is no way
+    /// back: what only a cursor that went had held is freed.
+    pub async fn attach(&self, sinks: Vec<SinkSpec>, tenants: Tenants) -> Result<Vec<Orphan>> {
         let grace = self.shared.limits.orphan_grace.as_secs() as i64;
         self.writer
             .run(move |tx| {
-                for (id, name) in tenants {
-                    for kind in [LaneKind::Live, LaneKind::CatchUp] {
-                        open_lane(tx, &id, &name, kind)?;
-                    }
+                for (id, name) in &tenants {
+                    open_lanes(tx, id, name)?;
                 }
                 let mut attached = BTreeMap::new();
                 for spec in &sinks {
@@ -86,6 +94,12 @@ impl Journal {
                     }
                     state.sinks.extend(attached);
                     state.cursors_moved = true;
+                    let names: BTreeMap<_, _> = tenants.into_iter().collect();
+                    for lane in state.lanes.values_mut() {
+                        if let Some(name) = names.get(&lane.tenant) {
+                            lane.tenant_name = Arc::clone(name);
+                        }
+                    }
                 });
                 Ok(orphans)
             })
@@ -180,29 +194,30 @@ fn tell_grace_is_over(sink: &str) {
     );
 }
 
-/// Makes a lane if it is new.
-fn open_lane(tx: &mut Tx<'_>, tenant: &Arc<str>, name: &Arc<str>, kind: LaneKind) -> Result<()> {
-    sql(tx.conn.execute(
-        "INSERT OR IGNORE INTO lanes (tenant, kind) VALUES (?1, ?2)",
-        params![tenant, stored_kind(kind)],
-    ))?;
-    let lane: LaneId = sql(tx.conn.query_row(
-        "SELECT lane FROM lanes WHERE tenant = ?1 AND kind = ?2",
-        params![tenant, stored_kind(kind)],
-        |row| row.get(0),
-    ))?;
-    let (tenant, name) = (Arc::clone(tenant), Arc::clone(name));
-    tx.after_commit(move |state| {
-        let known = state.lanes.entry(lane).or_insert_with(|| LaneState {
-            tenant,
-            tenant_name: Arc::clone(&name),
-            kind,
-            head: 0,
-            evicted: 0,
-            bytes: 0,
+/// Makes a tenant's lanes if they are new. One that is known keeps its name.
+fn open_lanes(tx: &mut Tx<'_>, tenant: &Arc<str>, name: &Arc<str>) -> Result<()> {
+    for kind in [LaneKind::Live, LaneKind::CatchUp] {
+        sql(tx.conn.execute(
+            "INSERT OR IGNORE INTO lanes (tenant, kind) VALUES (?1, ?2)",
+            params![tenant, stored_kind(kind)],
+        ))?;
+        let lane: LaneId = sql(tx.conn.query_row(
+            "SELECT lane FROM lanes WHERE tenant = ?1 AND kind = ?2",
+            params![tenant, stored_kind(kind)],
+            |row| row.get(0),
+        ))?;
+        let (tenant, tenant_name) = (Arc::clone(tenant), Arc::clone(name));
+        tx.after_commit(move |state| {
+            state.lanes.entry(lane).or_insert_with(|| LaneState {
+                tenant,
+                tenant_name,
+                kind,
+                head: 0,
+                evicted: 0,
+                bytes: 0,
+            });
         });
-        known.tenant_name = name;
-    });
+    }
     Ok(())
 }
 

@@ -1,12 +1,14 @@
 //! What each source holds beside what the others and the journal hold.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 
 use super::piles::{Detail, PILES, Pile, Piles};
-use crate::dedupe::Memory;
-use crate::error::Result;
+use crate::dedupe::{Key, Memory};
+use crate::error::{Error, Result};
 
 /// Kinds of differences that are told apart. Names are the tenant's and have no limit.
 const MOST_GROUPS: usize = 10_000;
@@ -75,12 +77,14 @@ pub(super) struct Side<'a> {
 
 type GroupName = (String, String, String, Vec<String>);
 
-/// Compares pile by pile. Hands each difference to `tell`, in the order of their times.
+/// Compares pile by pile. Hands each difference to `tell`, in the order of their times. None if it is stopped before
+/// the last.
 pub(super) fn compare(
     sides: &[Side<'_>],
     memory: Option<&Memory>,
+    stopped: &CancellationToken,
     mut tell: impl FnMut(&Difference) -> Result<()>,
-) -> Result<Compared> {
+) -> Result<Option<Compared>> {
     let figures = |side: &Side<'_>| Figures {
         missing_here: side.complete.then_some(0),
         ..Figures::default()
@@ -92,13 +96,16 @@ pub(super) fn compare(
     };
     let mut groups = BTreeMap::new();
     for pile in 0..PILES {
-        let mut found = compare_pile(sides, pile, memory, &mut compared)?;
-        found.sort_by(|one, other| {
-            (one.event.time, &one.event.id).cmp(&(other.event.time, &other.event.id))
-        });
-        for difference in &found {
-            count(&mut groups, difference);
-            tell(difference)?;
+        if stopped.is_cancelled() {
+            return Ok(None);
+        }
+        let heap = Heap::open(sides, pile)?;
+        let mut found = heap.compare(memory, &mut compared)?;
+        found.sort_unstable_by_key(|found| (found.time, found.holders.start));
+        for found in &found {
+            let difference = heap.difference(found)?;
+            count(&mut groups, &difference);
+            tell(&difference)?;
         }
         compared.different += found.len() as u64;
     }
@@ -114,67 +121,99 @@ pub(super) fn compare(
     compared
         .groups
         .sort_by_key(|group| std::cmp::Reverse(group.events));
-    Ok(compared)
+    Ok(Some(compared))
 }
 
-fn compare_pile(
-    sides: &[Side<'_>],
-    pile: usize,
-    memory: Option<&Memory>,
-    compared: &mut Compared,
-) -> Result<Vec<Difference>> {
-    let piles: Vec<Option<Pile>> = sides
-        .iter()
-        .map(|side| side.piles.open(pile))
-        .collect::<Result<_>>()?;
-    let of_side = |(side, pile): (usize, &Option<Pile>)| {
-        let events = pile.iter().flat_map(|pile| pile.events.iter().copied());
-        events
-            .map(move |(key, at)| (key, side, at))
-            .collect::<Vec<_>>()
-    };
-    let mut all: Vec<_> = piles.iter().enumerate().flat_map(of_side).collect();
-    all.sort_unstable();
-    // A delivery to the piles may have been tried twice, and an event may have variants.
-    all.dedup_by_key(|(key, side, _)| (*key, *side));
-    let mut found = Vec::new();
-    for holders in all.chunk_by(|one, other| one.0 == other.0) {
-        let (key, first, at) = holders[0];
-        compared.events += 1;
-        let holds = |side: usize| holders.iter().any(|(_, holder, _)| *holder == side);
-        for (index, figures) in compared.sources.iter_mut().enumerate() {
-            if holds(index) {
-                figures.events += 1;
-                figures.only_here += u64::from(holders.len() == 1 && sides.len() > 1);
-            } else if let Some(missing) = &mut figures.missing_here {
-                *missing += 1;
+/// What all sides hold of the same quarter of an hour. Of an event it has the place; the texts stay on the disk.
+struct Heap<'a> {
+    sides: &'a [Side<'a>],
+    piles: Vec<Option<Pile>>,
+    /// Who holds each event (the number of a side), and where in its pile; by event, then side.
+    all: Vec<(Key, usize, u64)>,
+}
+
+/// An event to be told of.
+struct Found {
+    time: i64,
+    /// Its places in the heap.
+    holders: Range<usize>,
+    recorded: Option<bool>,
+}
+
+impl<'a> Heap<'a> {
+    fn open(sides: &'a [Side<'a>], pile: usize) -> Result<Self> {
+        let (mut piles, mut all) = (Vec::with_capacity(sides.len()), Vec::new());
+        for (index, side) in sides.iter().enumerate() {
+            let opened = side
+                .piles
+                .open(pile, |key, at| all.push((key, index, at)))?;
+            piles.push(opened);
+        }
+        all.sort_unstable();
+        // A delivery to the piles may have been tried twice, and an event may have variants.
+        all.dedup_by_key(|(key, side, _)| (*key, *side));
+        Ok(Self { sides, piles, all })
+    }
+
+    /// Counts the events, and finds those that not all hold that should, or that the journal lacks.
+    fn compare(&self, memory: Option<&Memory>, compared: &mut Compared) -> Result<Vec<Found>> {
+        let (mut found, mut start) = (Vec::new(), 0);
+        for event in self.all.chunk_by(|one, other| one.0 == other.0) {
+            let holders = start..start + event.len();
+            start = holders.end;
+            compared.events += 1;
+            for (index, figures) in compared.sources.iter_mut().enumerate() {
+                if self.holds(&holders, index) {
+                    figures.events += 1;
+                    figures.only_here += u64::from(holders.len() == 1 && self.sides.len() > 1);
+                } else if let Some(missing) = &mut figures.missing_here {
+                    *missing += 1;
+                }
+            }
+            let (key, first, at) = event[0];
+            let recorded = memory.map(|memory| memory.holds(key)).transpose()?;
+            if let (Some(unrecorded), Some(false)) = (&mut compared.unrecorded, recorded) {
+                *unrecorded += 1;
+            }
+            let is_missing = self.missing_in(&holders).next().is_some();
+            if let Some(pile) = &self.piles[first]
+                && (is_missing || recorded == Some(false))
+            {
+                found.push(Found {
+                    time: pile.time(at)?,
+                    holders,
+                    recorded,
+                });
             }
         }
-        let recorded = memory.map(|memory| memory.holds(key)).transpose()?;
-        if let (Some(unrecorded), Some(false)) = (&mut compared.unrecorded, recorded) {
-            *unrecorded += 1;
-        }
-        let names = |wanted: &dyn Fn(usize, &Side<'_>) -> bool| {
-            let sides = sides.iter().enumerate();
-            let wanted = sides.filter(|(index, side)| wanted(*index, side));
-            wanted
-                .map(|(_, side)| side.name.to_owned())
-                .collect::<Vec<_>>()
-        };
-        let missing_in = names(&|index, side| side.complete && !holds(index));
-        if missing_in.is_empty() && recorded != Some(false) {
-            continue;
-        }
-        if let Some(pile) = &piles[first] {
-            found.push(Difference {
-                event: pile.detail(at)?,
-                held_by: names(&|index, _| holds(index)),
-                missing_in,
-                recorded,
-            });
-        }
+        Ok(found)
     }
-    Ok(found)
+
+    fn holds(&self, holders: &Range<usize>, side: usize) -> bool {
+        let mut holders = self.all[holders.clone()].iter();
+        holders.any(|(_, holder, _)| *holder == side)
+    }
+
+    fn missing_in(&self, holders: &Range<usize>) -> impl Iterator<Item = &Side<'a>> {
+        let sides = self.sides.iter().enumerate();
+        let lack = sides.filter(|(index, side)| side.complete && !self.holds(holders, *index));
+        lack.map(|(_, side)| side)
+    }
+
+    fn difference(&self, found: &Found) -> Result<Difference> {
+        let holders = &self.all[found.holders.clone()];
+        let (_, first, at) = holders[0];
+        let pile = self.piles[first].as_ref();
+        let pile = pile.ok_or_else(|| Error::bug("an event is in a pile that is not there"))?;
+        let holders = holders.iter().map(|(_, side, _)| &self.sides[*side]);
+        let name = |side: &Side<'_>| side.name.to_owned();
+        Ok(Difference {
+            event: pile.detail(at)?,
+            held_by: holders.map(name).collect(),
+            missing_in: self.missing_in(&found.holders).map(name).collect(),
+            recorded: found.recorded,
+        })
+    }
 }
 
 fn count(groups: &mut BTreeMap<GroupName, (u64, u64)>, difference: &Difference) {

@@ -9,7 +9,6 @@
 mod compare;
 mod piles;
 
-use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -28,10 +27,10 @@ use super::{Engine, Way};
 use crate::clock::Clock;
 use crate::config::{self, Admin, Config, Options, Size, Span, Start, Tenant};
 use crate::dedupe::{Fingerprinter, KEEP_SECONDS, Memory, fingerprinter};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, ResultExt as _};
 use crate::plugin::{Registry, Sink, Spans};
 use compare::{Compared, Side, compare};
-use piles::{Collector, Piles};
+use piles::{Collector, Piles, TEMPORARY, private};
 
 pub use compare::{Difference, Figures, Group};
 pub use piles::Detail;
@@ -120,17 +119,16 @@ struct Answer {
     piles: Arc<Mutex<Piles>>,
 }
 
-/// Asks all sources of the question at once, and compares what they hold. None if `stop` ends first; then all that was
-/// begun has ended.
+/// Asks all sources of the question at once, and compares what they hold. None if it is `stopped` first; then all that
+/// was begun has ended.
 pub async fn reconcile(
     config: &Config,
     registry: &Registry,
     question: &Question<'_>,
-    stop: impl Future<Output = ()>,
+    stopped: &CancellationToken,
 ) -> Result<Option<Reconciliation>> {
     let of_journal = fingerprinter(&config.journal.path)?;
     let fingerprinter = of_journal.unwrap_or_else(|| Fingerprinter::new(rand::random()));
-    let stopped = CancellationToken::new();
     let sources = question.sources.iter().enumerate();
     let asking = join_all(sources.map(|(index, source)| {
         let folder = question.folder.join(index.to_string());
@@ -141,17 +139,10 @@ pub async fn reconcile(
             source,
             folder,
             fingerprinter,
-            &stopped,
+            stopped,
         )
     }));
-    tokio::pin!(asking);
-    let answers = tokio::select! {
-        answers = &mut asking => answers,
-        () = stop => {
-            stopped.cancel();
-            asking.as_mut().await
-        }
-    };
+    let answers = asking.await;
     if stopped.is_cancelled() {
         return Ok(None);
     }
@@ -160,12 +151,17 @@ pub async fn reconcile(
     let journal = of_journal.filter(|_| is_remembered);
     let journal = journal.map(|fingerprinter| (config.journal.path.clone(), fingerprinter));
     let listed_in = question.folder.join("differences");
-    let (day, path) = (question.day, listed_in.clone());
-    let compared =
-        spawn_blocking(move || judge(&answers, day, journal, &path).map(|all| (answers, all)));
-    let (answers, compared) = compared
+    let (day, path, stopped) = (question.day, listed_in.clone(), stopped.clone());
+    let compared = spawn_blocking(move || {
+        let compared = judge(&answers, day, journal, &stopped, &path)?;
+        Ok::<_, Error>(compared.map(|compared| (answers, compared)))
+    });
+    let compared = compared
         .await
         .map_err(|error| Error::bug("the comparison stopped").with_cause(error))??;
+    let Some((answers, compared)) = compared else {
+        return Ok(None);
+    };
     let mut sources: Vec<Asked> = answers.into_iter().map(|answer| answer.asked).collect();
     for (asked, figures) in sources.iter_mut().zip(compared.sources) {
         asked.figures = figures;
@@ -308,13 +304,15 @@ fn own_config(
     })
 }
 
-/// Compares the answers, with the journal too if there is one, and writes the differences to a file.
+/// Compares the answers, with the journal too if there is one, and writes the differences to a file. None if it is
+/// stopped.
 fn judge(
     answers: &[Answer],
     day: NaiveDate,
     journal: Option<(PathBuf, Fingerprinter)>,
+    stopped: &CancellationToken,
     path: &Path,
-) -> Result<Compared> {
+) -> Result<Option<Compared>> {
     let memory = journal.map(|(dir, fingerprinter)| {
         let days = (day - NaiveDate::default()).num_days();
         let memory = Memory::read(&dir, u16::try_from(days).unwrap_or_default())?;
@@ -340,13 +338,13 @@ fn judge(
             complete: asked.complete,
         })
         .collect();
-    let mut out = BufWriter::new(File::create(path)?);
-    let compared = compare(&sides, memory.as_ref(), |difference| {
-        serde_json::to_writer(&mut out, difference)
+    let mut out = BufWriter::new(private(path)?);
+    let compared = compare(&sides, memory.as_ref(), stopped, |difference| {
+        let text = serde_json::to_string(difference)
             .map_err(|error| Error::bug("a difference cannot be written").with_cause(error))?;
-        Ok(out.write_all(b"\n")?)
+        writeln!(out, "{text}").context(TEMPORARY)
     })?;
-    out.flush()?;
+    out.flush().context(TEMPORARY)?;
     Ok(compared)
 }
 

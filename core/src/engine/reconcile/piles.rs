@@ -2,7 +2,7 @@
 //! compared one after the other in little memory.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufReader, BufWriter, Write as _};
+use std::io::BufReader;
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 
 use crate::dedupe::{Fingerprinter, Key};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, ResultExt as _};
 use crate::event::AuditEvent;
 use crate::plugin::{Batch, Delivered, Sink};
 
@@ -23,8 +23,13 @@ pub(super) const PILES: usize = 96;
 const PILE_SECONDS: i64 = 86_400 / PILES as i64;
 /// Characters of a text that are kept. Names are shorter.
 const MOST_TEXT: usize = 400;
-/// Before each event: its key, and the bytes of what is told of it.
-const HEAD: usize = 16 + 4;
+/// Before each event: its key, its time in microseconds since 1970, and the bytes of what is told of it.
+const HEAD: usize = 16 + 8 + 4;
+/// What fails if the disk is full.
+pub(super) const TEMPORARY: &str =
+    "writing to the temporary folder (TMPDIR can name another, with more room)";
+/// Bytes of a pile that wait in memory to be written together.
+const WAITING: usize = 8 << 10;
 
 /// What is told of an event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,7 +53,7 @@ pub struct Detail {
 /// The events of one source.
 pub(super) struct Piles {
     folder: PathBuf,
-    files: Vec<Option<BufWriter<File>>>,
+    files: Vec<Option<Growing>>,
     fingerprinter: Fingerprinter,
     from: DateTime<Utc>,
     /// Events without an Id, a time or an operation: nothing tells them from others.
@@ -72,16 +77,26 @@ impl Piles {
         })
     }
 
-    fn take(&mut self, event: &AuditEvent) -> Result<()> {
+    /// Adds the events of a delivery. If that fails, they may all come again: an event that is there twice counts once.
+    fn take_all(&mut self, events: &[AuditEvent]) -> Result<()> {
+        let mut incomparable = 0;
+        for event in events {
+            incomparable += u64::from(!self.take(event)?);
+        }
+        self.incomparable += incomparable;
+        Ok(())
+    }
+
+    /// Adds an event if it is of the day. False if nothing tells it from others.
+    fn take(&mut self, event: &AuditEvent) -> Result<bool> {
         let text = |text: Option<std::borrow::Cow<'_, str>>| text.map(|text| shortened(&text));
         let (id, operation) = (text(event.id()), text(event.operation()));
         let (Some(time), Some(id), Some(operation)) = (event.created(), id, operation) else {
             let is_of_day = event.created().is_none_or(|time| self.pile(time).is_some());
-            self.incomparable += u64::from(is_of_day);
-            return Ok(());
+            return Ok(!is_of_day);
         };
         let Some(pile) = self.pile(time) else {
-            return Ok(());
+            return Ok(true);
         };
         let detail = Detail {
             time,
@@ -97,18 +112,10 @@ impl Piles {
         let key = self.fingerprinter.of(event, 0, 0).key();
         let file = match &mut self.files[pile] {
             Some(file) => file,
-            none => none.insert(BufWriter::new(
-                OpenOptions::new()
-                    .create_new(true)
-                    .write(true)
-                    .mode(0o600)
-                    .open(self.folder.join(pile.to_string()))?,
-            )),
+            none => none.insert(Growing::create(&self.folder.join(pile.to_string()))?),
         };
-        file.write_all(&key.to_bytes())?;
-        file.write_all(&(detail.len() as u32).to_le_bytes())?;
-        file.write_all(&detail)?;
-        Ok(())
+        file.add(key, time, &detail)?;
+        Ok(true)
     }
 
     /// The pile of a time, if it is of the day.
@@ -126,13 +133,73 @@ impl Piles {
         Ok(())
     }
 
-    /// One of the piles, to be read.
-    pub(super) fn open(&self, pile: usize) -> Result<Option<Pile>> {
+    /// Lets each write to the first pile fail, until the disk is mended with what this returns.
+    #[cfg(test)]
+    pub(super) fn break_disk(&mut self) -> File {
+        let only_read = File::open(self.folder.join("0"));
+        let file = self.files[0].as_mut().map(|pile| &mut pile.file);
+        std::mem::replace(file.unwrap(), only_read.unwrap())
+    }
+
+    #[cfg(test)]
+    pub(super) fn mend_disk(&mut self, whole: File) {
+        self.files[0].as_mut().unwrap().file = whole;
+    }
+
+    /// One of the piles, to be read. Hands each event's key, and where it stands, to `tell`.
+    pub(super) fn open(&self, pile: usize, tell: impl FnMut(Key, u64)) -> Result<Option<Pile>> {
         if self.files[pile].is_none() {
             return Ok(None);
         }
-        Pile::open(&self.folder.join(pile.to_string())).map(Some)
+        Pile::open(&self.folder.join(pile.to_string()), tell).map(Some)
     }
+}
+
+/// A pile that is written.
+struct Growing {
+    file: File,
+    /// Bytes that are in the file for good.
+    written: u64,
+    /// What comes after them. If writing it fails, it is tried again at the same place, over whatever a full disk took.
+    waiting: Vec<u8>,
+}
+
+impl Growing {
+    fn create(path: &Path) -> Result<Self> {
+        Ok(Self {
+            file: private(path)?,
+            written: 0,
+            waiting: Vec::with_capacity(WAITING),
+        })
+    }
+
+    /// Adds an event; nothing of it if this fails.
+    fn add(&mut self, key: Key, time: DateTime<Utc>, detail: &[u8]) -> Result<()> {
+        if self.waiting.len() >= WAITING {
+            self.flush()?;
+        }
+        let waiting = &mut self.waiting;
+        waiting.extend_from_slice(&key.to_bytes());
+        waiting.extend_from_slice(&time.timestamp_micros().to_le_bytes());
+        waiting.extend_from_slice(&(detail.len() as u32).to_le_bytes());
+        waiting.extend_from_slice(detail);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let written = self.file.write_all_at(&self.waiting, self.written);
+        written.context(TEMPORARY)?;
+        self.written += self.waiting.len() as u64;
+        self.waiting.clear();
+        Ok(())
+    }
+}
+
+/// A new file that only its owner may read: records hold personal data.
+pub(super) fn private(path: &Path) -> Result<File> {
+    let mut options = OpenOptions::new();
+    let made = options.create_new(true).write(true).mode(0o600).open(path);
+    made.context(TEMPORARY)
 }
 
 /// The text, or as much of it as is kept.
@@ -144,33 +211,35 @@ fn shortened(text: &str) -> String {
 }
 
 /// A pile that is read.
-pub(super) struct Pile {
-    file: File,
-    /// The event's keys, and where what is told of them stands.
-    pub(super) events: Vec<(Key, u64)>,
-}
+pub(super) struct Pile(File);
 
 impl Pile {
-    fn open(path: &Path) -> Result<Self> {
+    fn open(path: &Path, mut tell: impl FnMut(Key, u64)) -> Result<Self> {
         let mut text = BufReader::new(File::open(path)?);
-        let (mut events, mut offset, mut head) = (Vec::new(), 0, [0; HEAD]);
+        let (mut offset, mut head) = (0, [0; HEAD]);
         while read_whole(&mut text, &mut head)? {
             let key = Key::from_bytes(head.first_chunk().copied().unwrap_or_default());
             let bytes = u32::from_le_bytes(head.last_chunk().copied().unwrap_or_default());
-            events.push((key, offset));
+            tell(key, offset);
             text.seek_relative(i64::from(bytes))?;
             offset += HEAD as u64 + u64::from(bytes);
         }
-        let file = text.into_inner();
-        Ok(Self { file, events })
+        Ok(Self(text.into_inner()))
     }
 
-    /// What is told of the event that stands there.
+    /// The time of the event that stands there, in microseconds since 1970.
+    pub(super) fn time(&self, offset: u64) -> Result<i64> {
+        let mut bytes = [0; 8];
+        self.0.read_exact_at(&mut bytes, offset + 16)?;
+        Ok(i64::from_le_bytes(bytes))
+    }
+
+    /// What is told of it.
     pub(super) fn detail(&self, offset: u64) -> Result<Detail> {
         let mut bytes = [0; 4];
-        self.file.read_exact_at(&mut bytes, offset + 16)?;
+        self.0.read_exact_at(&mut bytes, offset + 24)?;
         let mut detail = vec![0; u32::from_le_bytes(bytes) as usize];
-        self.file.read_exact_at(&mut detail, offset + HEAD as u64)?;
+        self.0.read_exact_at(&mut detail, offset + HEAD as u64)?;
         serde_json::from_slice(&detail)
             .map_err(|error| Error::bug("an event was noted wrongly").with_cause(error))
     }
@@ -194,7 +263,7 @@ impl Sink for Collector {
         let (piles, events) = (Arc::clone(&self.0), batch.events.clone());
         let taken = spawn_blocking(move || {
             let mut piles = piles.lock().unwrap_or_else(PoisonError::into_inner);
-            events.iter().try_for_each(|event| piles.take(event))
+            piles.take_all(&events)
         });
         taken
             .await

@@ -1,4 +1,5 @@
 use std::fmt::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 
 use bytes::Bytes;
 
@@ -61,9 +62,10 @@ async fn answer(folder: &Path, source: &str, complete: bool, records: &[String])
 /// What the comparison says: the figures of the sources, and a line for each difference.
 fn told(folder: &Path, answers: &[Answer]) -> (Compared, String) {
     let path = folder.join("differences");
-    let compared = judge(answers, day(), None, &path).unwrap();
+    let stopped = CancellationToken::new();
+    let compared = judge(answers, day(), None, &stopped, &path).unwrap();
     let mut told = String::new();
-    for line in std::fs::read_to_string(path).unwrap().lines() {
+    for line in std::fs::read_to_string(&path).unwrap().lines() {
         let found: Difference = serde_json::from_str(line).unwrap();
         let time = found.event.time.format("%H:%M");
         let (held, missing) = (found.held_by.join("+"), found.missing_in.join("+"));
@@ -74,7 +76,9 @@ fn told(folder: &Path, answers: &[Answer]) -> (Compared, String) {
         )
         .unwrap();
     }
-    (compared, told)
+    let mode = path.metadata().unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "it holds personal data");
+    (compared.unwrap(), told)
 }
 
 fn figures(events: u64, only_here: u64, missing_here: Option<u64>) -> Figures {
@@ -187,4 +191,66 @@ async fn long_names_are_kept_in_part() {
     let operation = &compared.groups[0].operation;
     assert!(operation.ends_with('…') && operation.len() < 1_000);
     assert_eq!(compared.sources[0].only_here, 1);
+}
+
+#[tokio::test]
+async fn a_comparison_that_is_stopped_goes_no_further() {
+    let folder = tempfile::tempdir().unwrap();
+    let all: Vec<String> = (0..100).map(record).collect();
+    let answers = [
+        answer(folder.path(), "a", true, &all).await,
+        answer(folder.path(), "b", true, &[]).await,
+    ];
+    let piles = answers
+        .each_ref()
+        .map(|answer| answer.piles.lock().unwrap());
+    let sides = [0, 1].map(|index| Side {
+        name: &answers[index].asked.source,
+        piles: &piles[index],
+        complete: true,
+    });
+    let (stopped, mut told) = (CancellationToken::new(), 0);
+    let compared = compare(&sides, None, &stopped, |_| {
+        told += 1;
+        stopped.cancel();
+        Ok(())
+    });
+    assert!(compared.unwrap().is_none());
+    assert!(told < 10, "{told}");
+}
+
+#[tokio::test]
+async fn a_disk_that_was_full_for_a_while_has_spoilt_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let answers = [
+        answer(folder.path(), "a", true, &[record(0)]).await,
+        answer(folder.path(), "b", true, &[]).await,
+    ];
+    let name = "n".repeat(300);
+    let text =
+        |n| format!(r#"{{"Id":"{name}{n}","CreationTime":"{DAY}T00:00:00","Operation":"{name}"}}"#);
+    let batch = crate::plugin::Batch {
+        position: None,
+        events: (0..100)
+            .map(|n| event("a", &text(n)))
+            .chain([event("a", "{}")])
+            .collect(),
+    };
+    let piles = &answers[0].piles;
+    let sink = Collector(Arc::clone(piles));
+    let whole = piles.lock().unwrap().break_disk();
+    for _ in 0..3 {
+        let error = crate::plugin::Sink::deliver(&sink, &batch)
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), crate::error::Kind::Unavailable);
+        assert!(error.to_string().contains("TMPDIR"), "{error}");
+    }
+    piles.lock().unwrap().mend_disk(whole);
+    crate::plugin::Sink::deliver(&sink, &batch).await.unwrap();
+    piles.lock().unwrap().end().unwrap();
+    let (compared, told) = told(folder.path(), &answers);
+    assert_eq!(compared.sources[0], figures(101, 101, Some(0)));
+    assert_eq!(told.lines().count(), 101);
+    assert_eq!(piles.lock().unwrap().incomparable, 1);
 }

@@ -18,8 +18,8 @@ use crate::error::{Error, Kind, Result};
 use crate::event::AuditEvent;
 use crate::journal::{Changes, Position};
 use crate::plugin::{
-    Answer, Batch, Context, Delivered, Filter, Finding, Heard, Intake, LaneKind, Next, Receipt,
-    Registry, Rejected, Sink, Source, Standing, Tick, Unit, UnitWriter,
+    Answer, Batch, Context, Delivered, Filter, Finding, Heard, Intake, LaneKind, Listing, Next,
+    Pass, Reach, Receipt, Registry, Rejected, Sink, Source, Standing, Tick, Unit, UnitWriter,
 };
 
 static WORLDS: LazyLock<Mutex<HashMap<String, Weak<Inner>>>> = LazyLock::new(Mutex::default);
@@ -31,6 +31,8 @@ pub(super) enum Fate {
     Panic,
     /// Never comes back.
     Hang,
+    /// Works, but takes so long.
+    Last(Duration),
     /// Works, but the answer is lost.
     Lose,
     /// Breaks off half-way.
@@ -205,6 +207,13 @@ impl World {
         conn.execute_batch(statement).unwrap();
     }
 
+    /// The number that a question to the journal's database is answered with.
+    pub(super) fn count(&self, question: &str) -> i64 {
+        let path = self.dir.path().join("journal/journal.sqlite");
+        let conn = crate::journal::tables_at(&path);
+        conn.query_row(question, [], |row| row.get(0)).unwrap()
+    }
+
     pub(super) fn config(&self, more: &str) -> Config {
         self.config_of(&TENANTS, more)
     }
@@ -285,6 +294,9 @@ struct FakeOptions {
     /// After how many seconds a source wants to be asked again.
     #[serde(default = "minute")]
     lists_every: u64,
+    /// Whether a source lists again and again, and says each time how far it is.
+    #[serde(default)]
+    restless: bool,
     /// Whether calls take a random number of turns of the runtime.
     #[serde(default)]
     slow: bool,
@@ -328,6 +340,19 @@ impl Fake {
         self.world.built.lock().unwrap().push(built.to_owned());
     }
 
+    fn reach(&self) -> Reach {
+        let now = self.clock.now();
+        Reach {
+            content_type: "Audit.General".into(),
+            since: now,
+            passes: vec![Pass {
+                lag: Duration::ZERO,
+                to: now,
+            }],
+            kept: Duration::from_hours(7 * 24),
+        }
+    }
+
     async fn take_turns(&self) {
         if self.options.slow {
             let turns = rand::rng().random_range(0..20);
@@ -347,6 +372,10 @@ async fn suffer(fate: Option<&Fate>) -> Result<()> {
         }
         Some(Fate::Panic) => panic!("as told"),
         Some(Fate::Hang) => std::future::pending().await,
+        Some(Fate::Last(time)) => {
+            tokio::time::sleep(*time).await;
+            Ok(())
+        }
         _ => Ok(()),
     }
 }
@@ -366,6 +395,15 @@ impl Source for FakeSource {
             let mine = units.iter().filter(|(of, ..)| of == tenant);
             mine.map(|(_, unit, _)| unit.clone()).collect()
         };
+        if self.0.options.restless {
+            let listing = Listing {
+                units,
+                reach: vec![self.0.reach()],
+                ..Listing::default()
+            };
+            intake.register_listing(listing, None::<&()>).await?;
+            return Ok(Next::Now);
+        }
         intake.register(units, None::<&()>).await?;
         let wait = Duration::from_secs(self.0.options.lists_every);
         Ok(Next::After(wait))
