@@ -113,6 +113,11 @@ impl Client {
         self.only_reads.store(true, Ordering::Relaxed);
     }
 
+    /// Whether it is a mere look.
+    pub(super) fn only_reads(&self) -> bool {
+        self.only_reads.load(Ordering::Relaxed)
+    }
+
     /// The HTTP layer below.
     pub(super) fn api(&self) -> &Api {
         &self.api
@@ -148,7 +153,7 @@ impl Client {
     /// Operation 1: starts a subscription, or changes its webhook if there is a `body`. One that is enabled already, as it
     /// should be, is a success (reference: §3.1). Returns whether it was not.
     pub(super) async fn start(&self, content_type: &str, body: Option<&str>) -> Result<bool> {
-        if self.only_reads.load(Ordering::Relaxed) {
+        if self.only_reads() {
             return Err(Error::auth(
                 "there is no enabled subscription, so Microsoft keeps no content; a mere look starts none, `run` does",
             )
