@@ -144,3 +144,56 @@ async fn a_mere_look_has_nothing_to_tell_of_webhooks() {
     assert_eq!(warnings.count("webhook"), 0);
     assert!(starts(&peer).is_empty());
 }
+
+#[tokio::test]
+async fn check_judges_the_last_notification_whatever_page_it_is_on() {
+    let row = |status: &str, hour: &str| {
+        format!(
+            r#"[{{"notificationStatus":"{status}","notificationSent":"2026-01-01T{hour}:00:00.000Z"}}]"#
+        )
+    };
+    let (failed, well) = (
+        |hour| row("failed: HTTP 502", hour),
+        |hour| row("success", hour),
+    );
+    let fine = "Ok: DLP.All: the webhook is enabled";
+    let fails = "Warning: DLP.All: the webhook is enabled, but 1 of the 2 notifications of the last two hours failed, the \
+                 last at 2026-01-01T02:00:00.000Z: \"failed: HTTP 502\"";
+    let unread = "Warning: DLP.All: the webhook is enabled; whether its notifications arrive cannot be asked: ";
+    for (first, second, told) in [
+        (failed("01"), Reply::ok(well("02")), fine),
+        (well("01"), Reply::ok(failed("02")), fails),
+        (well("01"), Reply::error(400, "AF20031"), unread),
+        (well("01"), Reply::ok("<html>"), unread),
+    ] {
+        let second = Mutex::new(Some(second));
+        let peer = tenant(move |seen| {
+            if seen.target.contains("/subscriptions/list") {
+                let entry = serde_json::json!({"contentType": "DLP.All", "status": "enabled", "webhook": ours("")});
+                return Some(Reply::ok(Value::from(vec![entry]).to_string()));
+            }
+            if !seen.target.contains("/subscriptions/notifications") {
+                return None;
+            }
+            if parameter(&seen.target, "nextPage").is_some() {
+                return second.lock().unwrap().take();
+            }
+            let next = format!("http://{}{}&nextPage=2", host(seen), seen.target);
+            Some(Reply::ok(first.clone()).with("nextpageuri", next))
+        })
+        .await;
+        let found = source(&peer, &with_webhook().replace("\"Audit.General\", ", ""))
+            .check()
+            .await;
+        let mut found = found.iter();
+        let of_webhook = |one: &&Finding| one.message.starts_with("DLP.All: the webhook");
+        let found = found.find(of_webhook).unwrap();
+        let found = format!("{:?}: {}", found.severity, found.message);
+        assert!(found.starts_with(told), "{told}\n{found}");
+        let calls = peer.calls();
+        let mut asked = calls.iter().filter(|call| call.contains("/notifications"));
+        let first = asked.next().unwrap();
+        // Two hours, for what failed earlier may be mended.
+        assert!((119..=120).contains(&begins_ago(first)), "{first}");
+    }
+}
