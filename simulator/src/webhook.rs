@@ -271,8 +271,8 @@ pub(crate) fn notifications(call: &Call<'_>) -> Result<Answer, ApiError> {
         .peekable();
     let size = call.state.config.page_size.max(1);
     let page: Vec<&Notification> = rows.by_ref().take(size).collect();
-    let list: Value = page.iter().map(|it| attempt(call, it)).collect();
-    let answer = Answer::json(StatusCode::OK, list.to_string());
+    let body: Value = page.iter().map(|it| attempt(call, it)).collect();
+    let answer = Answer::json(StatusCode::OK, body.to_string());
     let Some(last) = page.last().filter(|_| rows.peek().is_some()) else {
         return Ok(answer);
     };
