@@ -16,7 +16,7 @@ use super::super::client::Subscription;
 use super::super::ledger::{Ledger, UNSUBSCRIBED};
 use super::super::webhook::{self, State, Webhook};
 use super::super::window::Progress;
-use super::{Lister, is_unsubscribed};
+use super::Lister;
 use crate::microsoft::errors;
 
 /// After a start request that was accepted, none for the same content type before this (reference: management-activity-api.md §3.1).
@@ -339,4 +339,12 @@ fn is_about_the_webhook(error: &Error) -> bool {
     let code = error.code().unwrap_or_default();
     let is_refusal = code.starts_with("AF2") || code.starts_with("HTTP 4");
     is_refusal && error.kind() == Kind::Unavailable && !is_unsubscribed(error)
+}
+
+/// Whether there is no enabled subscription.
+pub(super) fn is_unsubscribed(error: &Error) -> bool {
+    matches!(
+        error.code(),
+        Some(errors::NO_SUBSCRIPTION | errors::SUBSCRIPTION_DISABLED)
+    )
 }
