@@ -177,7 +177,7 @@ async fn a_webhook_that_microsoft_refuses_costs_no_subscription() {
         bench.restart();
         list(&bench).await;
         assert_eq!(service.webhook("Audit.General")["address"], HOOK, "{code}");
-        assert!(bench.journal.status().await.unwrap().gaps.is_empty());
+        assert!(bench.filled.journal.status().await.unwrap().gaps.is_empty());
     }
 }
 

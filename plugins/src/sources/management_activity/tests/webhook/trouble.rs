@@ -88,7 +88,7 @@ async fn a_subscription_that_was_enabled_all_along_leaves_no_gap_and_one_that_ha
     let mut bench = Bench::new(&peer, &with_webhook()).await;
     list(&bench).await;
     assert!(starts(&peer).is_empty());
-    let gaps = async |bench: &Bench| bench.journal.status().await.unwrap().gaps.len();
+    let gaps = async |bench: &Bench| bench.filled.journal.status().await.unwrap().gaps.len();
     // The list of subscriptions lacks it.
     *service.left_out.lock().unwrap() = Some("DLP.All");
     service.minutes.store(10, Ordering::SeqCst);
@@ -138,7 +138,11 @@ async fn a_mere_look_has_nothing_to_tell_of_webhooks() {
     let bench = Bench::new(&peer, &with_webhook()).await;
     let now = Utc::now();
     let span = vec![(now - TimeDelta::hours(2), now)];
-    bench.source.survey(&bench.intake, &span).await.unwrap();
+    bench
+        .source
+        .survey(&bench.filled.intake, &span)
+        .await
+        .unwrap();
     let error = bench.list().await.unwrap_err();
     assert_eq!(error.code(), Some("AF20022"));
     assert_eq!(warnings.count("webhook"), 0);
