@@ -49,6 +49,7 @@
 //! | `POST /control/expire` | `{content_id}` |
 //! | `POST /control/script` | `{content_id, script: {failure, times}}`, or without `script` |
 //! | `POST /control/audit` | `{tenant, on}` |
+//! | `POST /control/limit` | `{tenant, requests_per_minute}`: the tenant's limit, or without a number the configured one |
 //! | `POST /control/disable` | `{tenant, content_type, by_service}`: disables the subscriptions |
 //! | `POST /control/federated_token` | `{credential: FederatedCredential, life_seconds}`: what an issuer outside signs |
 //! | `POST /control/secret` | `VaultSecret`: a new version in the key vault |

@@ -122,15 +122,29 @@ fn bad_window() -> ApiError {
     )
 }
 
-/// Where the next page starts.
-#[derive(Debug, PartialEq, Eq)]
+/// Where the next page starts; by default the first.
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct NextPage {
-    after: Option<Cursor>,
+    pub(crate) after: Option<Cursor>,
     /// The page before was empty on purpose; this one must not be.
     was_empty: bool,
 }
 
 impl NextPage {
+    /// The page that begins after this row.
+    pub(crate) fn after(last: Cursor) -> Self {
+        Self {
+            after: Some(last),
+            was_empty: false,
+        }
+    }
+
+    /// The page that a request asks for.
+    pub(crate) fn asked(call: &Call<'_>) -> Result<Self, ApiError> {
+        let value = call.query.get("nextpage");
+        value.map_or(Ok(Self::default()), |value| Self::read(call, value))
+    }
+
     fn write(&self, call: &Call<'_>) -> String {
         let (created, number) = match self.after {
             Some(after) => (after.created_millis, after.number as i64),
@@ -166,10 +180,23 @@ impl NextPage {
         })
     }
 
+    /// The answer with the address of this page as the next.
+    pub(crate) fn named_in(
+        &self,
+        answer: Answer,
+        call: &Call<'_>,
+        operation: &str,
+        content_type: ContentType,
+        window: &Window,
+    ) -> Answer {
+        let url = self.url(call, operation, content_type, window);
+        answer.with(NEXT_PAGE, &url)
+    }
+
     /// The URL of the next page: on `/api/v1/`, with the window, without `PublisherIdentifier`
     /// (reference, "Pagination").
-    pub(crate) fn url(
-        token: &str,
+    fn url(
+        &self,
         call: &Call<'_>,
         operation: &str,
         content_type: ContentType,
@@ -179,7 +206,7 @@ impl NextPage {
             .append_pair("contentType", content_type.name())
             .append_pair("startTime", &window.texts.0)
             .append_pair("endTime", &window.texts.1)
-            .append_pair("nextPage", token)
+            .append_pair("nextPage", &self.write(call))
             .finish();
         format!(
             "{}/api/v1/{}/activity/feed/subscriptions/{operation}?{query}",
@@ -196,13 +223,7 @@ pub(crate) fn content(call: &Call<'_>) -> Result<Answer, ApiError> {
             .subscriptions
             .view(&call.claims.appid, content_type, &call.state.config)?;
     let window = Window::of(&call.query, &call.state.config, call.now)?;
-    let page = match call.query.get("nextpage") {
-        Some(value) => NextPage::read(call, value)?,
-        None => NextPage {
-            after: None,
-            was_empty: false,
-        },
-    };
+    let page = NextPage::asked(call)?;
     let faults = &call.faults.pages;
     let (blobs, next) =
         if !page.was_empty && faults.empty > 0.0 && call.draw("empty page").hit(faults.empty) {
@@ -227,8 +248,7 @@ pub(crate) fn content(call: &Call<'_>) -> Result<Answer, ApiError> {
         .collect();
     let mut answer = Answer::json(StatusCode::OK, Value::from(rows).to_string());
     if let Some(next) = next {
-        let url = NextPage::url(&next.write(call), call, "content", content_type, &window);
-        answer = answer.with(NEXT_PAGE, &url);
+        answer = next.named_in(answer, call, "content", content_type, &window);
     }
     Ok(answer)
 }
@@ -249,11 +269,7 @@ fn blobs(
     let size = call.state.config.page_size.max(1);
     let shown = |blob: &Blob| view.shows(blob, call.now);
     let (blobs, last) = feed.page(content_type, (window.start, window.end), after, size, shown);
-    let next = last.map(|last| NextPage {
-        after: Some(last),
-        was_empty: false,
-    });
-    (blobs, next)
+    (blobs, last.map(NextPage::after))
 }
 
 /// What a listing says of a blob.

@@ -21,10 +21,10 @@ use uuid::Uuid;
 use crate::{
     answer::{Answer, ApiError},
     api::Call,
-    catalogue::Blob,
+    catalogue::{Blob, Cursor},
     clock::wire_time,
     content_type::ContentType,
-    listing::{self, Window, content_uri},
+    listing::{self, NextPage, Window, content_uri},
     state::{State, Tenant, lock},
     subscriptions::{Webhook, WebhookBody},
 };
@@ -38,6 +38,8 @@ const REMEMBERED: usize = 1_000;
 
 /// One attempt to tell an endpoint of a blob.
 pub(crate) struct Notification {
+    /// Rises with each.
+    number: usize,
     app: String,
     blob: Arc<Blob>,
     sent: DateTime<Utc>,
@@ -238,8 +240,10 @@ fn remember(tenant: &Tenant, app: &str, blobs: &[Arc<Blob>], sent: DateTime<Utc>
         if rows.len() == REMEMBERED {
             rows.pop_front();
         }
+        let number = rows.back().map_or(0, |last| last.number + 1);
         let (app, status) = (app.to_owned(), status.to_owned());
         rows.push_back(Notification {
+            number,
             app,
             blob: Arc::clone(blob),
             sent,
@@ -248,31 +252,45 @@ fn remember(tenant: &Tenant, app: &str, blobs: &[Arc<Blob>], sent: DateTime<Utc>
     }
 }
 
-/// Answers `GET subscriptions/notifications`: the attempts of a window, on one page.
+/// Answers `GET subscriptions/notifications`: the attempts of a window, page by page.
 pub(crate) fn notifications(call: &Call<'_>) -> Result<Answer, ApiError> {
     let content_type = listing::content_type(&call.query)?;
     call.tenant
         .subscriptions
         .view(&call.claims.appid, content_type, &call.state.config)?;
     let window = Window::of(&call.query, &call.state.config, call.now)?;
+    let after = NextPage::asked(call)?.after;
     let rows = lock(&call.tenant.notifications);
-    let list: Value = rows
+    let mut rows = rows
         .iter()
         .filter(|it| {
             it.blob.content_type == content_type && it.app.eq_ignore_ascii_case(&call.claims.appid)
         })
         .filter(|it| window.start <= it.blob.created && it.blob.created < window.end)
-        .map(|it| {
-            json!({
-                "contentType": content_type.name(),
-                "contentId": &*it.blob.id,
-                "contentUri": content_uri(&call.state.url, call.tenant.id, &it.blob.id),
-                "notificationStatus": it.status,
-                "contentCreated": wire_time(it.blob.created),
-                "notificationSent": wire_time(it.sent),
-                "contentExpiration": wire_time(it.blob.expires()),
-            })
-        })
-        .collect();
-    Ok(Answer::json(StatusCode::OK, list.to_string()))
+        .filter(|it| after.is_none_or(|after| after.number < it.number))
+        .peekable();
+    let size = call.state.config.page_size.max(1);
+    let page: Vec<&Notification> = rows.by_ref().take(size).collect();
+    let body: Value = page.iter().map(|it| attempt(call, it)).collect();
+    let answer = Answer::json(StatusCode::OK, body.to_string());
+    let Some(last) = page.last().filter(|_| rows.peek().is_some()) else {
+        return Ok(answer);
+    };
+    let next = NextPage::after(Cursor {
+        created_millis: last.blob.created.timestamp_millis(),
+        number: last.number,
+    });
+    Ok(next.named_in(answer, call, "notifications", content_type, &window))
+}
+
+fn attempt(call: &Call<'_>, it: &Notification) -> Value {
+    json!({
+        "contentType": it.blob.content_type.name(),
+        "contentId": &*it.blob.id,
+        "contentUri": content_uri(&call.state.url, call.tenant.id, &it.blob.id),
+        "notificationStatus": it.status,
+        "contentCreated": wire_time(it.blob.created),
+        "notificationSent": wire_time(it.sent),
+        "contentExpiration": wire_time(it.blob.expires()),
+    })
 }

@@ -12,4 +12,6 @@ mod intake;
 mod kafka;
 mod program;
 mod siem;
+mod sources;
 mod syslog;
+mod tenants;

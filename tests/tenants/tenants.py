@@ -165,13 +165,15 @@ class Tenants:
     def steady(self):
         """Until the time is over; half-way the tenants change."""
         cpu, asked = self.kernel.cpu_seconds(), self.requests()
-        half = (self.started + self.end) / 2
-        await_("half of the time", lambda: self.alive() or time.time() >= half, 2 * PATIENCE)
+        self.live_until("half of the time", (self.started + self.end) / 2)
         self.change()
-        await_("the time is over", lambda: self.alive() or time.time() >= self.end, 2 * PATIENCE)
+        self.live_until("the time is over", self.end)
         self.seconds = time.time() - self.started
         self.cpu = self.kernel.cpu_seconds() - cpu
         self.asked = self.requests() - asked
+
+    def live_until(self, what, end):
+        await_(what, lambda: self.alive() or time.time() >= end, max(0, end - time.time()) + PATIENCE)
 
     def change(self):
         for name in self.added:

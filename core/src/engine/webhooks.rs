@@ -231,7 +231,8 @@ impl Webhooks {
         }
     }
 
-    async fn answer(&self, request: Request<Body>, metrics: &Metrics) -> StatusCode {
+    /// Lets the source at the request's path hear it.
+    pub(super) async fn answer(&self, request: Request<Body>, metrics: &Metrics) -> StatusCode {
         let path = request.uri().path().to_owned();
         let found = named(&path).and_then(|name| {
             let target = self.hooks().get(&name).cloned()?;

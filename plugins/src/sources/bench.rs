@@ -36,6 +36,7 @@ pub(super) fn tenant_of(simulator: &Simulator, api: &str, more: &str) -> Tenant 
 pub(super) struct Filled {
     pub(super) intake: Intake,
     pub(super) journal: Journal,
+    pub(super) metrics: Metrics,
     _closer: Closer,
     _dir: tempfile::TempDir,
 }
@@ -57,10 +58,12 @@ impl Filled {
         let tenants = vec![(Arc::clone(&tenant.id), Arc::clone(&tenant.name))];
         journal.attach(vec![sink], tenants).await.unwrap();
         let limits = IntakeLimits::default();
-        let intake = Intake::open(journal.clone(), metrics, limits, tenant, "audit".into());
+        let (to, counts) = (journal.clone(), metrics.clone());
+        let intake = Intake::open(to, counts, limits, tenant, "audit".into());
         Self {
             intake: intake.await.unwrap(),
             journal,
+            metrics,
             _closer: closer,
             _dir: dir,
         }
@@ -89,16 +92,23 @@ impl Filled {
     pub(super) async fn events(&self) -> Vec<AuditEvent> {
         let mut events = Vec::new();
         for kind in [LaneKind::Live, LaneKind::CatchUp] {
-            let lane = self.journal.lane(&self.intake.tenant().id, kind).unwrap();
-            let mut after = 0;
-            loop {
-                let read = self.journal.read(lane, after, 1000, 1 << 20).await.unwrap();
-                let Some(last) = read.last() else { break };
-                after = last.seq;
-                events.extend(read.iter().flat_map(|batch| batch.events.to_vec()));
-            }
+            events.extend(self.journaled(kind).await.into_iter().flatten());
         }
         events
+    }
+
+    /// What the journal holds of a lane, batch by batch.
+    pub(super) async fn journaled(&self, kind: LaneKind) -> Vec<Vec<AuditEvent>> {
+        let lane = self.journal.lane(&self.intake.tenant().id, kind).unwrap();
+        let (mut batches, mut after) = (Vec::new(), 0);
+        loop {
+            let read = self.journal.read(lane, after, 1000, 1 << 20).await.unwrap();
+            let Some(last) = read.last() else {
+                return batches;
+            };
+            after = last.seq;
+            batches.extend(read.iter().map(|batch| batch.events.to_vec()));
+        }
     }
 }
 

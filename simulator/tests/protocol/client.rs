@@ -150,26 +150,25 @@ impl Stage {
         content_type: ContentType,
         window: &str,
     ) -> (Vec<Value>, usize) {
-        let mut url = self.url(&format!(
-            "subscriptions/content?contentType={}{window}",
-            content_type.name()
-        ));
-        let (mut all, mut pages) = (Vec::new(), 0);
-        loop {
+        let content_type = content_type.name();
+        let path = format!("subscriptions/content?contentType={content_type}{window}");
+        let pages = self.pages(&path).await;
+        let count = pages.len();
+        (pages.into_iter().flatten().collect(), count)
+    }
+
+    /// The pages that begin at an operation's address.
+    pub(crate) async fn pages(&self, path: &str) -> Vec<Vec<Value>> {
+        let mut next = Some(self.url(path));
+        let mut pages = Vec::new();
+        while let Some(url) = next {
             let response = self.get_url(&url).await;
             assert_eq!(response.status(), 200);
-            let next = response
-                .headers()
-                .get("nextpageuri")
-                .map(|next| next.to_str().unwrap().to_owned());
-            let page: Vec<Value> = response.json().await.unwrap();
-            all.extend(page);
-            pages += 1;
-            match next {
-                Some(next) => url = next,
-                None => return (all, pages),
-            }
+            let header = response.headers().get("nextpageuri");
+            next = header.map(|next| next.to_str().unwrap().to_owned());
+            pages.push(response.json().await.unwrap());
         }
+        pages
     }
 }
 

@@ -184,3 +184,40 @@ async fn failures_disable_the_webhook_but_not_the_subscription_and_a_start_enabl
     assert_eq!(again.1["webhook"]["status"], "enabled");
     endpoint.wait_for(5).await;
 }
+
+#[tokio::test]
+async fn notifications_are_listed_page_by_page() {
+    let stage = Stage::new(Config {
+        page_size: 2,
+        ..blobs(Vec::new())
+    })
+    .await;
+    let (endpoint, address) = Endpoint::start().await;
+    let body = json!({"webhook": {"address": address}}).to_string();
+    assert_eq!(stage.post(START, &body).await.status(), 200);
+    let control = stage.simulator.control();
+    let mut shown = Vec::new();
+    for count in 2..=6 {
+        let blob = ExplicitBlob::new(ContentType::General, [record("a")]);
+        shown.push(control.add_blob(&stage.tenant.id, blob).unwrap());
+        endpoint.wait_for(count).await;
+    }
+    // The last one is on record a moment after it was sent.
+    let mut listed = Vec::new();
+    for _ in 0..100 {
+        listed = stage
+            .pages("subscriptions/notifications?contentType=Audit.General")
+            .await;
+        if listed.iter().flatten().count() == shown.len() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    assert_eq!(listed.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2, 1]);
+    let ids: Vec<_> = listed
+        .iter()
+        .flatten()
+        .map(|row| row["contentId"].as_str().unwrap())
+        .collect();
+    assert_eq!(ids, shown);
+}

@@ -20,6 +20,9 @@ const READ_DLP: &str = "ActivityFeed.ReadDlp";
 /// The content type that it is for.
 const DLP: &str = "DLP.All";
 
+/// Notifications are judged by those of the content of so long: what failed earlier may be mended.
+const JUDGED: TimeDelta = TimeDelta::hours(2);
+
 /// Tries everything that collecting needs, from the outside in; stops where the next step would only fail too.
 pub(super) async fn check(
     client: &Client,
@@ -180,17 +183,11 @@ async fn webhooks(
             continue;
         };
         let state = webhook.state(subscription.webhook(), client.now());
-        findings.push(
-            match (
-                told(&state),
-                matches!(state, State::Working(_) | State::Ending(_)),
-            ) {
-                (told, false) => Finding::warning(format!("{content_type}: {told}; a run sets it")),
-                (told, true) => failing(client, content_type)
-                    .await
-                    .unwrap_or_else(|| Finding::ok(format!("{content_type}: {told}"))),
-            },
-        );
+        let told = told(&state);
+        findings.push(match state {
+            State::Working(_) | State::Ending(_) => notified(client, content_type, &told).await,
+            _ => Finding::warning(format!("{content_type}: {told}; a run sets it")),
+        });
     }
     findings
 }
@@ -214,26 +211,33 @@ fn told(state: &State) -> String {
     }
 }
 
-/// Whether the last notification of a content type failed, and why. That it cannot be asked is no finding: nothing hangs
-/// on it.
-async fn failing(client: &Client, content_type: &str) -> Option<Finding> {
+/// Whether the last notification of a content type arrived, and if not, why; `told` is how its webhook stands.
+async fn notified(client: &Client, content_type: &str, told: &str) -> Finding {
     let to = client.now();
-    let from = to - TimeDelta::hours(23);
-    let window = Window { from, to };
-    let sent = client.notifications(content_type, window).await.ok()?;
-    let last = sent.iter().max_by_key(|one| one.sent())?;
-    let failure = last.failure()?;
-    let failed = sent
-        .iter()
-        .filter(|one| Notification::failure(one).is_some())
-        .count();
-    Some(Finding::warning(format!(
-        "{content_type}: the webhook is enabled, but {failed} of the last {} notifications failed, the last at {}: \"{}\"; \
-         see that its address is reached from outside, or Microsoft disables it",
+    let from = to - JUDGED;
+    let sent = match client
+        .notifications(content_type, Window { from, to })
+        .await
+    {
+        Ok(sent) => sent,
+        Err(error) => {
+            return Finding::warning(format!(
+                "{content_type}: {told}; whether its notifications arrive cannot be asked: {error}"
+            ));
+        }
+    };
+    let last = sent.iter().max_by_key(|one| one.sent());
+    let Some((last, failure)) = last.and_then(|last| Some((last, last.failure()?))) else {
+        return Finding::ok(format!("{content_type}: {told}"));
+    };
+    let failed = sent.iter().filter_map(Notification::failure).count();
+    Finding::warning(format!(
+        "{content_type}: the webhook is enabled, but {failed} of the {} notifications of the last two hours failed, the \
+         last at {}: \"{}\"; see that its address is reached from outside, or Microsoft disables it",
         sent.len(),
         first_sentence(last.sent()),
         first_sentence(failure)
-    )))
+    ))
 }
 
 #[cfg(test)]

@@ -24,6 +24,8 @@ use crate::microsoft::http::{Api, Call};
 const PAGE_CAP: usize = 64 * 1024 * 1024;
 /// The other answers are small.
 const SMALL_CAP: usize = 1024 * 1024;
+/// No hours have more pages of notifications, short of a service that goes round in circles.
+const MOST_NOTIFICATION_PAGES: usize = 1_000;
 /// The parameter that selects the throttling bucket. Addresses that the service hands out come without it.
 const PUBLISHER: &str = "PublisherIdentifier";
 
@@ -36,7 +38,7 @@ pub(super) struct Client {
 
 /// A page of a listing.
 pub(super) struct Page {
-    /// A JSON array of content blobs.
+    /// A JSON array.
     pub(super) body: Bytes,
     /// Where the next one is.
     pub(super) next: Option<Url>,
@@ -113,6 +115,11 @@ impl Client {
         self.only_reads.store(true, Ordering::Relaxed);
     }
 
+    /// Whether it is a mere look.
+    pub(super) fn only_reads(&self) -> bool {
+        self.only_reads.load(Ordering::Relaxed)
+    }
+
     /// The HTTP layer below.
     pub(super) fn api(&self) -> &Api {
         &self.api
@@ -148,7 +155,7 @@ impl Client {
     /// Operation 1: starts a subscription, or changes its webhook if there is a `body`. One that is enabled already, as it
     /// should be, is a success (reference: §3.1). Returns whether it was not.
     pub(super) async fn start(&self, content_type: &str, body: Option<&str>) -> Result<bool> {
-        if self.only_reads.load(Ordering::Relaxed) {
+        if self.only_reads() {
             return Err(Error::auth(
                 "there is no enabled subscription, so Microsoft keeps no content; a mere look starts none, `run` does",
             )
@@ -164,17 +171,27 @@ impl Client {
         }
     }
 
-    /// Operation 6: the first page of the notifications that were sent of a window's content.
+    /// Operation 6: the notifications that were sent of a window's content, to the last page.
     pub(super) async fn notifications(
         &self,
         content_type: &str,
         window: Window,
     ) -> Result<Vec<Notification>> {
-        let url = self.windowed("subscriptions/notifications", content_type, window);
-        let answer = self.api.send("notifications", Call::Get, url).await?;
-        let body = read_capped(answer, SMALL_CAP).await?;
-        serde_json::from_slice(&body)
-            .map_err(|_| Error::unavailable("the list of notifications is not readable"))
+        let mut url = self.windowed("subscriptions/notifications", content_type, window);
+        let mut sent: Vec<Notification> = Vec::new();
+        for _ in 0..MOST_NOTIFICATION_PAGES {
+            let page = self.page_of("notifications", url).await?;
+            let rows: Vec<Notification> = serde_json::from_slice(&page.body)
+                .map_err(|_| Error::unavailable("the list of notifications is not readable"))?;
+            sent.extend(rows);
+            let Some(next) = page.next else {
+                return Ok(sent);
+            };
+            url = next;
+        }
+        let message =
+            format!("the list of notifications has more than {MOST_NOTIFICATION_PAGES} pages");
+        Err(Error::unavailable(message))
     }
 
     /// Operation 4: where the first page of a window's listing is.
@@ -199,7 +216,11 @@ impl Client {
 
     /// Reads one page of a listing.
     pub(super) async fn page(&self, url: Url) -> Result<Page> {
-        let answer = self.api.send("list", Call::Get, url.clone()).await?;
+        self.page_of("list", url).await
+    }
+
+    async fn page_of(&self, operation: &'static str, url: Url) -> Result<Page> {
+        let answer = self.api.send(operation, Call::Get, url.clone()).await?;
         let next = match answer.headers().get("nextpageuri") {
             // A proxy may have emptied what was absent. Text that is no address is another matter: it is refused.
             Some(value) if value.as_bytes().trim_ascii().is_empty() => None,

@@ -30,6 +30,7 @@ use super::webhook::Webhook;
 use super::window::{Progress, Window};
 use crate::microsoft::errors;
 use standing::{Polls, Standing, Trouble, severity};
+use subscriptions::is_unsubscribed;
 
 /// The longest time that a content type that fails alone is left out.
 const LONGEST_REST: Duration = Duration::from_mins(15);
@@ -82,8 +83,8 @@ impl Lister {
         self.polls.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lists every content type that is due, once; before the next poll, those alone of which there is news. Fails as long as one of them is not listed, whether it was due or
-    /// rests: a source is only well that lists everything.
+    /// Lists every content type that is due, once; before the next poll, those alone of which there is news. Fails as long
+    /// as one of them is not listed, whether it was due or rests: a source is only well that lists everything.
     pub(super) async fn list(&self, ledger: &Ledger<'_>) -> Result<Next> {
         let began = Instant::now();
         let early = self.polls().take(began);
@@ -94,10 +95,30 @@ impl Lister {
             self.is_declared.store(true, Ordering::Relaxed);
         }
         self.see_subscriptions(ledger).await?;
-        let throttled = &CancellationToken::new();
-        let mut listings: FuturesUnordered<_> = self
+        let due = self
             .due(began)
-            .filter(|name| early.as_ref().is_none_or(|(news, _)| news.contains(name)))
+            .filter(|name| early.as_ref().is_none_or(|(news, _)| news.contains(name)));
+        let more = self.list_types(due, ledger, until).await?;
+        let next = self.next_poll(until);
+        self.polls().due = Some(next).filter(|_| !more);
+        let next = next.saturating_duration_since(Instant::now());
+        match self.trouble() {
+            Some(trouble) => Err(trouble.into_error(if more { Duration::ZERO } else { next })),
+            None if more => Ok(Next::Now),
+            None => Ok(Next::After(next)),
+        }
+    }
+
+    /// Lists these side by side until they are listed, or until the tenant is throttled. Those that fail rest, unless all
+    /// do: then the worst failure is the tenant's. Returns whether a backlog is left.
+    async fn list_types(
+        &self,
+        content_types: impl Iterator<Item = &'static str>,
+        ledger: &Ledger<'_>,
+        until: Instant,
+    ) -> Result<bool> {
+        let throttled = &CancellationToken::new();
+        let mut listings: FuturesUnordered<_> = content_types
             .map(|content_type| async move {
                 let listing = self.list_type(content_type, ledger, until, throttled);
                 (content_type, listing.await)
@@ -133,17 +154,7 @@ impl Lister {
             .into_iter()
             .map(|(content_type, error)| error.context(content_type))
             .max_by_key(|error| severity(error.kind()));
-        if let Some(error) = worst {
-            return Err(error);
-        }
-        let next = self.next_poll(until);
-        self.polls().due = Some(next).filter(|_| !more);
-        let next = next.saturating_duration_since(Instant::now());
-        match self.trouble() {
-            Some(trouble) => Err(trouble.into_error(if more { Duration::ZERO } else { next })),
-            None if more => Ok(Next::Now),
-            None => Ok(Next::After(next)),
-        }
+        worst.map_or(Ok(more), Err)
     }
 
     /// A content type that fails while others do not is left out for a while.
@@ -381,11 +392,4 @@ impl Lister {
         let message = format!("a listing has more than {MOST_PAGES} pages");
         Err(Error::unavailable(message))
     }
-}
-
-fn is_unsubscribed(error: &Error) -> bool {
-    matches!(
-        error.code(),
-        Some(errors::NO_SUBSCRIPTION | errors::SUBSCRIPTION_DISABLED)
-    )
 }

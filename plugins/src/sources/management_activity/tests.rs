@@ -1,21 +1,17 @@
 //! The source against a peer that speaks the protocol, with a real journal behind it.
 
-use std::collections::HashSet;
 use std::io::Write as _;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use audit_exporter_core::clock::Clock;
 use audit_exporter_core::config::Tenant;
-use audit_exporter_core::engine::intake::IntakeLimits;
-use audit_exporter_core::event::AuditEvent;
-use audit_exporter_core::journal::{Closer, Journal, Limits, SinkSpec, Start};
-use audit_exporter_core::metrics::Metrics;
 use audit_exporter_core::plugin::{LaneKind, Severity};
 use base64::Engine as _;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
+use super::super::bench::Filled;
 use super::*;
 use crate::microsoft::testing::{self, Peer, Reply, SECRET, Seen, TENANT};
 
@@ -23,6 +19,7 @@ mod checking;
 mod fetching;
 mod listing;
 mod simulated;
+mod subscribing;
 mod webhook;
 
 /// Where the source is reached: nobody listens there.
@@ -31,12 +28,8 @@ const HOOK: &str = "http://127.0.0.1:9/audit/contoso";
 /// A source and the journal that it fills.
 struct Bench {
     source: ManagementActivity,
-    intake: Intake,
-    journal: Journal,
-    metrics: Metrics,
+    filled: Filled,
     options: String,
-    _closer: Closer,
-    _dir: tempfile::TempDir,
 }
 
 impl Bench {
@@ -45,101 +38,33 @@ impl Bench {
     }
 
     async fn of(tenant: Tenant, options: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let metrics = Metrics::new().unwrap();
-        let (journal, closer) = Journal::open(
-            dir.path(),
-            Limits::default(),
-            Clock::system(),
-            metrics.clone(),
-        )
-        .unwrap();
-        let source = source_of(tenant.clone(), options);
-        let id = Arc::clone(&tenant.id);
-        let sink = SinkSpec {
-            name: "all".into(),
-            renamed_from: None,
-            required: true,
-            start: Start::Oldest,
-            tenants: vec![Arc::clone(&id)],
-        };
-        let tenants = vec![(Arc::clone(&id), "contoso".into())];
-        journal.attach(vec![sink], tenants).await.unwrap();
-        let limits = IntakeLimits::default();
-        let intake = Intake::open(
-            journal.clone(),
-            metrics.clone(),
-            limits,
-            tenant,
-            "audit".into(),
-        )
-        .await
-        .unwrap();
         Self {
-            source,
-            intake,
-            journal,
-            metrics,
+            source: source_of(tenant.clone(), options),
+            filled: Filled::of(tenant).await,
             options: options.to_owned(),
-            _closer: closer,
-            _dir: dir,
         }
     }
 
     async fn list(&self) -> Result<Next> {
-        self.source.list(&self.intake).await
+        self.source.list(&self.filled.intake).await
     }
 
     /// What a restart leaves: the journal.
     fn restart(&mut self) {
-        self.source = source_of(self.intake.tenant().clone(), &self.options);
+        let tenant = self.filled.intake.tenant().clone();
+        self.source = source_of(tenant, &self.options);
     }
 
-    /// All units that wait.
-    async fn due(&self) -> Vec<Unit> {
-        let tenant = &self.intake.tenant().id;
-        let stream = self.journal.stream("audit", tenant).await.unwrap();
-        let mut units = Vec::new();
-        for kind in [LaneKind::Live, LaneKind::CatchUp] {
-            let due = self
-                .journal
-                .due(&stream, kind, HashSet::new(), 10_000)
-                .await;
-            units.extend(due.unwrap().0.into_iter().map(|due| due.unit));
-        }
-        units
-    }
-
-    /// Their ids.
+    /// The ids of all units that wait.
     async fn pending(&self) -> Vec<String> {
-        let mut ids: Vec<_> = self
-            .due()
-            .await
-            .iter()
-            .map(|unit| unit.id.to_string())
-            .collect();
+        let due = self.filled.due().await;
+        let mut ids: Vec<_> = due.iter().map(|unit| unit.id.to_string()).collect();
         ids.sort();
         ids
     }
 
     async fn fetch(&self, unit: &Unit) -> Result<()> {
-        let mut out = self.intake.writer(unit);
-        self.source.fetch(unit, &mut out).await?;
-        out.finish().await
-    }
-
-    /// What the journal holds of a lane, batch by batch.
-    async fn journaled(&self, kind: LaneKind) -> Vec<Vec<AuditEvent>> {
-        let lane = self.journal.lane(&self.intake.tenant().id, kind).unwrap();
-        let (mut batches, mut after) = (Vec::new(), 0);
-        loop {
-            let read = self.journal.read(lane, after, 1000, 1 << 20).await.unwrap();
-            let Some(last) = read.last() else {
-                return batches;
-            };
-            after = last.seq;
-            batches.extend(read.iter().map(|batch| batch.events.to_vec()));
-        }
+        self.filled.fetch(&self.source, unit).await
     }
 }
 

@@ -49,7 +49,7 @@ pub(super) const NONE: &str = r#"{"webhook":{"address":""}}"#;
 #[serde(default, rename_all = "camelCase")]
 pub(super) struct Listed {
     status: Option<String>,
-    pub(super) address: Option<String>,
+    address: Option<String>,
     auth_id: Option<SecretString>,
     expiration: Option<String>,
 }
@@ -59,6 +59,19 @@ impl Listed {
     pub(super) fn lenient<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Self>, D::Error> {
         let value = Value::deserialize(from)?;
         Ok(serde_json::from_value(value).unwrap_or_default())
+    }
+
+    /// Whether it leads there. Compared as addresses: a name may come back in another spelling.
+    pub(super) fn leads_to(&self, address: &Url) -> bool {
+        self.url().as_ref() == Some(address)
+    }
+
+    fn url(&self) -> Option<Url> {
+        Url::parse(self.address()).ok()
+    }
+
+    fn address(&self) -> &str {
+        self.address.as_deref().unwrap_or_default().trim()
     }
 }
 
@@ -215,14 +228,13 @@ impl Webhook {
         let Some(listed) = listed else {
             return State::Missing;
         };
-        let address = listed.address.as_deref().unwrap_or_default().trim();
-        if address.is_empty() {
+        if listed.address().is_empty() {
             return State::Missing;
         }
-        // Compared as addresses: a name may come back in another spelling.
-        let there = Url::parse(address).ok();
-        if there.as_ref() != Some(&self.address) {
-            let host = there.and_then(|there| there.host_str().map(str::to_owned));
+        if !listed.leads_to(&self.address) {
+            let host = listed
+                .url()
+                .and_then(|there| there.host_str().map(str::to_owned));
             return State::Elsewhere(host.unwrap_or_default());
         }
         let is = |word: &str| {

@@ -195,6 +195,11 @@ impl Progress {
         is_first
     }
 
+    /// Whether anything was listed, so that what was not kept since then is missed.
+    pub(super) fn was_listed(&self) -> bool {
+        self.listed_to.is_some()
+    }
+
     /// Where the first listing begins.
     fn beginning(&self, now: DateTime<Utc>, schedule: &Schedule) -> DateTime<Utc> {
         seconds(self.tried(now).unwrap_or(now)) - delta(schedule.start)

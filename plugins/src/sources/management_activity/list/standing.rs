@@ -6,6 +6,7 @@ use std::time::Duration;
 use audit_exporter_core::{Error, Kind};
 use tokio::time::Instant;
 
+use super::super::webhook::State;
 use super::subscriptions::Errand;
 
 /// What a call lists.
@@ -30,16 +31,58 @@ impl Polls {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Standing {
     pub(super) enabled: bool,
-    /// What its webhook needs.
-    pub(super) errand: Option<Errand>,
-    /// Why it has not the webhook that it should have.
-    pub(super) webhook_trouble: Option<String>,
+    pub(super) hook: Hook,
     pub(super) failures: u32,
     pub(super) rests_until: Option<Instant>,
     /// It was listed, when others were refused, and is not due before this.
     pub(super) fresh_until: Option<Instant>,
     /// Why it was not listed when that was last tried.
     pub(super) trouble: Option<Trouble>,
+}
+
+/// What is known of its webhook.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Hook {
+    /// What it needs.
+    pub(super) errand: Option<Errand>,
+    /// How it was found when that was last told.
+    found: Option<State>,
+    /// Why it could not be set or taken away when that was last tried.
+    trouble: Option<String>,
+    /// After a failure it is left alone for a while.
+    rests_until: Option<Instant>,
+}
+
+impl Hook {
+    /// Notes how it was found. Returns whether that is new.
+    pub(super) fn finds(&mut self, state: &State) -> bool {
+        let is_new = self.found.as_ref() != Some(state);
+        self.found = Some(state.clone());
+        is_new
+    }
+
+    /// Notes why it could not be set or taken away, and that it rests. Returns whether the reason is new.
+    pub(super) fn fails(&mut self, trouble: String, rest: Duration) -> bool {
+        let is_new = self.trouble.as_ref() != Some(&trouble);
+        self.trouble = Some(trouble);
+        self.rests_until = Some(Instant::now() + rest);
+        is_new
+    }
+
+    /// It is as it should be: whatever is wrong with it next is new.
+    pub(super) fn works(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Whether Microsoft did not take it when that was last tried.
+    pub(super) fn was_refused(&self) -> bool {
+        self.trouble.is_some()
+    }
+
+    /// Whether it is left alone after a failure.
+    pub(super) fn rests(&self) -> bool {
+        self.rests_until.is_some_and(|until| Instant::now() < until)
+    }
 }
 
 /// What is told at each poll while a content type is not listed.

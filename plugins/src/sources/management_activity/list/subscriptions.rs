@@ -1,8 +1,8 @@
 //! Subscriptions and their webhooks: Microsoft keeps content only where there is a subscription, and tells of it where that
 //! has a webhook.
 //!
-//! A webhook is never worth a subscription: one that Microsoft refuses is told once as a warning, and is tried again when
-//! the subscriptions are next looked at.
+//! A webhook is never worth a subscription: one that Microsoft refuses is told once as a warning, and is tried again an
+//! hour later. Nor does it hide that a subscription had ended: where content was listed before, it comes after the start.
 
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -10,17 +10,19 @@ use std::time::Duration;
 use audit_exporter_core::{Error, Kind, Result};
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
+use url::Url;
 
 use super::super::client::Subscription;
 use super::super::ledger::{Ledger, UNSUBSCRIBED};
-use super::super::webhook::{self, State};
+use super::super::webhook::{self, State, Webhook};
 use super::super::window::Progress;
 use super::Lister;
 use crate::microsoft::errors;
 
 /// After a start request that was accepted, none for the same content type before this (reference: management-activity-api.md §3.1).
 const START_COOL_DOWN: TimeDelta = TimeDelta::minutes(15);
-/// Subscriptions are looked at this often while all are enabled; somebody may have stopped one.
+/// Subscriptions are looked at this often while all are enabled; somebody may have stopped one. A webhook that failed is
+/// tried again after the same time.
 const SUBSCRIPTIONS_EVERY: Duration = Duration::from_hours(1);
 
 /// What the webhook of an enabled subscription needs.
@@ -63,12 +65,15 @@ impl Lister {
             let found = named.find(|found| found.content_type() == Some(content_type));
             let enabled = found.filter(|found| found.is_enabled());
             let errand = match enabled {
-                Some(found) => self.errand(content_type, found, ledger).await,
-                None => None,
+                // A mere look changes no webhook, and so has nothing to tell of one.
+                Some(found) if !self.client.only_reads() => {
+                    self.errand(content_type, found, ledger).await
+                }
+                _ => None,
             };
             self.with_standing(content_type, |standing| {
                 standing.enabled = enabled.is_some();
-                standing.errand = errand;
+                standing.hook.errand = errand;
             });
         }
         *self
@@ -92,12 +97,16 @@ impl Lister {
             .with_code(errors::NO_SUBSCRIPTION));
         }
         let now = self.client.now();
-        let before = ledger.progress(content_type).await.start_requested;
+        let progress = ledger.progress(content_type).await;
+        let before = progress.start_requested;
         if is_too_soon(before, now) {
             return Ok(false);
         }
         self.note_start(content_type, ledger, now).await?;
-        match self.start_once(content_type, now).await {
+        match self
+            .start_once(content_type, progress.was_listed(), now)
+            .await
+        {
             Ok(is_new) => {
                 if is_new {
                     self.subscribed(content_type, ledger).await?;
@@ -113,27 +122,51 @@ impl Lister {
         }
     }
 
-    /// With the webhook if there is to be one, and without if Microsoft does not take it: then nothing has started. One
-    /// that was refused before comes after the subscription.
-    async fn start_once(&self, content_type: &'static str, now: DateTime<Utc>) -> Result<bool> {
-        let was_refused = self.standing(content_type).webhook_trouble.is_some();
-        if let Some(webhook) = self.webhook.as_ref().filter(|_| !was_refused) {
-            let started = match webhook.start_body(now) {
-                Ok(body) => self.client.start(content_type, Some(&body)).await,
-                Err(error) => Err(error),
-            };
-            match started {
+    /// Starts it with the webhook if there is to be one, and without if Microsoft does not take that: then nothing has
+    /// started. Returns whether it was not enabled before.
+    ///
+    /// A webhook that was refused before comes after the subscription. So does every webhook where content was listed
+    /// before: Microsoft accepts a start with a new one also from who is subscribed, and that would look like a gap.
+    async fn start_once(
+        &self,
+        content_type: &'static str,
+        was_listed: bool,
+        now: DateTime<Utc>,
+    ) -> Result<bool> {
+        let Some(webhook) = &self.webhook else {
+            return self.client.start(content_type, None).await;
+        };
+        let comes_later = was_listed || self.standing(content_type).hook.was_refused();
+        if !comes_later && let Some(is_new) = self.start_with(webhook, content_type, now).await? {
+            return Ok(is_new);
+        }
+        let is_new = self.client.start(content_type, None).await?;
+        self.with_standing(content_type, |standing| {
+            standing.hook.errand = Some(Errand::Set);
+        });
+        Ok(is_new)
+    }
+
+    /// `None` if Microsoft does not take the webhook: then nothing has started.
+    async fn start_with(
+        &self,
+        webhook: &Webhook,
+        content_type: &'static str,
+        now: DateTime<Utc>,
+    ) -> Result<Option<bool>> {
+        let refusal = match webhook.start_body(now) {
+            Ok(body) => match self.client.start(content_type, Some(&body)).await {
                 Ok(is_new) => {
                     self.webhook_is_set(content_type);
-                    return Ok(is_new);
+                    return Ok(Some(is_new));
                 }
-                Err(error) if is_about_the_webhook(&error) => {
-                    self.webhook_fails(content_type, &error);
-                }
+                Err(error) if is_about_the_webhook(&error) => error,
                 Err(error) => return Err(error),
-            }
-        }
-        self.client.start(content_type, None).await
+            },
+            Err(error) => error,
+        };
+        self.webhook_fails(content_type, &refusal);
+        Ok(None)
     }
 
     /// Noted before the request is sent: the wait holds across a crash, and so does whose the webhook is.
@@ -166,33 +199,21 @@ impl Lister {
     ) -> Option<Errand> {
         let Some(webhook) = &self.webhook else {
             let ours = ledger.progress(content_type).await.webhook?;
-            let there = found.webhook()?.address.as_deref()?;
+            let ours = Url::parse(&ours).ok()?;
             // One that somebody else has set stays.
-            return (there == ours).then_some(Errand::Remove);
+            return found.webhook()?.leads_to(&ours).then_some(Errand::Remove);
         };
-        match webhook.state(found.webhook(), self.client.now()) {
-            State::Working(_) => {
-                self.webhook_works(content_type);
-                return None;
-            }
-            State::Missing | State::Ending(_) => {}
-            State::Disabled => tracing::warn!(
-                content_type,
-                "Microsoft has disabled the webhook, for its notifications failed: see that {} is reached from outside \
-                 and answers; it is set again, and content is found by listing meanwhile",
-                webhook.address()
-            ),
-            State::Expired => {
-                tracing::warn!(content_type, "the webhook has expired; it is set again");
-            }
-            State::OtherAuthId => {
-                tracing::info!(content_type, "the webhook gets the new webhook_auth_id");
-            }
-            State::Elsewhere(host) => tracing::warn!(
-                content_type,
-                %host,
-                "the subscription's webhook leads to another address; it is replaced"
-            ),
+        let state = webhook.state(found.webhook(), self.client.now());
+        if let State::Working(_) = state {
+            self.webhook_works(content_type);
+            return None;
+        }
+        let mut is_new = false;
+        self.with_standing(content_type, |standing| {
+            is_new = standing.hook.finds(&state);
+        });
+        if is_new {
+            tell(content_type, webhook.address(), &state);
         }
         Some(Errand::Set)
     }
@@ -204,7 +225,8 @@ impl Lister {
         content_type: &'static str,
         ledger: &Ledger<'_>,
     ) -> Result<bool> {
-        let Some(errand) = self.standing(content_type).errand else {
+        let hook = self.standing(content_type).hook;
+        let Some(errand) = hook.errand.filter(|_| !hook.rests()) else {
             return Ok(false);
         };
         let now = self.client.now();
@@ -212,7 +234,7 @@ impl Lister {
         if is_too_soon(before, now) {
             return Ok(false);
         }
-        self.with_standing(content_type, |standing| standing.errand = None);
+        self.with_standing(content_type, |standing| standing.hook.errand = None);
         self.note_start(content_type, ledger, now).await?;
         let body = match (errand, &self.webhook) {
             (Errand::Set, Some(webhook)) => webhook.start_body(now),
@@ -248,21 +270,20 @@ impl Lister {
     }
 
     fn webhook_works(&self, content_type: &'static str) {
-        self.with_standing(content_type, |standing| standing.webhook_trouble = None);
+        self.with_standing(content_type, |standing| standing.hook.works());
     }
 
-    /// Told when it is new, and not again each hour.
+    /// Told when it is new, and not at each try.
     fn webhook_fails(&self, content_type: &'static str, error: &Error) {
         let trouble = error.to_string();
         let mut is_new = false;
         self.with_standing(content_type, |standing| {
-            is_new = standing.webhook_trouble.as_ref() != Some(&trouble);
-            standing.webhook_trouble = Some(trouble);
+            is_new = standing.hook.fails(trouble, SUBSCRIPTIONS_EVERY);
         });
         if is_new {
             tracing::warn!(
                 content_type,
-                "the webhook cannot be set or taken away, which is tried again within the hour; content is found by \
+                "the webhook cannot be set or taken away, which is tried again in an hour; content is found by \
                  listing alone: {error}"
             );
         }
@@ -288,11 +309,42 @@ fn is_too_soon(before: Option<DateTime<Utc>>, now: DateTime<Utc>) -> bool {
     before.is_some_and(|at| (now - at).abs() < START_COOL_DOWN)
 }
 
-/// Whether a start may have failed for its webhook, so that one without may work: the auth id cannot be read, or the
-/// request was refused (`AF20021` above all) rather than lost.
-fn is_about_the_webhook(error: &Error) -> bool {
-    match error.code() {
-        Some(code) => code.starts_with("AF2") || code.starts_with("HTTP 4"),
-        None => error.kind() == Kind::Auth,
+/// Tells what is wrong with a webhook that is to be set.
+fn tell(content_type: &str, address: &str, state: &State) {
+    match state {
+        State::Working(_) | State::Missing | State::Ending(_) => {}
+        State::Disabled => tracing::warn!(
+            content_type,
+            "Microsoft has disabled the webhook, for its notifications failed: see that {address} is reached from outside \
+             and answers; it is set again, and content is found by listing meanwhile"
+        ),
+        State::Expired => {
+            tracing::warn!(content_type, "the webhook has expired; it is set again");
+        }
+        State::OtherAuthId => {
+            tracing::info!(content_type, "the webhook gets the new webhook_auth_id");
+        }
+        State::Elsewhere(host) => tracing::warn!(
+            content_type,
+            %host,
+            "the subscription's webhook leads to another address; it is replaced"
+        ),
     }
+}
+
+/// Whether a start may have been refused for its webhook, so that one without may work: `AF20021` above all, or for a
+/// reason that the reference does not know. What is wrong with the tenant, the app, the token or the content type is of
+/// another kind.
+fn is_about_the_webhook(error: &Error) -> bool {
+    let code = error.code().unwrap_or_default();
+    let is_refusal = code.starts_with("AF2") || code.starts_with("HTTP 4");
+    is_refusal && error.kind() == Kind::Unavailable && !is_unsubscribed(error)
+}
+
+/// Whether there is no enabled subscription.
+pub(super) fn is_unsubscribed(error: &Error) -> bool {
+    matches!(
+        error.code(),
+        Some(errors::NO_SUBSCRIPTION | errors::SUBSCRIPTION_DISABLED)
+    )
 }

@@ -41,7 +41,7 @@ async fn fetched(coding: Option<&'static str>, body: Vec<u8>) -> (Result<()>, (u
         .fetch(&unit(&format!("{}/audit/1$2$x", peer.url)))
         .await;
     assert!(peer.calls()[0].starts_with("/audit/1$2$x?PublisherIdentifier="));
-    let batches = bench.journaled(LaneKind::Live).await;
+    let batches = bench.filled.journaled(LaneKind::Live).await;
     (outcome, (batches.len(), batches.iter().map(Vec::len).sum()))
 }
 

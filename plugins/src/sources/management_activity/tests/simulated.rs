@@ -42,12 +42,12 @@ async fn collect(bench: &mut Bench) -> BTreeMap<&'static str, usize> {
             Ok(next) => listed |= next != Next::Now,
             Err(error) => note(&error),
         }
-        for unit in bench.due().await {
+        for unit in bench.filled.due().await {
             if let Err(error) = bench.fetch(&unit).await {
                 note(&error);
             }
         }
-        if listed && bench.due().await.is_empty() {
+        if listed && bench.filled.due().await.is_empty() {
             return kinds;
         }
     }
@@ -58,7 +58,7 @@ async fn collect(bench: &mut Bench) -> BTreeMap<&'static str, usize> {
 async fn assert_whole(bench: &Bench, simulator: &Simulator) {
     let mut counts = BTreeMap::<String, (usize, usize)>::new();
     for kind in [LaneKind::Live, LaneKind::CatchUp] {
-        for event in bench.journaled(kind).await.into_iter().flatten() {
+        for event in bench.filled.journaled(kind).await.into_iter().flatten() {
             let digest = Sha256::digest(event.raw());
             counts.entry(hex(&digest)).or_default().0 += 1;
         }
@@ -225,7 +225,7 @@ async fn a_blob_that_expires_before_it_is_fetched_is_lost_and_no_other() {
     })
     .await;
     bench.list().await.unwrap();
-    let units = bench.due().await;
+    let units = bench.filled.due().await;
     assert!(simulator.control().expire_blob(&units[0].id));
     let error = bench.fetch(&units[0]).await.unwrap_err();
     assert_eq!((error.kind(), error.code()), (Kind::Lost, Some("AF20051")));

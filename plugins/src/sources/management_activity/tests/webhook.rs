@@ -8,6 +8,8 @@ use serde_json::Value;
 
 use super::*;
 
+mod trouble;
+
 const WORD: &str = "correct-horse-battery-staple";
 const OPTIONS: &str =
     "content_types = [\"Audit.General\", \"DLP.All\"]\nstart = \"10m\"\npoll_interval = \"6h\"\n";
@@ -22,6 +24,10 @@ struct Service {
     subscriptions: Mutex<BTreeMap<String, Value>>,
     /// The code that starts with a webhook are refused with.
     refusal: Mutex<Option<&'static str>>,
+    /// The code that starts without one are refused with.
+    refusal_without: Mutex<Option<&'static str>>,
+    /// A content type that `subscriptions/list` leaves out.
+    left_out: Mutex<Option<&'static str>>,
     minutes: AtomicI64,
 }
 
@@ -58,22 +64,19 @@ impl Service {
 
     fn answer(&self, seen: &Seen) -> Reply {
         if seen.target.contains("/subscriptions/list") {
-            let all: Vec<Value> = self
-                .subscriptions
-                .lock()
-                .unwrap()
-                .values()
-                .cloned()
-                .collect();
+            let left_out = self.left_out.lock().unwrap().unwrap_or_default();
+            let all = self.subscriptions.lock().unwrap();
+            let shown = all.iter().filter(|(name, _)| *name != left_out);
+            let all: Vec<Value> = shown.map(|(_, entry)| entry.clone()).collect();
             return Reply::ok(Value::from(all).to_string());
         }
         let content_type = parameter(&seen.target, "contentType").unwrap_or_default();
+        let known = self
+            .subscriptions
+            .lock()
+            .unwrap()
+            .contains_key(&content_type);
         if !seen.target.contains("/subscriptions/start") {
-            let known = self
-                .subscriptions
-                .lock()
-                .unwrap()
-                .contains_key(&content_type);
             return if known {
                 Reply::ok("[]")
             } else {
@@ -81,6 +84,10 @@ impl Service {
             };
         }
         if seen.body.is_empty() {
+            let unchanged = known.then_some("AF20024");
+            if let Some(code) = self.refusal_without.lock().unwrap().or(unchanged) {
+                return Reply::error(400, code);
+            }
             self.put(&content_type, Value::Null);
             return Reply::ok("{}");
         }
@@ -151,7 +158,7 @@ async fn a_subscription_is_started_with_its_webhook() {
 
 #[tokio::test]
 async fn a_webhook_that_microsoft_refuses_costs_no_subscription() {
-    for code in ["AF20021", "AF20022", "AF20003"] {
+    for code in ["AF20021", "AF20003", "AF20099"] {
         let (service, peer) = Service::start(&[], Value::Null).await;
         *service.refusal.lock().unwrap() = Some(code);
         let mut bench = Bench::new(&peer, &with_webhook()).await;
@@ -170,7 +177,7 @@ async fn a_webhook_that_microsoft_refuses_costs_no_subscription() {
         bench.restart();
         list(&bench).await;
         assert_eq!(service.webhook("Audit.General")["address"], HOOK, "{code}");
-        assert!(bench.journal.status().await.unwrap().gaps.is_empty());
+        assert!(bench.filled.journal.status().await.unwrap().gaps.is_empty());
     }
 }
 
@@ -225,6 +232,11 @@ async fn without_the_option_our_webhook_is_taken_away_and_no_other() {
     let (service, peer) = Service::start(&["Audit.General", "DLP.All"], Value::Null).await;
     let mut bench = Bench::new(&peer, &with_webhook()).await;
     list(&bench).await;
+    // Addresses may be spelt in another way.
+    service.put(
+        "Audit.General",
+        ours(r#","address":"HTTP://127.0.0.1:9/audit/./contoso""#),
+    );
     // Somebody has given this one to another program meanwhile.
     let theirs = ours(r#","address":"https://elsewhere.example""#);
     service.put("DLP.All", theirs.clone());
