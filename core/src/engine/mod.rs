@@ -29,7 +29,6 @@ pub use look::look;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -49,6 +48,7 @@ use backfill::Backfiller;
 use build::{BuiltSink, BuiltSource, Parts};
 use letters::Replayer;
 use memory::Memory;
+use once::listings::Listings;
 use reconcile::Survey;
 use reload::Running;
 use webhooks::Webhooks;
@@ -120,8 +120,9 @@ struct Own {
     memory: Memory,
     webhooks: Webhooks,
     fatal: mpsc::Sender<Error>,
-    /// In a single run, how many streams have nothing left to list.
-    ended: Option<Arc<AtomicUsize>>,
+    /// Each source lists all that there is now, and then no more.
+    once: bool,
+    listings: Listings,
 }
 
 impl Own {
@@ -134,7 +135,8 @@ impl Own {
             memory: build::memory(config),
             webhooks: Webhooks::default(),
             fatal: mpsc::channel(1).0,
-            ended: None,
+            once: false,
+            listings: Listings::default(),
         })
     }
 
@@ -163,7 +165,8 @@ impl Own {
         stop: &CancellationToken,
     ) -> source::Runner {
         source::Runner {
-            once: self.ended.clone(),
+            once: self.once,
+            listings: self.listings.clone(),
             ..parts.runner(source, intake, &self.slots, &self.webhooks, asked, stop)
         }
     }
@@ -239,7 +242,7 @@ impl Engine {
         let (fatal, ends) = mpsc::channel(1);
         let own = Own {
             fatal,
-            ended: way.once.then(Arc::default),
+            once: way.once,
             ..Own::new(config, registry, &clock)?
         };
         let of_own = own.clone();

@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -17,6 +16,7 @@ use super::backfill::Asked;
 use super::fetches::Fetches;
 use super::gate::Gate;
 use super::intake::{Intake, JOURNAL_FULL};
+use super::once::listings::{Listings, Place, Stage};
 use super::retry;
 use super::webhooks::Hook;
 use crate::clock::Clock;
@@ -54,8 +54,10 @@ pub(super) struct Runner {
     pub(super) slots: Arc<Semaphore>,
     /// Fetches of this tenant that may run at once. One that waits only to be committed does not count.
     pub(super) parallel: usize,
-    /// Lists all that there is now, and then no more: counts itself here when it has.
-    pub(super) once: Option<Arc<AtomicUsize>>,
+    /// Lists all that there is now, and then no more.
+    pub(super) once: bool,
+    /// Where it says how far it is with that.
+    pub(super) listings: Listings,
     /// What it is asked to collect beside.
     pub(super) asked: tokio::sync::Mutex<mpsc::Receiver<Asked>>,
     pub(super) stop: CancellationToken,
@@ -117,89 +119,113 @@ impl Runner {
     }
 
     async fn list(&self, gate: &Gate) {
-        let [component, name, tenant] = self.labels();
-        let up = self
-            .metrics
-            .up
-            .with_label_values(&[component, name, tenant]);
-        let (mut attempt, mut failures) = (0, 0);
-        let mut told = Trouble::Unknown;
+        let mut place = self.listings.place();
+        let mut row = Row::default();
         // It lists because of news, and need not list everything.
         let mut is_early = false;
         loop {
             gate.wait().await;
+            place.begins();
             let before = self.intake.progress();
             // What it was told before, this listing finds.
             self.hook.clear();
+            self.intake.forget_recall();
             let listed = self.source.list(&self.intake).instrument(self.span());
             let listed = AssertUnwindSafe(listed)
                 .catch_unwind()
                 .await
                 .unwrap_or_else(|panic| Err(retry::panicked(&*panic)));
-            let error = match listed {
-                Ok(next) => {
-                    gate.success();
-                    if failures > 0 {
-                        tracing::info!(source = name, tenant, "listing works again");
-                    }
-                    (attempt, failures) = (0, 0);
-                    self.tell_trouble(&mut told, None).await;
-                    up.set(1);
-                    if !is_early {
-                        let now = self.clock.now().timestamp_millis() as f64 / 1000.0;
-                        let last = self.metrics.last_listing.with_label_values(&[tenant, name]);
-                        last.set(now);
-                    }
-                    is_early = false;
-                    match next {
-                        Next::Now => tokio::task::yield_now().await,
-                        Next::Soon(wait) => is_early = self.rest(wait, true).await,
-                        Next::After(wait) if self.once.is_none() => {
-                            is_early = self.rest(wait, true).await;
-                        }
-                        Next::After(_) | Next::Done => {
-                            // Nobody is to wait for what will not be done.
-                            self.asked.lock().await.close();
-                            if let Some(ended) = &self.once {
-                                ended.fetch_add(1, Ordering::Relaxed);
-                            }
-                            return;
-                        }
-                    }
+            place.is_at(if self.intake.take_peer_at_work() {
+                Stage::Awaits
+            } else {
+                Stage::Lists
+            });
+            let next = match listed {
+                Ok(next) => next,
+                Err(error) => {
+                    let progressed = self.intake.progress() > before;
+                    let (wait, works) = self.failed(&mut row, &error, progressed, gate).await;
+                    is_early = self.rest(wait, works).await;
                     continue;
                 }
-                Err(error) => error,
             };
-            failures += 1;
-            let progressed = self.intake.progress() > before;
-            if progressed {
-                gate.success();
-            }
-            // What gets further before it fails is not down, and a wait that was asked for is no reason for longer
-            // ones: neither is part of the row that the back-off grows with.
-            attempt = if progressed || error.retry_after().is_some() {
-                1
-            } else {
-                attempt + 1
+            self.listed(&mut row, is_early, gate).await;
+            is_early = match next {
+                Next::Now => {
+                    place.has_listed_a_part();
+                    tokio::task::yield_now().await;
+                    false
+                }
+                Next::Soon(wait) => self.rest(wait, true).await,
+                Next::After(wait) if !self.once => self.rest(wait, true).await,
+                Next::After(_) | Next::Done => {
+                    self.ended(&mut place).await;
+                    false
+                }
             };
-            up.set(0);
-            self.note("listing failed", &error, failures);
-            self.tell_trouble(&mut told, Some(&error)).await;
-            self.metrics
-                .retries
-                .with_label_values(&[component, name, tenant])
-                .inc();
-            let wait = retry::wait(&error, attempt);
-            if matches!(error.kind(), Kind::Throttled | Kind::Auth | Kind::Config) {
-                gate.pause(&error);
-            }
-            if error.kind() == Kind::Bug && attempt == 1 {
-                tracing::error!(source = name, tenant, "{error}; please report it");
-            }
-            // One part of the source may wait for better times while another has news.
-            let works = progressed && error.kind() == Kind::Unavailable;
-            is_early = self.rest(wait, works).await;
         }
+    }
+
+    /// There is nothing left to list. Returns when a fetch finds out that there is.
+    async fn ended(&self, place: &mut Place) {
+        // Nobody is to wait for what will not be done.
+        self.asked.lock().await.close();
+        place.is_at(Stage::Ended);
+        self.intake.recalled().await;
+    }
+
+    /// A listing came to its end.
+    async fn listed(&self, row: &mut Row, is_early: bool, gate: &Gate) {
+        let [component, name, tenant] = self.labels();
+        gate.success();
+        if row.failures > 0 {
+            tracing::info!(source = name, tenant, "listing works again");
+        }
+        (row.attempt, row.failures) = (0, 0);
+        self.tell_trouble(&mut row.told, None).await;
+        let up = &self.metrics.up;
+        up.with_label_values(&[component, name, tenant]).set(1);
+        if !is_early {
+            let now = self.clock.now().timestamp_millis() as f64 / 1000.0;
+            let last = self.metrics.last_listing.with_label_values(&[tenant, name]);
+            last.set(now);
+        }
+    }
+
+    /// A listing failed: counts it and tells of it. Returns how long to wait, and whether news may end that early.
+    async fn failed(
+        &self,
+        row: &mut Row,
+        error: &Error,
+        progressed: bool,
+        gate: &Gate,
+    ) -> (Duration, bool) {
+        let labels = self.labels();
+        row.failures += 1;
+        if progressed {
+            gate.success();
+        }
+        // What gets further before it fails is not down, and a wait that was asked for is no reason for longer ones:
+        // neither is part of the row that the back-off grows with.
+        row.attempt = if progressed || error.retry_after().is_some() {
+            1
+        } else {
+            row.attempt + 1
+        };
+        self.metrics.up.with_label_values(&labels).set(0);
+        self.note("listing failed", error, row.failures);
+        self.tell_trouble(&mut row.told, Some(error)).await;
+        self.metrics.retries.with_label_values(&labels).inc();
+        if matches!(error.kind(), Kind::Throttled | Kind::Auth | Kind::Config) {
+            gate.pause(error);
+        }
+        if error.kind() == Kind::Bug && row.attempt == 1 {
+            let [_, name, tenant] = labels;
+            tracing::error!(source = name, tenant, "{error}; please report it");
+        }
+        // One part of the source may wait for better times while another has news.
+        let works = progressed && error.kind() == Kind::Unavailable;
+        (retry::wait(error, row.attempt), works)
     }
 
     /// Notes in the journal, where coverage finds it, why nothing can be listed, or that it can: once, not each time.
@@ -407,9 +433,20 @@ impl Runner {
     }
 }
 
+/// What became of the latest listings.
+#[derive(Default)]
+struct Row {
+    /// Failures in a row.
+    failures: u32,
+    /// Those that the back-off grows with.
+    attempt: u32,
+    told: Trouble,
+}
+
 /// What the journal was last told about listing.
-#[derive(PartialEq, Eq)]
+#[derive(Default, PartialEq, Eq)]
 enum Trouble {
+    #[default]
     Unknown,
     None,
     Of(String),
