@@ -103,7 +103,7 @@ impl Lister {
     }
 
     /// Whether Microsoft was last seen at work on a search, and there is hope for it.
-    pub(super) fn is_awaited(&self, search: &Search) -> bool {
+    pub(in crate::sources::graph_audit_query) fn is_awaited(&self, search: &Search) -> bool {
         let query = search.query.as_ref();
         search.failures < MOST_FAILURES
             && query.is_some_and(|id| self.memory().polls.get(id).is_some_and(|poll| poll.runs))
