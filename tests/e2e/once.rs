@@ -242,10 +242,10 @@ fn a_query_that_fails_again_and_again_is_left_to_the_next_run_with_the_reason() 
             "not everything could be listed"
         ]
     );
-    let why = "source queries contoso: Microsoft did not finish searching ";
+    let why = "source queries contoso: Microsoft has not searched ";
     assert!(reasons[2].starts_with(why), "{report}");
     assert!(
-        reasons[2].contains(": 1 queries so far, the last of them failed; the next is created at "),
+        reasons[2].contains(": query 1 for it failed; the next is created at "),
         "{report}"
     );
     assert!(microsoft.stats()["audit_queries"].as_u64() > Some(0));

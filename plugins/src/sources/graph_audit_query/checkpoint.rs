@@ -47,8 +47,7 @@ impl Search {
     pub(super) fn trouble(&self, slice: Slice, at: DateTime<Utc>) -> Error {
         let (failures, end) = (self.failures, self.end.as_deref().unwrap_or("failed"));
         Error::unavailable(format!(
-            "Microsoft did not finish searching {slice}: {failures} queries so far, the last of them {end}; the next is \
-             created at {}",
+            "Microsoft has not searched {slice}: query {failures} for it {end}; the next is created at {}",
             at.format("%Y-%m-%d %H:%M:%S UTC")
         ))
     }

@@ -81,8 +81,8 @@ impl Query {
     pub(super) fn end(&self) -> &'static str {
         match self.lower_status().as_str() {
             "failed" => "failed",
-            "cancelled" => "cancelled",
-            _ => "still running after a day",
+            "cancelled" => "was cancelled",
+            _ => "has run for more than a day",
         }
     }
 

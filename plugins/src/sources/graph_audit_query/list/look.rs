@@ -61,7 +61,7 @@ impl Lister {
                     if asked.is_some_and(|asked| round.now - asked < LOST_AFTER) {
                         round.again_after(self.look_later(id, true));
                     } else {
-                        self.failed(ledger, slice, &id, "gone (HTTP 404)", round)
+                        self.failed(ledger, slice, &id, "is gone (HTTP 404)", round)
                             .await?;
                     }
                 }

@@ -140,7 +140,7 @@ async fn hopeless(faults: GraphAuditFaults) -> Bench {
 
 #[tokio::test]
 async fn a_search_that_waits_because_its_query_came_to_nothing_is_told_with_the_reason() {
-    for (cancelled, end) in [(0.0, "failed"), (1.0, "cancelled")] {
+    for (cancelled, end) in [(0.0, "failed"), (1.0, "was cancelled")] {
         let faults = GraphAuditFaults {
             failed: 1.0 - cancelled,
             cancelled,
@@ -152,7 +152,7 @@ async fn a_search_that_waits_because_its_query_came_to_nothing_is_told_with_the_
         bench.restart();
         let error = bench.list().await.unwrap_err();
         assert_eq!(error.kind(), Kind::Unavailable);
-        let told = format!(": 1 queries so far, the last of them {end}; the next is created at 20");
+        let told = format!(": query 1 for it {end}; the next is created at 20");
         assert!(error.to_string().contains(&told), "{error}");
     }
 }
