@@ -32,7 +32,7 @@ pub(crate) struct Args {
     /// A source of the configuration to ask; may be given several times. Without it, all of the tenant's
     #[arg(long, value_name = "NAME")]
     source: Vec<String>,
-    /// Seconds after which a source that fails or gets no further is left as it is
+    /// Seconds after which a source that fails or gets no further, and has no Graph query running, is left as it is
     #[arg(long, value_name = "SECONDS", default_value_t = 300)]
     give_up: u64,
     /// Everything as JSON, with each event that differs

@@ -32,7 +32,8 @@ pub(crate) struct Args {
     /// Collect what is available now, deliver it, say what became of it, and end: 0 if all of it was delivered, else 1
     #[arg(long)]
     once: bool,
-    /// With --once: seconds after which it ends although something still fails, if nothing has got further meanwhile
+    /// With --once: seconds after which it ends although something still fails, if nothing has got further meanwhile and
+    /// no Graph query runs at Microsoft
     #[arg(long, value_name = "SECONDS", default_value_t = 120, requires = "once")]
     pub(crate) give_up: u64,
     /// With --once: say what became of it as JSON

@@ -429,12 +429,6 @@ impl Metrics {
         }
     }
 
-    /// When a source last listed everything, seconds since 1970; 0 if none has.
-    pub(crate) fn newest_listing(&self) -> f64 {
-        let listed = series(&self.last_listing).into_iter();
-        listed.map(|(_, at)| at).fold(0.0, f64::max)
-    }
-
     /// How many sources have listed everything.
     pub(crate) fn listed(&self) -> usize {
         series(&self.last_listing).len()

@@ -31,11 +31,12 @@ pub use crate::engine::intake::{Intake, UnitWriter};
 pub enum Next {
     /// At once.
     Now,
-    /// After this time: something is under way at the peer, and a single run waits for it.
+    /// After this time, for there is more to list than could be listed now: a single run goes on, and loses patience
+    /// unless something gets further, or the peer is at work ([`Intake::peer_is_at_work`]).
     Soon(Duration),
     /// After this time, for what is new then.
     After(Duration),
-    /// Never: there is no more.
+    /// Never, unless a fetch calls for it ([`UnitWriter::list_again`]): there is no more.
     Done,
 }
 
@@ -166,8 +167,9 @@ pub trait Source: Send + Sync {
 /// What a source has understood of a request to its webhook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Heard {
-    /// There may be something new: it wants to list soon. What comes in a burst is one listing, seconds later, and a
-    /// source that waits because it failed is not woken.
+    /// There may be something new: it wants to list soon. What comes in a burst is one listing, seconds later. A source
+    /// that waits because it failed is not woken, unless it is merely unavailable ([`Error::unavailable`]) and got
+    /// further before it failed: what else it collects goes on.
     News,
     /// It is understood, and there is nothing to list for it.
     Nothing,

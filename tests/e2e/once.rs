@@ -1,6 +1,9 @@
 //! `run --once`: all that is available, and then the end.
 
-use audit_exporter_simulator::{AnswerFaults, Config, Faults, Generated, Records, TenantConfig};
+use audit_exporter_simulator::{
+    AnswerFaults, Config, Faults, Generated, GraphAuditConfig, GraphAuditFaults, Records,
+    TenantConfig,
+};
 use serde_json::{Value, json};
 
 use crate::exporter::{Ended, Home};
@@ -15,18 +18,62 @@ type = "file"
 path = "archive/{content_type}.ndjson"
 "#;
 
+const QUERIES: &str = r#"
+[sources.queries]
+type = "graph_audit_query"
+poll_interval = "20ms"
+search_again_after = []
+[sinks.archive]
+type = "file"
+path = "archive/{content_type}.ndjson"
+"#;
+
 fn microsoft(events: u64) -> Microsoft {
-    Microsoft::start(Config {
+    Microsoft::start(config(Generated {
+        events,
+        ..Generated::default()
+    }))
+}
+
+fn config(generated: Generated) -> Config {
+    Config {
         tenants: vec![TenantConfig {
-            records: Records::Generated(Generated {
-                events,
-                ..Generated::default()
-            }),
+            records: Records::Generated(generated),
             ..TenantConfig::default()
         }],
         faults: Faults::default(),
         ..Config::default()
+    }
+}
+
+/// A tenant of `events` that are some days old and can all be told from one another, searched by Graph queries.
+fn queried(events: u64, graph_audit: GraphAuditConfig, faults: GraphAuditFaults) -> Microsoft {
+    let generated = Generated {
+        events,
+        days: 2.0,
+        oddities: 0.0,
+        ..Generated::default()
+    };
+    Microsoft::start(Config {
+        graph_audit,
+        faults: Faults {
+            graph_audit: faults,
+            retry_after_seconds: Some(1),
+            most_in_a_row: 0,
+            ..Faults::default()
+        },
+        ..config(generated)
     })
+}
+
+fn querying(microsoft: &Microsoft, options: &str) -> Home {
+    let more = format!(
+        "graph_api = \"{}\"\nrequests_per_minute = 100000",
+        microsoft.url()
+    );
+    let tenant = microsoft.tenant(0, "contoso", &more);
+    let sources = QUERIES.replace("[sinks", &format!("{options}\n[sinks"));
+    Home::new(&format!("{tenant}{sources}"))
 }
 
 fn once(home: &Home, more: &[&str]) -> (Ended, Value) {
@@ -171,4 +218,78 @@ fn what_was_not_tried_yet_is_told_in_sums() {
         count.parse::<u64>().unwrap()
     });
     assert_eq!(waiting.sum::<u64>(), microsoft.blobs());
+}
+
+#[test]
+fn a_query_that_fails_again_and_again_is_left_to_the_next_run_with_the_reason() {
+    let failed = GraphAuditFaults {
+        failed: 1.0,
+        ..GraphAuditFaults::default()
+    };
+    let quick = GraphAuditConfig {
+        run_seconds: 0,
+        ..GraphAuditConfig::default()
+    };
+    let microsoft = queried(50, quick, failed);
+    let home = querying(&microsoft, "start = \"1h\"");
+    let (ended, report) = once(&home, &["--give-up", "3"]);
+    assert_eq!(ended.code, 1, "{ended:?}");
+    let reasons = reasons(&report);
+    assert_eq!(
+        reasons[..2],
+        [
+            "given up: nothing got further for 3 s (--give-up)",
+            "not everything could be listed"
+        ]
+    );
+    let why = "source queries contoso: Microsoft has not searched ";
+    assert!(reasons[2].starts_with(why), "{report}");
+    assert!(
+        reasons[2].contains(": query 1 for it failed; the next is created at "),
+        "{report}"
+    );
+    assert!(microsoft.stats()["audit_queries"].as_u64() > Some(0));
+}
+
+#[test]
+fn queries_that_run_are_waited_for_while_microsoft_refuses_more_of_them() {
+    let two_at_a_time = GraphAuditConfig {
+        run_seconds: 6,
+        at_once: 2,
+        ..GraphAuditConfig::default()
+    };
+    let microsoft = queried(300, two_at_a_time, GraphAuditFaults::default());
+    let home = querying(&microsoft, "start = \"4d\"\nlongest_slice = \"1d\"");
+    let (ended, report) = once(&home, &["--give-up", "3"]);
+    let refused = &microsoft.stats()["requests"]["graph_create"]["TooManyRequests"];
+    assert!(refused.as_u64() > Some(0), "{refused}");
+    assert_eq!(ended.code, 0, "{report}");
+    assert!(
+        report["sinks"][0]["delivered"].as_u64() > Some(200),
+        "{report}"
+    );
+}
+
+#[test]
+fn the_last_query_of_a_run_that_cannot_be_read_is_searched_in_halves() {
+    let breaks = GraphAuditFaults {
+        breaks_after_pages: Some(1),
+        ..GraphAuditFaults::default()
+    };
+    let quick = GraphAuditConfig {
+        run_seconds: 0,
+        ..GraphAuditConfig::default()
+    };
+    let microsoft = queried(900, quick, breaks);
+    let home = querying(&microsoft, "start = \"6d\"");
+    let (ended, report) = once(&home, &["--give-up", "20"]);
+    assert_eq!(ended.code, 0, "{report}");
+    assert!(
+        report["tenants"][0]["retries"].as_u64() >= Some(3),
+        "{report}"
+    );
+    assert!(
+        report["sinks"][0]["delivered"].as_u64() > Some(800),
+        "{report}"
+    );
 }

@@ -3,9 +3,11 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 
-use audit_exporter_simulator::{Config, Generated, GraphAuditConfig, Records, TenantConfig};
+use audit_exporter_simulator::{
+    Config, Faults, Generated, GraphAuditConfig, GraphAuditFaults, Records, TenantConfig,
+};
 use chrono::{NaiveDate, TimeDelta, Utc};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::exporter::{Ended, Home, wait_until};
 use crate::microsoft::Microsoft;
@@ -210,6 +212,28 @@ fn a_source_that_cannot_be_asked_is_named_and_the_others_are_compared() {
     );
     assert_eq!(starts(&microsoft), 0);
     assert!(!home.path("journal").exists());
+}
+
+#[test]
+fn a_day_whose_pages_break_off_is_asked_for_in_halves() {
+    let microsoft = microsoft(true);
+    microsoft.control(
+        "faults",
+        &json!(Faults {
+            graph_audit: GraphAuditFaults {
+                breaks_after_pages: Some(1),
+                ..GraphAuditFaults::default()
+            },
+            ..Faults::default()
+        }),
+    );
+    let home = Home::new(&config(&microsoft, &[ACTIVITY, QUERIES]));
+    let (ended, found) = reconcile_json(&home, &["--give-up", "20"]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let queries = &found["sources"][1];
+    assert_eq!(queries["complete"], true, "{found}");
+    assert_eq!(queries["events"], found["events"], "{found}");
+    assert!(queries["units"].as_u64() > Some(2), "{found}");
 }
 
 #[test]

@@ -25,7 +25,7 @@ impl Memory {
     /// Reads the ids of events of `day` (since 1970) that the journal in `dir` holds. Changes nothing and locks nothing.
     pub(crate) fn read(dir: &Path, day: u16) -> Result<Self> {
         let conn = look_into(dir)?;
-        for _ in 1..TRIES {
+        for _ in 0..TRIES {
             if let Some(memory) = Self::try_read(&conn, dir, day)? {
                 return Ok(memory);
             }

@@ -85,7 +85,7 @@ impl Backfiller {
 
 impl Runner {
     /// Waits, and meanwhile sees to what the source is asked for. Returns early if there is more to list, or, if it
-    /// `works`, when it is told of news: then `true`.
+    /// `works`, when a fetch calls for it, or when it is told of news: then `true`.
     pub(super) async fn rest(&self, wait: Duration, works: bool) -> bool {
         let until = Instant::now() + wait;
         let mut line = self.asked.lock().await;
@@ -94,6 +94,7 @@ impl Runner {
         loop {
             let asked = tokio::select! {
                 () = tokio::time::sleep_until(until) => return false,
+                () = self.intake.recalled(), if works => return false,
                 () = &mut news, if works => {
                     let lead = until.saturating_duration_since(Instant::now());
                     let source = [self.intake.source()];

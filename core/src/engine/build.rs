@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::backfill::Asked;
 use super::intake::{Intake, IntakeLimits};
 use super::memory::Memory;
+use super::once::listings::Listings;
 use super::webhooks::Webhooks;
 use super::{StreamName, sink, source};
 use crate::clock::Clock;
@@ -300,7 +301,8 @@ impl<'a> Parts<'a> {
             clock: self.clock.clone(),
             slots: Arc::clone(slots),
             parallel: limits.parallel_fetches_per_tenant.get(),
-            once: None,
+            once: false,
+            listings: Listings::default(),
             asked: Mutex::new(asked),
             stop: stop.clone(),
         }

@@ -3,9 +3,10 @@
 mod unit;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures::FutureExt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
@@ -65,6 +66,10 @@ struct Inner {
     reached: Mutex<BTreeMap<Arc<str>, Reach>>,
     /// How often it found something new, or got further.
     progress: AtomicU64,
+    /// Its peer is at work on what it asked for.
+    peer_at_work: AtomicBool,
+    /// A fetch calls for a listing.
+    recall: Notify,
 }
 
 impl Intake {
@@ -95,6 +100,8 @@ impl Intake {
             registered,
             reached: Mutex::default(),
             progress: AtomicU64::new(0),
+            peer_at_work: AtomicBool::new(false),
+            recall: Notify::new(),
         })))
     }
 
@@ -208,6 +215,28 @@ impl Intake {
                 before.as_ref() != Some(reach)
             })
             .count()
+    }
+
+    /// Says, in a listing, that the peer is at work on what it was asked for, and that there will be more to list: a
+    /// single run waits for it, however long that takes. Holds until the end of the next listing.
+    pub fn peer_is_at_work(&self) {
+        self.0.peer_at_work.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether that was said since this was last asked.
+    pub(super) fn take_peer_at_work(&self) -> bool {
+        self.0.peer_at_work.swap(false, Ordering::Relaxed)
+    }
+
+    /// Returns when a fetch calls for a listing.
+    pub(super) async fn recalled(&self) {
+        self.0.recall.notified().await;
+    }
+
+    /// Forgets that a fetch has called for a listing.
+    pub(super) fn forget_recall(&self) {
+        // Takes what is stored, and waits for nothing.
+        let _forgotten = self.0.recall.notified().now_or_never();
     }
 
     /// Waits until the journal has room for more of this tenant.

@@ -30,7 +30,6 @@ pub use look::look;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
@@ -50,6 +49,7 @@ use build::{BuiltSink, BuiltSource, Parts};
 use letters::Replayer;
 use listeners::Listeners;
 use memory::Memory;
+use once::listings::Listings;
 use reconcile::Survey;
 use reload::Running;
 use webhooks::Webhooks;
@@ -121,8 +121,9 @@ struct Own {
     memory: Memory,
     webhooks: Webhooks,
     fatal: mpsc::Sender<Error>,
-    /// In a single run, how many streams have nothing left to list.
-    ended: Option<Arc<AtomicUsize>>,
+    /// Each source lists all that there is now, and then no more.
+    once: bool,
+    listings: Listings,
 }
 
 impl Own {
@@ -135,7 +136,8 @@ impl Own {
             memory: build::memory(config),
             webhooks: Webhooks::default(),
             fatal: mpsc::channel(1).0,
-            ended: None,
+            once: false,
+            listings: Listings::default(),
         })
     }
 
@@ -164,7 +166,8 @@ impl Own {
         stop: &CancellationToken,
     ) -> source::Runner {
         source::Runner {
-            once: self.ended.clone(),
+            once: self.once,
+            listings: self.listings.clone(),
             ..parts.runner(source, intake, &self.slots, &self.webhooks, asked, stop)
         }
     }
@@ -212,7 +215,7 @@ impl Engine {
         let (fatal, ends) = mpsc::channel(1);
         let own = Own {
             fatal,
-            ended: way.once.then(Arc::default),
+            once: way.once,
             ..Own::new(config, registry, &clock)?
         };
         let of_own = own.clone();

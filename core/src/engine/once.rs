@@ -1,15 +1,18 @@
 //! A single run: collects what is available now, delivers it, and says what became of it.
 //!
-//! Sources list until nothing is left to list, and then no more. What fails is tried again, until everything else is
-//! done and nothing has got any further for a while: then it is left to the next run, and said.
+//! Sources list until nothing is left to list, and then no more, unless a fetch finds out that they must. What fails is
+//! tried again, until everything else is done and nothing has got any further for a while: then it is left to the next
+//! run, and said. Trying again is not getting further; only a peer that is at work on what it was asked for is waited for.
 
-use std::sync::atomic::Ordering;
+pub(super) mod listings;
+
 use std::time::Duration;
 
 use chrono::DateTime;
 use serde::Serialize;
 use tokio::time::Instant;
 
+use self::listings::Sum;
 use super::Engine;
 use crate::config::Config;
 use crate::error::Result;
@@ -80,38 +83,47 @@ pub struct Passed {
 }
 
 /// What grows as long as something gets further.
-#[derive(PartialEq)]
-struct Progress([i64; 4], f64);
+#[derive(PartialEq, Eq)]
+struct Progress {
+    listed: i64,
+    settled: i64,
+    journaled: i64,
+    passed: i64,
+    /// What was listed at once of much, be it known before.
+    parts: u64,
+}
 
 impl Progress {
-    /// `listed_at`: when a source last listed; one whose peer is at work on what it asked for does so again and again.
-    fn of(status: &Status, listed_at: f64) -> Self {
-        let units = status.tenants.iter();
-        let settled = units.clone().map(|unit| unit.fetched + unit.lost).sum();
-        let listed = units.map(|unit| unit.listed).sum();
-        let sinks = status.sinks.iter();
-        let journaled = sinks.clone().map(|sink| sink.journaled).sum();
-        let passed = sinks.map(|sink| sink.journaled - sink.pending).sum();
-        Self([listed, settled, journaled, passed], listed_at)
+    fn of(status: &Status, listings: Sum) -> Self {
+        let (units, sinks) = (&status.tenants, &status.sinks);
+        Self {
+            listed: units.iter().map(|unit| unit.listed).sum(),
+            settled: units.iter().map(|unit| unit.fetched + unit.lost).sum(),
+            journaled: sinks.iter().map(|sink| sink.journaled).sum(),
+            passed: sinks.iter().map(|sink| sink.journaled - sink.pending).sum(),
+            parts: listings.parts,
+        }
     }
 }
 
 impl Engine {
     /// Waits until everything that is available is collected and delivered, or until nothing has got further for as
-    /// long as `patience`. Says which.
+    /// long as `patience` while no source awaited its peer. Says which.
     pub async fn catch_up(&self, patience: Duration) -> Result<bool> {
         let mut changes = self.changes();
-        let (mut progress, mut since) = (Progress([-1; 4], 0.0), Instant::now());
+        let (mut progress, mut since) = (None, Instant::now());
         loop {
             changes.mark_unchanged();
-            // Asked first: what is listed later is not waited for.
-            let listed = self.has_listed_all();
+            let before = self.own.listings.sum();
             let status = self.status().await?;
-            if listed && is_settled(&status) {
+            let listings = self.own.listings.sum();
+            // What is listed later is not waited for; what a source lists anew is not settled by an older account.
+            let all_ended = listings.ended >= self.streams.len();
+            if all_ended && listings == before && is_settled(&status) {
                 return Ok(true);
             }
-            let now = Progress::of(&status, self.metrics.newest_listing());
-            if now != progress {
+            let now = Some(Progress::of(&status, listings));
+            if now != progress || listings.awaiting > 0 {
                 (progress, since) = (now, Instant::now());
             } else if since.elapsed() >= patience {
                 return Ok(false);
@@ -208,8 +220,7 @@ impl Engine {
     }
 
     fn has_listed_all(&self) -> bool {
-        let ended = self.own.ended.as_ref();
-        ended.is_some_and(|ended| ended.load(Ordering::Relaxed) >= self.streams.len())
+        self.own.listings.sum().ended >= self.streams.len()
     }
 
     fn collected(&self, config: &Config, status: &Status) -> Vec<Collected> {

@@ -1,9 +1,10 @@
 //! Runs one source for one tenant: lists on the source's own schedule, fetches what is due, retries each unit alone.
 
+mod list;
+
 use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -17,13 +18,14 @@ use super::backfill::Asked;
 use super::fetches::Fetches;
 use super::gate::Gate;
 use super::intake::{Intake, JOURNAL_FULL};
+use super::once::listings::Listings;
 use super::retry;
 use super::webhooks::Hook;
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::journal::Due;
 use crate::metrics::Metrics;
-use crate::plugin::{LaneKind, Next, Source};
+use crate::plugin::{LaneKind, Source};
 
 /// Units taken from the journal at a time.
 const AHEAD: usize = 32;
@@ -54,8 +56,10 @@ pub(super) struct Runner {
     pub(super) slots: Arc<Semaphore>,
     /// Fetches of this tenant that may run at once. One that waits only to be committed does not count.
     pub(super) parallel: usize,
-    /// Lists all that there is now, and then no more: counts itself here when it has.
-    pub(super) once: Option<Arc<AtomicUsize>>,
+    /// Lists all that there is now, and then no more.
+    pub(super) once: bool,
+    /// Where it says how far it is with that.
+    pub(super) listings: Listings,
     /// What it is asked to collect beside.
     pub(super) asked: tokio::sync::Mutex<mpsc::Receiver<Asked>>,
     pub(super) stop: CancellationToken,
@@ -113,105 +117,6 @@ impl Runner {
             );
         } else {
             tracing::debug!(source = name, tenant, attempt, "{doing}: {error}");
-        }
-    }
-
-    async fn list(&self, gate: &Gate) {
-        let [component, name, tenant] = self.labels();
-        let up = self
-            .metrics
-            .up
-            .with_label_values(&[component, name, tenant]);
-        let (mut attempt, mut failures) = (0, 0);
-        let mut told = Trouble::Unknown;
-        // It lists because of news, and need not list everything.
-        let mut is_early = false;
-        loop {
-            gate.wait().await;
-            let before = self.intake.progress();
-            // What it was told before, this listing finds.
-            self.hook.clear();
-            let listed = self.source.list(&self.intake).instrument(self.span());
-            let listed = AssertUnwindSafe(listed)
-                .catch_unwind()
-                .await
-                .unwrap_or_else(|panic| Err(retry::panicked(&*panic)));
-            let error = match listed {
-                Ok(next) => {
-                    gate.success();
-                    if failures > 0 {
-                        tracing::info!(source = name, tenant, "listing works again");
-                    }
-                    (attempt, failures) = (0, 0);
-                    self.tell_trouble(&mut told, None).await;
-                    up.set(1);
-                    if !is_early {
-                        let now = self.clock.now().timestamp_millis() as f64 / 1000.0;
-                        let last = self.metrics.last_listing.with_label_values(&[tenant, name]);
-                        last.set(now);
-                    }
-                    is_early = false;
-                    match next {
-                        Next::Now => tokio::task::yield_now().await,
-                        Next::Soon(wait) => is_early = self.rest(wait, true).await,
-                        Next::After(wait) if self.once.is_none() => {
-                            is_early = self.rest(wait, true).await;
-                        }
-                        Next::After(_) | Next::Done => {
-                            // Nobody is to wait for what will not be done.
-                            self.asked.lock().await.close();
-                            if let Some(ended) = &self.once {
-                                ended.fetch_add(1, Ordering::Relaxed);
-                            }
-                            return;
-                        }
-                    }
-                    continue;
-                }
-                Err(error) => error,
-            };
-            failures += 1;
-            let progressed = self.intake.progress() > before;
-            if progressed {
-                gate.success();
-            }
-            // What gets further before it fails is not down, and a wait that was asked for is no reason for longer
-            // ones: neither is part of the row that the back-off grows with.
-            attempt = if progressed || error.retry_after().is_some() {
-                1
-            } else {
-                attempt + 1
-            };
-            up.set(0);
-            self.note("listing failed", &error, failures);
-            self.tell_trouble(&mut told, Some(&error)).await;
-            self.metrics
-                .retries
-                .with_label_values(&[component, name, tenant])
-                .inc();
-            let wait = retry::wait(&error, attempt);
-            if matches!(error.kind(), Kind::Throttled | Kind::Auth | Kind::Config) {
-                gate.pause(&error);
-            }
-            if error.kind() == Kind::Bug && attempt == 1 {
-                tracing::error!(source = name, tenant, "{error}; please report it");
-            }
-            // One part of the source may wait for better times while another has news.
-            let works = progressed && error.kind() == Kind::Unavailable;
-            is_early = self.rest(wait, works).await;
-        }
-    }
-
-    /// Notes in the journal, where coverage finds it, why nothing can be listed, or that it can: once, not each time.
-    async fn tell_trouble(&self, told: &mut Trouble, error: Option<&Error>) {
-        let now = error.map_or(Trouble::None, |error| Trouble::Of(error.to_string()));
-        if *told == now {
-            return;
-        }
-        let noted = self.intake.journal().trouble(self.intake.stream(), error);
-        match noted.await {
-            Ok(()) => *told = now,
-            Err(error) => self.note("the trouble cannot be noted", &error, 2),
         }
     }
 
@@ -405,12 +310,4 @@ impl Runner {
             Kind::Unavailable | Kind::Bug => self.clock.now() >= due.unit.expires + EXPIRY_GRACE,
         }
     }
-}
-
-/// What the journal was last told about listing.
-#[derive(PartialEq, Eq)]
-enum Trouble {
-    Unknown,
-    None,
-    Of(String),
 }

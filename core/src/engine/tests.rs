@@ -6,6 +6,7 @@ mod fakes;
 mod letters;
 mod listener;
 mod logs;
+mod once;
 mod reload;
 mod sinks;
 mod sources;

@@ -9,6 +9,7 @@ use url::Url;
 use super::claims::Claims;
 use super::cloud::Access;
 use super::credentials::{Certificate, Credential, Proven, Subject};
+use super::http::NOTABLE_SKEW;
 use super::token::Tokens;
 use crate::http::text::first_sentence;
 
@@ -158,6 +159,21 @@ pub(crate) fn token(access: &Access, audience: &str, claims: &Claims) -> Vec<Fin
         )));
     }
     findings
+}
+
+/// Whether this machine's clock is off, if that of `host` is ahead of it by `skew`.
+pub(crate) fn clock(skew: TimeDelta, host: &str) -> Option<Finding> {
+    let minutes = skew.num_minutes().abs();
+    let side = if skew > TimeDelta::zero() {
+        "behind"
+    } else {
+        "ahead of"
+    };
+    (skew.abs() > NOTABLE_SKEW).then(|| {
+        Finding::warning(format!(
+            "this machine's clock is {minutes} min {side} that of {host}; set it, or tokens may be refused"
+        ))
+    })
 }
 
 #[cfg(test)]

@@ -139,3 +139,11 @@ fn a_federated_token_says_what_the_credential_must_name() {
     let expired = federated(&subject, at(1_790_000_000));
     assert_eq!(expired.severity, Severity::Problem);
 }
+
+#[test]
+fn a_clock_that_is_ahead_is_not_called_behind() {
+    let told = |minutes| clock(TimeDelta::minutes(minutes), "h").map(|finding| finding.message);
+    assert_eq!((told(5), told(-5)), (None, None));
+    assert!(told(7).unwrap().contains("is 7 min behind that of h;"));
+    assert!(told(-7).unwrap().contains("is 7 min ahead of that of h;"));
+}

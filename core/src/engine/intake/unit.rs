@@ -97,6 +97,12 @@ impl UnitWriter {
         }
     }
 
+    /// Says that this fetch has found out what is for [`Source::list`](crate::plugin::Source::list) to see to: it is
+    /// called at once, unless it waits because it failed; in a single run too, when there was nothing left to list.
+    pub fn list_again(&self) {
+        self.intake.0.recall.notify_one();
+    }
+
     /// Appends bytes of a JSON array of records. Fails if the unit is larger than its cap.
     pub fn write(&mut self, body: &[u8]) -> Result<()> {
         self.grow(body.len())?;

@@ -45,6 +45,14 @@ pub(super) enum Fate {
     Truncate,
     /// These events are refused.
     Refuse(Vec<usize>),
+    /// There is more to list another time.
+    More,
+    /// The same, for the peer is at work.
+    Await,
+    /// The peer is at work, and something else fails.
+    AwaitAndFail,
+    /// The unit cannot be had, but there is another to list in its place.
+    Replace,
 }
 
 /// How a sink's far side keeps its place.
@@ -257,6 +265,14 @@ impl World {
         Engine::start(config, &registry(), self.clock.clone()).await
     }
 
+    /// Starts a single run that collects contoso.
+    pub(super) async fn start_once(&self, more: &str) -> Engine {
+        let config = self.config_of(&["contoso"], more);
+        Engine::start_once(&config, &registry(), self.clock.clone())
+            .await
+            .unwrap()
+    }
+
     pub(super) async fn start_with(&self, config: &Config) -> Engine {
         loop {
             match self.try_start(config).await {
@@ -390,6 +406,15 @@ impl Source for FakeSource {
         self.0.take_turns().await;
         let fate = world.list.lock().unwrap().pop_front();
         suffer(fate.as_ref()).await?;
+        let wait = Duration::from_secs(self.0.options.lists_every);
+        if matches!(fate, Some(Fate::Await | Fate::AwaitAndFail)) {
+            intake.peer_is_at_work();
+        }
+        match fate {
+            Some(Fate::AwaitAndFail) => return Err(Error::unavailable("as told")),
+            Some(Fate::Await | Fate::More) => return Ok(Next::Soon(wait)),
+            _ => {}
+        }
         let units: Vec<Unit> = {
             let units = world.units.lock().unwrap();
             let mine = units.iter().filter(|(of, ..)| of == tenant);
@@ -405,7 +430,6 @@ impl Source for FakeSource {
             return Ok(Next::Now);
         }
         intake.register(units, None::<&()>).await?;
-        let wait = Duration::from_secs(self.0.options.lists_every);
         Ok(Next::After(wait))
     }
 
@@ -432,6 +456,16 @@ impl Source for FakeSource {
         if fate == Some(Fate::SwallowGzip) {
             assert!(out.write_gzip(b"no gzip").await.is_err());
             return Ok(());
+        }
+        if fate == Some(Fate::Replace) {
+            let other = Unit {
+                id: format!("in place of {}", unit.id).into(),
+                ..unit.clone()
+            };
+            let shown = (self.0.tenant.clone(), other, records);
+            world.units.lock().unwrap().push(shown);
+            out.list_again();
+            return Err(Error::unavailable("as told"));
         }
         let body = format!("[{}]", records.join(",\n"));
         let end = match fate {

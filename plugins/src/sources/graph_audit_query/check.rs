@@ -1,7 +1,6 @@
 //! `check`: what is wrong, where, and what to do about it, without creating a query.
 
 use audit_exporter_core::plugin::Finding;
-use chrono::TimeDelta;
 
 use super::client::Client;
 use super::config::Settings;
@@ -9,7 +8,6 @@ use super::errors::PERMISSION;
 use crate::http::text::first_sentence;
 use crate::microsoft::check;
 use crate::microsoft::claims::Claims;
-use crate::microsoft::http::NOTABLE_SKEW;
 
 /// What the permissions for the records of one service each begin with.
 const OF_ONE_SERVICE: &str = "AuditLogsQuery-";
@@ -46,7 +44,7 @@ pub(super) async fn check(client: &Client, settings: &Settings) -> Vec<Finding> 
         settings.schedule.searches_a_day(),
         settings.daily_queries
     )));
-    findings.extend(clock(client.api().skew(), host));
+    findings.extend(check::clock(client.api().skew(), host));
     findings
 }
 
@@ -77,14 +75,4 @@ fn permissions(client: &Client, claims: Option<&Claims>) -> Finding {
         "the app lacks the application permission {PERMISSION} of Microsoft Graph; add it in the app registration and \
          grant admin consent"
     ))
-}
-
-/// Whether this machine's clock is off, if the service's is ahead of it by `skew`.
-fn clock(skew: TimeDelta, host: &str) -> Option<Finding> {
-    let minutes = skew.num_minutes();
-    (skew.abs() > NOTABLE_SKEW).then(|| {
-        Finding::warning(format!(
-            "the clock of {host} is {minutes} min ahead of this machine's; set it, or tokens may be refused"
-        ))
-    })
 }

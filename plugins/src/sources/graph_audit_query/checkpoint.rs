@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use audit_exporter_core::Result;
 use audit_exporter_core::plugin::{Gap, Intake, Listing, Unit};
+use audit_exporter_core::{Error, Result};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::CONTENT_TYPE;
 use super::config::Settings;
-use crate::sources::slices::Plan;
+use crate::sources::slices::{Plan, Slice};
 
 /// Microsoft counts the queries of a tenant in any time as long as this (reference: graph-audit-queries.md §6).
 const QUOTA_TIME: TimeDelta = TimeDelta::hours(24);
@@ -26,9 +26,12 @@ pub(super) struct Search {
     /// When it was asked for.
     #[serde(default)]
     pub(super) asked: Option<DateTime<Utc>>,
-    /// How many of its queries have failed.
+    /// How many of its queries have come to nothing.
     #[serde(default)]
     pub(super) failures: u32,
+    /// How the last of them did.
+    #[serde(default)]
+    pub(super) end: Option<String>,
     /// After a failure: when to try again.
     #[serde(default)]
     pub(super) not_before: Option<DateTime<Utc>>,
@@ -38,6 +41,15 @@ impl Search {
     /// Whether there is a query, or may be one.
     pub(super) fn is_under_way(&self) -> bool {
         self.name.is_some()
+    }
+
+    /// Why no query of it is under way until `at`.
+    pub(super) fn trouble(&self, slice: Slice, at: DateTime<Utc>) -> Error {
+        let (failures, end) = (self.failures, self.end.as_deref().unwrap_or("failed"));
+        Error::unavailable(format!(
+            "Microsoft has not searched {slice}: query {failures} for it {end}; the next is created at {}",
+            at.format("%Y-%m-%d %H:%M:%S UTC")
+        ))
     }
 
     /// There is no query of it any more.

@@ -70,12 +70,25 @@ pub(super) enum Status {
 impl Query {
     /// How far it is.
     pub(super) fn status(&self) -> Status {
-        let status = self.status.as_deref().unwrap_or_default();
-        match status.to_ascii_lowercase().as_str() {
+        match self.lower_status().as_str() {
             "succeeded" => Status::Succeeded,
             "failed" | "cancelled" => Status::Failed,
             _ => Status::UnderWay,
         }
+    }
+
+    /// How a query came to nothing, in words of ours.
+    pub(super) fn end(&self) -> &'static str {
+        match self.lower_status().as_str() {
+            "failed" => "failed",
+            "cancelled" => "was cancelled",
+            _ => "has run for more than a day",
+        }
+    }
+
+    fn lower_status(&self) -> String {
+        let status = self.status.as_deref().unwrap_or_default();
+        status.to_ascii_lowercase()
     }
 
     /// Whether it lacks records because there are too many.

@@ -105,26 +105,29 @@ impl Fetcher {
             Ok(()) => {
                 self.notes().failures.remove(&unit.id);
             }
-            Err(error) => self.note(unit, locator.slice, error),
+            Err(error) => {
+                if let Some(cure) = self.cure(unit, error) {
+                    let unreadable = (Arc::clone(&unit.id), locator.slice, cure);
+                    self.notes().unreadable.push(unreadable);
+                    out.list_again();
+                }
+            }
         }
         read
     }
 
-    fn note(&self, unit: &Unit, slice: Slice, error: &Error) {
-        let mut notes = self.notes();
+    /// What is to be done about a unit, beside reading it again, after an error.
+    fn cure(&self, unit: &Unit, error: &Error) -> Option<Cure> {
         if error.code() == Some(NOT_FOUND) {
-            notes
-                .unreadable
-                .push((Arc::clone(&unit.id), slice, Cure::Again));
-        } else if error.kind() == Kind::Unavailable {
-            let failures = notes.failures.entry(Arc::clone(&unit.id)).or_default();
-            *failures += 1;
-            if *failures >= MOST_FAILURES {
-                notes
-                    .unreadable
-                    .push((Arc::clone(&unit.id), slice, Cure::Split));
-            }
+            return Some(Cure::Again);
         }
+        if error.kind() != Kind::Unavailable {
+            return None;
+        }
+        let mut notes = self.notes();
+        let failures = notes.failures.entry(Arc::clone(&unit.id)).or_default();
+        *failures += 1;
+        (*failures >= MOST_FAILURES).then_some(Cure::Split)
     }
 
     async fn read(&self, unit: &Unit, out: &mut UnitWriter) -> Result<()> {

@@ -50,11 +50,20 @@ pub(super) struct Lister {
 struct Memory {
     /// The journal knows what is collected, and the service's time is known.
     has_begun: bool,
-    /// When to look at a query next, and the wait after that.
-    polls: HashMap<String, (Instant, Duration)>,
+    /// The queries that are looked at.
+    polls: HashMap<String, Poll>,
     /// No query is created before this, because Graph refused one; and how many it refused in a row.
     refused_until: Option<Instant>,
     refusals: u32,
+}
+
+/// The looks at a query.
+struct Poll {
+    /// When the next one is due, and the wait after that.
+    at: Instant,
+    wait: Duration,
+    /// At the last one Microsoft was at work on it.
+    runs: bool,
 }
 
 /// What one call finds out.
@@ -80,11 +89,11 @@ impl Round {
         self.trouble.get_or_insert(error);
     }
 
-    /// What does not work is told as long as it does not; the engine does not slow down what does. `is_busy`: searches
-    /// are under way, or wait for one.
-    fn end(self, is_busy: bool) -> Result<Next> {
+    /// What does not work is told as long as it does not; the engine does not slow down what does. `has_more`: there are
+    /// slices that are not finished.
+    fn end(self, has_more: bool) -> Result<Next> {
         let Some(trouble) = self.trouble else {
-            return Ok(if is_busy {
+            return Ok(if has_more {
                 Next::Soon(self.next)
             } else {
                 Next::After(self.next)
@@ -131,8 +140,11 @@ impl Lister {
         self.look(&mut ledger, &mut round).await?;
         self.find_lost(&mut ledger, &mut round, known).await?;
         self.start(&mut ledger, &mut round).await?;
-        let is_busy = ledger.checkpoint.plan.open().next().is_some();
-        round.end(is_busy)
+        let plan = &mut ledger.checkpoint.plan;
+        if plan.open().any(|open| self.is_awaited(&open.state)) {
+            intake.peer_is_at_work();
+        }
+        round.end(plan.open().next().is_some())
     }
 
     /// Puts on record that these times are to be searched beside.
@@ -255,7 +267,10 @@ impl Lister {
                 continue;
             }
             match open.state.not_before.filter(|at| *at > round.now) {
-                Some(at) => round.again_at(at),
+                Some(at) => {
+                    round.again_at(at);
+                    round.trouble(open.state.trouble(open.slice, at));
+                }
                 None => next = next.or(Some(open.slice)),
             }
         }
@@ -306,7 +321,7 @@ impl Lister {
                 });
                 ledger.record(Vec::new(), Vec::new(), round.now).await?;
                 fail::fail_point!("source::recorded");
-                round.again_after(self.look_later(query.id));
+                round.again_after(self.look_later(query.id, true));
                 round.again_after(self.pace());
                 self.accepted();
                 return Ok(());

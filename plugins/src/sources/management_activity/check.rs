@@ -10,7 +10,6 @@ use super::window::Window;
 use crate::http::text::first_sentence;
 use crate::microsoft::claims::Claims;
 use crate::microsoft::explain::{self, Service};
-use crate::microsoft::http::NOTABLE_SKEW;
 use crate::microsoft::{check, errors};
 
 /// The permission without which nothing can be read.
@@ -50,23 +49,8 @@ pub(super) async fn check(
         }
         Err(error) => findings.push(Finding::problem(format!("{host}: {error}"))),
     }
-    findings.extend(clock(client.api().skew(), host));
+    findings.extend(check::clock(client.api().skew(), host));
     findings
-}
-
-/// Whether this machine's clock is off, if the service's is ahead of it by `skew`.
-fn clock(skew: TimeDelta, host: &str) -> Option<Finding> {
-    let minutes = skew.num_minutes().abs();
-    let side = if skew > TimeDelta::zero() {
-        "behind"
-    } else {
-        "ahead of"
-    };
-    (skew.abs() > NOTABLE_SKEW).then(|| {
-        Finding::warning(format!(
-            "this machine's clock is {minutes} min {side} that of {host}; set it, or tokens may be refused"
-        ))
-    })
 }
 
 /// What the token says about tenant, audience and permissions.
@@ -238,17 +222,4 @@ async fn notified(client: &Client, content_type: &str, told: &str) -> Finding {
         first_sentence(last.sent()),
         first_sentence(failure)
     ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_clock_that_is_ahead_is_not_called_behind() {
-        let told = |minutes| clock(TimeDelta::minutes(minutes), "h").map(|finding| finding.message);
-        assert_eq!((told(5), told(-5)), (None, None));
-        assert!(told(7).unwrap().contains("is 7 min behind that of h;"));
-        assert!(told(-7).unwrap().contains("is 7 min ahead of that of h;"));
-    }
 }

@@ -7,9 +7,9 @@ use audit_exporter_core::{Error, Kind, Result};
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
 
-use super::{LOST_AFTER, Lister, RESULTS_KEPT, Round, retry_wait, with_search};
+use super::{LOST_AFTER, Lister, Poll, RESULTS_KEPT, Round, retry_wait, with_search};
 use crate::sources::graph_audit_query::CONTENT_TYPE;
-use crate::sources::graph_audit_query::checkpoint::Ledger;
+use crate::sources::graph_audit_query::checkpoint::{Ledger, Search};
 use crate::sources::graph_audit_query::client::{Query, Status};
 use crate::sources::graph_audit_query::errors::NOT_FOUND;
 use crate::sources::graph_audit_query::fetch::Locator;
@@ -19,7 +19,8 @@ use crate::sources::slices::Slice;
 const LONGEST_POLL: Duration = Duration::from_mins(2);
 /// Queries take minutes, those of long times hours (reference: §5). One that takes longer has come to nothing.
 const LONGEST_RUN: TimeDelta = TimeDelta::hours(24);
-/// A slice whose queries fail so often is searched in halves, as long as it is longer than this.
+/// A slice whose queries fail so often is searched in halves, as long as it is longer than this. No single run waits for
+/// another query of a shorter one.
 const MOST_FAILURES: u32 = 3;
 const SPLIT_ABOVE: TimeDelta = TimeDelta::hours(1);
 /// Why there may be a gap in a second of time.
@@ -49,20 +50,24 @@ impl Lister {
                     self.succeeded(ledger, slice, &query, round).await?;
                 }
                 Ok(query) if query.status() == Status::UnderWay && !is_overdue => {
-                    round.again_after(self.look_later(id));
+                    round.again_after(self.look_later(id, true));
                 }
-                Ok(_) => self.failed(ledger, slice, &id, round).await?,
+                Ok(query) => {
+                    let end = query.end();
+                    self.failed(ledger, slice, &id, end, round).await?;
+                }
                 // One that is new may only not have reached the server that was asked.
                 Err(error) if error.code() == Some(NOT_FOUND) => {
                     if asked.is_some_and(|asked| round.now - asked < LOST_AFTER) {
-                        round.again_after(self.look_later(id));
+                        round.again_after(self.look_later(id, true));
                     } else {
-                        self.failed(ledger, slice, &id, round).await?;
+                        self.failed(ledger, slice, &id, "is gone (HTTP 404)", round)
+                            .await?;
                     }
                 }
                 Err(error) if error.kind() != Kind::Unavailable => return Err(error),
                 Err(error) => {
-                    round.again_after(self.look_later(id));
+                    round.again_after(self.look_later(id, false));
                     round.trouble(error);
                 }
             }
@@ -72,25 +77,36 @@ impl Lister {
 
     /// How long until a query is to be looked at.
     fn wait_for(&self, id: &str) -> Duration {
-        let interval = self.settings.poll_interval;
         let mut memory = self.memory();
-        let poll = memory.polls.entry(id.to_owned());
         // One that an earlier process created may have ended long ago.
-        let (at, _) = poll.or_insert_with(|| (Instant::now(), interval));
-        at.saturating_duration_since(Instant::now())
+        let poll = memory.polls.entry(id.to_owned()).or_insert_with(|| Poll {
+            at: Instant::now(),
+            wait: self.settings.poll_interval,
+            runs: false,
+        });
+        poll.at.saturating_duration_since(Instant::now())
     }
 
-    /// Sets the next look at a query. Returns how long until then.
-    pub(super) fn look_later(&self, id: String) -> Duration {
-        let mut memory = self.memory();
+    /// Sets the next look at a query; `runs`: Microsoft is at work on it. Returns how long until then.
+    pub(super) fn look_later(&self, id: String, runs: bool) -> Duration {
         let interval = self.settings.poll_interval;
-        let poll = memory.polls.entry(id).or_insert((Instant::now(), interval));
-        let wait = poll.1;
-        *poll = (
-            Instant::now() + wait,
-            (wait * 2).min(LONGEST_POLL.max(interval)),
-        );
+        let mut memory = self.memory();
+        let before = memory.polls.get(&id).map(|poll| poll.wait);
+        let wait = before.unwrap_or(interval);
+        let poll = Poll {
+            at: Instant::now() + wait,
+            wait: (wait * 2).min(LONGEST_POLL.max(interval)),
+            runs,
+        };
+        memory.polls.insert(id, poll);
         wait
+    }
+
+    /// Whether Microsoft was last seen at work on a search, and there is hope for it.
+    pub(in crate::sources::graph_audit_query) fn is_awaited(&self, search: &Search) -> bool {
+        let query = search.query.as_ref();
+        search.failures < MOST_FAILURES
+            && query.is_some_and(|id| self.memory().polls.get(id).is_some_and(|poll| poll.runs))
     }
 
     /// A query has records: they are a unit now, unless there were more than it may have.
@@ -137,17 +153,19 @@ impl Lister {
         ledger: &mut Ledger<'_>,
         slice: Slice,
         id: &str,
+        end: &str,
         round: &Round,
     ) -> Result<()> {
         let mut failures = 0;
         with_search(ledger, slice, |search| {
             search.failures += 1;
+            search.end = Some(end.to_owned());
             failures = search.failures;
             search.forget_query();
             let wait = retry_wait(failures);
             search.not_before = Some(round.now + TimeDelta::from_std(wait).unwrap_or_default());
         });
-        tracing::warn!(query = id, %slice, failures, "the query has failed or is gone; another is created later");
+        tracing::warn!(query = id, %slice, failures, end, "the query has come to nothing; another is created later");
         if failures >= MOST_FAILURES && slice.to - slice.from > SPLIT_ABOVE {
             ledger.checkpoint.plan.split(slice);
         }

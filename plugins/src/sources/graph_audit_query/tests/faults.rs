@@ -119,10 +119,65 @@ async fn queries_that_fail_or_are_cancelled_are_created_again() {
         MANY,
     )
     .await;
-    assert_eq!(bench.collect().await, BTreeMap::new());
+    let kinds = bench.collect().await;
+    assert_eq!(kinds.keys().collect::<Vec<_>>(), [&"unavailable"]);
     bench.assert_whole().await;
     let created = bench.simulator.stats().audit_queries;
     assert!(created > 20, "{created}");
+}
+
+/// A tenant whose queries all come to nothing, of which one hour is searched.
+async fn hopeless(faults: GraphAuditFaults) -> Bench {
+    let config = Config {
+        faults: Faults {
+            most_in_a_row: 0,
+            ..graph(faults)
+        },
+        ..events(5)
+    };
+    Bench::new(config, "start = \"1h\"\ndaily_queries = 5000").await
+}
+
+#[tokio::test]
+async fn a_search_that_waits_because_its_query_came_to_nothing_is_told_with_the_reason() {
+    for (cancelled, end) in [(0.0, "failed"), (1.0, "was cancelled")] {
+        let faults = GraphAuditFaults {
+            failed: 1.0 - cancelled,
+            cancelled,
+            ..GraphAuditFaults::default()
+        };
+        let mut bench = hopeless(faults).await;
+        bench.list().await.unwrap();
+        bench.simulator.control().advance(TimeDelta::seconds(20));
+        bench.restart();
+        let error = bench.list().await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Unavailable);
+        let told = format!(": query 1 for it {end}; the next is created at 20");
+        assert!(error.to_string().contains(&told), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_query_is_waited_for_unless_three_before_it_came_to_nothing() {
+    let failed = GraphAuditFaults {
+        failed: 1.0,
+        ..GraphAuditFaults::default()
+    };
+    let mut bench = hopeless(failed).await;
+    let mut awaited = BTreeMap::new();
+    while awaited.len() < 5 {
+        bench.restart();
+        bench.list().await.ok();
+        for open in bench.checkpoint().await.plan.open() {
+            if open.state.query.is_some() {
+                let is_awaited = bench.source.lister.is_awaited(&open.state);
+                awaited.insert(open.state.failures, is_awaited);
+            }
+        }
+        bench.simulator.control().advance(TimeDelta::minutes(1));
+    }
+    let expected = [(0, true), (1, true), (2, true), (3, false), (4, false)];
+    assert_eq!(awaited, expected.into());
 }
 
 #[tokio::test]
