@@ -89,7 +89,7 @@ struct Progress {
     settled: i64,
     journaled: i64,
     passed: i64,
-    /// What was listed at once of much, be it known before.
+    /// What was listed at once of much, and read of what is long, be it known before.
     parts: u64,
 }
 
@@ -101,7 +101,7 @@ impl Progress {
             settled: units.iter().map(|unit| unit.fetched + unit.lost).sum(),
             journaled: sinks.iter().map(|sink| sink.journaled).sum(),
             passed: sinks.iter().map(|sink| sink.journaled - sink.pending).sum(),
-            parts: listings.parts,
+            parts: listings.parts + listings.further,
         }
     }
 }

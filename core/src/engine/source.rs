@@ -228,12 +228,16 @@ impl Runner {
             Arc::clone(&self.slots),
         );
         let span = self.span();
+        let listings = self.once.then(|| self.listings.clone());
         async move {
             let slot = slots
                 .acquire_owned()
                 .await
                 .map_err(|_| Error::bug("the fetch slots are gone"))?;
             let mut out = intake.writer(&due.unit);
+            if let Some(listings) = listings {
+                out.tell(listings);
+            }
             source.fetch(&due.unit, &mut out).instrument(span).await?;
             out.complete().await?;
             drop((slot, place));

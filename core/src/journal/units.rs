@@ -15,7 +15,7 @@ use crate::event::Origin;
 use crate::plugin::{Gap, LaneKind, Listing, Unit};
 
 /// One source's collection of one tenant, as the journal numbers it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Stream {
     pub(super) id: i64,
     /// The source's number in the ids' hashes.

@@ -11,6 +11,7 @@ use crate::buffer::Buffer;
 use crate::coverage::pass_name;
 use crate::engine::gunzip::Gunzip;
 use crate::engine::memory::Held;
+use crate::engine::once::listings::Listings;
 use crate::error::{Error, Result};
 use crate::event::cut::{Cutter, Limits, Piece};
 use crate::event::{AuditEvent, Header, Origin};
@@ -65,6 +66,9 @@ pub struct UnitWriter {
     records: Vec<Piece>,
     record_bytes: usize,
     held: Held,
+    /// The pages that were read, and who wants to know.
+    pages: u64,
+    listings: Option<Listings>,
 }
 
 impl UnitWriter {
@@ -94,6 +98,22 @@ impl UnitWriter {
             records: Vec::new(),
             record_bytes: 0,
             held: Held::default(),
+            pages: 0,
+            listings: None,
+        }
+    }
+
+    /// Tells a single run of the pages that are read.
+    pub(in crate::engine) fn tell(&mut self, listings: Listings) {
+        self.listings = Some(listings);
+    }
+
+    /// Says that this fetch has read one more page, whether or not it brought anything new. A single run gives up what
+    /// gets no further; only with this it sees that a fetch of many pages does.
+    pub fn has_read_a_page(&mut self) {
+        self.pages += 1;
+        if let Some(listings) = &self.listings {
+            listings.has_read(&self.intake.0.stream, &self.origin.unit, self.pages);
         }
     }
 

@@ -1,6 +1,9 @@
-//! How far the sources of a single run are with listing.
+//! How far the sources of a single run are, with listing and with what they read for long.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::journal::Stream;
 
 /// What a source does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,11 +27,20 @@ pub(super) struct Sum {
     resumed: u64,
     /// How often one of them has listed a part of what it has to.
     pub(super) parts: u64,
+    /// How often a fetch has got further than those of the same unit before.
+    pub(super) further: u64,
 }
 
 /// What all sources of an engine do.
 #[derive(Clone, Debug, Default)]
-pub(in crate::engine) struct Listings(Arc<Mutex<Sum>>);
+pub(in crate::engine) struct Listings(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    sum: Sum,
+    /// How many pages of a unit a fetch has read, at most.
+    farthest: HashMap<(Stream, Arc<str>), u64>,
+}
 
 impl Listings {
     /// The place of one more source, which has something to list.
@@ -40,11 +52,26 @@ impl Listings {
     }
 
     pub(super) fn sum(&self) -> Sum {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state().sum
+    }
+
+    /// A fetch has read so many pages of a unit. A unit whose fetches break off again and again gets no further.
+    pub(in crate::engine) fn has_read(&self, stream: &Stream, unit: &Arc<str>, pages: u64) {
+        let mut state = self.state();
+        let key = (stream.clone(), Arc::clone(unit));
+        let farthest = state.farthest.entry(key).or_default();
+        if pages > *farthest {
+            *farthest = pages;
+            state.sum.further += 1;
+        }
     }
 
     fn change(&self, change: impl FnOnce(&mut Sum)) {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        change(&mut self.state().sum);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

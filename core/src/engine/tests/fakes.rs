@@ -53,6 +53,10 @@ pub(super) enum Fate {
     AwaitAndFail,
     /// The unit cannot be had, but there is another to list in its place.
     Replace,
+    /// Works, once it has read so many pages that bring nothing, one a minute.
+    Pages(u64),
+    /// Breaks off after them.
+    BreakOff(u64),
 }
 
 /// How a sink's far side keeps its place.
@@ -442,6 +446,15 @@ impl Source for FakeSource {
         let always = world.always.lock().unwrap().get(&*unit.id).cloned();
         let fate = queued.or(always);
         suffer(fate.as_ref()).await?;
+        if let Some(Fate::Pages(pages) | Fate::BreakOff(pages)) = fate {
+            for _ in 0..pages {
+                tokio::time::sleep(Duration::from_mins(1)).await;
+                out.has_read_a_page();
+            }
+        }
+        if let Some(Fate::BreakOff(_)) = fate {
+            return Err(Error::unavailable("as told"));
+        }
         let records = {
             let units = world.units.lock().unwrap();
             let mut found = units.iter().filter(|(_, known, _)| known.id == unit.id);

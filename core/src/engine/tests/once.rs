@@ -84,3 +84,29 @@ async fn a_listing_that_a_fetch_calls_for_does_not_wait_for_the_next_poll() {
     assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
     engine.shutdown(PATIENCE).await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_fetch_of_many_pages_is_waited_for_although_they_bring_nothing_new() {
+    let world = World::new();
+    world.show("contoso", "u", 3);
+    world.on_fetch("u", Fate::Pages(20));
+    let engine = world.start_once("a").await;
+    let begun = Instant::now();
+    assert!(engine.catch_up(PATIENCE).await.unwrap());
+    assert!(begun.elapsed() > 5 * PATIENCE, "{:?}", begun.elapsed());
+    engine.shutdown(PATIENCE).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fetch_that_breaks_off_at_the_same_page_again_and_again_gets_no_further() {
+    let world = World::new();
+    world.show("contoso", "u", 3);
+    for _ in 0..1000 {
+        world.on_fetch("u", Fate::BreakOff(1));
+    }
+    let engine = world.start_once("a").await;
+    let begun = Instant::now();
+    assert!(!engine.catch_up(PATIENCE).await.unwrap());
+    assert!(begun.elapsed() < 5 * PATIENCE, "{:?}", begun.elapsed());
+    engine.shutdown(PATIENCE).await.unwrap();
+}

@@ -151,6 +151,7 @@ impl Fetcher {
         let mut new = 0;
         for _ in 0..MOST_PAGES {
             let body = self.page(&url).await?;
+            out.has_read_a_page();
             let page = Page::read(&body)?;
             for row in page.rows {
                 if seen.is_new(row.get()) {

@@ -128,6 +128,7 @@ impl Searcher {
         fail::fail_point!("source::session");
         loop {
             let body = self.client.page(query).await?;
+            records.out.has_read_a_page();
             fail::fail_point!("source::page");
             let page = Page::read(&body)?;
             if page.is_cut {
