@@ -147,7 +147,7 @@ async fn deliver(sink: &dyn Sink, events: &[AuditEvent]) -> Outcome<()> {
         let delivered = sink
             .deliver(&Batch {
                 position: None,
-                events,
+                events: events.into(),
             })
             .await?;
         if !delivered.rejected.is_empty() {

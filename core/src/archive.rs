@@ -196,7 +196,7 @@ impl Archive {
     ) -> Result<()> {
         let batch = Batch {
             position: None,
-            events,
+            events: events.into(),
         };
         let delivered = self.persist(&batch).await?;
         let mut reasons: BTreeMap<usize, String> = BTreeMap::new();

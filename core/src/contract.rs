@@ -111,9 +111,9 @@ impl Suite<'_> {
             b"\xff\xfe",
             b"null",
         ];
-        batch
-            .events
-            .splice(1..1, odd.iter().map(|raw| event(Bytes::from_static(raw))));
+        let mut events = batch.events.to_vec();
+        events.splice(1..1, odd.iter().map(|raw| event(Bytes::from_static(raw))));
+        batch.events = events.into();
         let delivered = well(self.sink.deliver(&batch).await)?;
         self.receipt = delivered.receipt.or(self.receipt.take());
         self.subject.commit(delivered.changes).await?;
@@ -234,7 +234,7 @@ impl Suite<'_> {
         })?;
         self.receipt = delivered.receipt.or(self.receipt.take());
         self.subject.commit(delivered.changes).await?;
-        for event in &batch.events {
+        for event in batch.events.iter() {
             self.expect(event.raw(), false);
         }
         Ok(())
@@ -248,7 +248,7 @@ impl Suite<'_> {
             self.deliver(batch).await?;
         }
         let may_repeat = !self.subject.exactly_once();
-        for event in &batch.events {
+        for event in batch.events.iter() {
             self.expect(event.raw(), may_repeat);
         }
         Ok(())

@@ -238,8 +238,8 @@ pub struct Batch {
     /// None for what does not come in the journal's order: dead letters that come again, and archives. It is
     /// delivered whatever position the far side holds, and leaves that as it is.
     pub position: Option<Position>,
-    /// The events that passed the sink's filters; never empty.
-    pub events: Vec<AuditEvent>,
+    /// The events that passed the sink's filters; never empty. Shared, so that a sink can give them to another thread.
+    pub events: Arc<[AuditEvent]>,
 }
 
 impl Batch {

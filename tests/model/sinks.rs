@@ -206,7 +206,7 @@ impl Sink for ModelSink {
                 if self.plan.place == Place::Receipt {
                     far.events.truncate(far.confirmed);
                 }
-                for event in &batch.events {
+                for event in batch.events.iter() {
                     let raw = String::from_utf8_lossy(event.raw());
                     let unit = event.id().is_none().then(|| event.origin().unit.clone());
                     far.outcomes

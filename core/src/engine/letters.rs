@@ -326,7 +326,7 @@ impl Worker {
             } else {
                 let alone = Batch {
                     position: None,
-                    events: vec![event.clone()],
+                    events: [event.clone()].into(),
                 };
                 self.in_time(self.sink.deliver(&alone)).await
             };

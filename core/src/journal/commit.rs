@@ -8,11 +8,12 @@ use rusqlite::params;
 use super::body::Wire;
 use super::counts::Events;
 use super::free::free_passed;
+use super::marks::Marks;
 use super::reach::Lag;
 use super::read::Stored;
 use super::writer::Tx;
 use super::{Journal, LaneId, activity, body, sql};
-use crate::dedupe::{Fingerprint, Verdict};
+use crate::dedupe::Verdict;
 use crate::error::Result;
 use crate::event::{AuditEvent, Origin};
 use crate::journal::dead_letters::OversizePart;
@@ -77,15 +78,9 @@ impl Journal {
     pub async fn commit(&self, commit: Commit) -> Result<Committed> {
         let bound = self.shared.limits.handover_bytes;
         let id = Arc::clone(&self.shared.id);
-        // Here rather than on the one thread that writes: this is most of the work, and it reads foreign bytes.
-        let fingerprints = commit
-            .events
-            .iter()
-            .zip(commit.first_index..)
-            .map(|(event, index)| self.fingerprinter.of(event, commit.stream.number, index))
-            .collect();
+        let marks = self.marks(&commit);
         self.writer
-            .run(move |tx| apply(tx, &commit, fingerprints, &id, bound))
+            .run(move |tx| apply(tx, &commit, &marks, &id, bound))
             .await
     }
 }
@@ -93,7 +88,7 @@ impl Journal {
 pub(super) fn apply(
     tx: &mut Tx<'_>,
     commit: &Commit,
-    fingerprints: Vec<Fingerprint>,
+    marks: &Marks,
     id: &Arc<str>,
     bound: usize,
 ) -> Result<Committed> {
@@ -101,9 +96,9 @@ pub(super) fn apply(
     let mut hours: BTreeMap<Hour, Events> = BTreeMap::new();
     let mut done = Committed::default();
     let again = super::struck::is_struck(tx, commit.stream.id, &commit.origin.unit)?;
-    for (index, (event, fingerprint)) in commit.events.iter().zip(fingerprints).enumerate() {
-        let verdict = tx.dedupe.admit(fingerprint)?;
-        let counts = hours.entry(hour_of(event)).or_default();
+    for (index, mark) in marks.events.iter().enumerate() {
+        let verdict = tx.dedupe.admit(mark.fingerprint)?;
+        let counts = hours.entry(mark.hour).or_default();
         if verdict == Verdict::Repeat && !again {
             done.repeats += 1;
             counts.repeats += 1;
@@ -124,7 +119,7 @@ pub(super) fn apply(
         tx.counts.events(&commit.origin.tenant, *hour, *events);
     }
     if !fresh.is_empty() {
-        done.late = activity::count(tx, commit, fresh.iter().map(|index| &commit.events[*index]))?;
+        done.late = activity::count(tx, commit, marks, &fresh)?;
     }
     super::dead_letters::store_oversize(tx, commit)?;
     if commit.unit_done {

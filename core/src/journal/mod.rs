@@ -26,6 +26,7 @@ mod fold;
 mod free;
 mod letters;
 mod limits;
+mod marks;
 mod open;
 mod pace;
 mod pause;

@@ -91,7 +91,6 @@ impl Journal {
         let _room = self.room(&origin.tenant, kept.event.raw().len()).await?;
         // No record of a unit has such an index, by which those are told that have no Id.
         let index = u64::MAX - kept.record;
-        let fingerprints = vec![self.fingerprinter.of(&kept.event, stream.number, index)];
         let commit = Commit {
             stream,
             lane,
@@ -102,13 +101,14 @@ impl Journal {
             wire: None,
             unit_done: false,
         };
+        let marks = self.marks(&commit);
         let (id, bound) = (Arc::clone(self.id()), self.shared.limits.handover_bytes);
         self.writer
             .run(move |tx| {
                 if !remove(tx, kept.letter)? {
                     return Ok(false);
                 }
-                let done = commit::apply(tx, &commit, fingerprints, &id, bound)?;
+                let done = commit::apply(tx, &commit, &marks, &id, bound)?;
                 Ok(done.journaled > 0)
             })
             .await

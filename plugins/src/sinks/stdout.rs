@@ -67,7 +67,7 @@ impl Stdout {
 impl Sink for Stdout {
     async fn deliver(&self, batch: &Batch) -> Result<Delivered> {
         let mut lines = Arc::clone(&self.lines).lock_owned().await;
-        let events = batch.events.clone();
+        let events = Arc::clone(&batch.events);
         let format = self.format;
         let written = spawn_blocking(move || lines.write(format, &events)).await;
         match written {

@@ -260,7 +260,7 @@ pub(super) struct Collector(pub(super) Arc<Mutex<Piles>>);
 #[async_trait]
 impl Sink for Collector {
     async fn deliver(&self, batch: &Batch) -> Result<Delivered> {
-        let (piles, events) = (Arc::clone(&self.0), batch.events.clone());
+        let (piles, events) = (Arc::clone(&self.0), Arc::clone(&batch.events));
         let taken = spawn_blocking(move || {
             let mut piles = piles.lock().unwrap_or_else(PoisonError::into_inner);
             piles.take_all(&events)

@@ -48,7 +48,7 @@ impl Worker {
         let tenant = Arc::clone(&first.events.first()?.origin().tenant_name);
         let batch = (!events.is_empty()).then_some(Batch {
             position: Some(position),
-            events,
+            events: events.into(),
         });
         Some(Work {
             lane,
@@ -112,11 +112,12 @@ impl Worker {
             if let (Some(position), Some(next)) = (&mut position, seqs.get(to)) {
                 position.last = next - 1;
             }
-            let part = Batch {
-                position,
-                events: events[from..to].to_vec(),
+            let events = if to - from == events.len() {
+                Arc::clone(&events)
+            } else {
+                Arc::from(&events[from..to])
             };
-            parts.push((part, &seqs[from..to]));
+            parts.push((Batch { position, events }, &seqs[from..to]));
             from = to;
         }
         parts

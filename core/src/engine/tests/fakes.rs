@@ -644,7 +644,7 @@ impl FakeSink {
     fn rows(&self, batch: &Batch) -> Changes {
         let mut changes = Changes::default();
         if self.0.options.rows {
-            for event in &batch.events {
+            for event in batch.events.iter() {
                 changes.put(format!("row/{}", text(event)), "");
             }
         }

@@ -10,16 +10,12 @@ async fn a_batch_its_ids_its_coverage_and_its_unit_are_committed_together_or_not
     let commit = bench.batch(TENANT, "u", &records(0..5)).await;
     // The same work in a job that fails at its end.
     let (journal, broken) = (bench.journal().clone(), commit.clone());
-    let fingerprints: Vec<_> = broken
-        .events
-        .iter()
-        .map(|event| journal.fingerprinter.of(event, 1, 0))
-        .collect();
+    let marks = journal.marks(&broken);
     let id = Arc::clone(journal.id());
     let result: Result<()> = journal
         .writer
         .run(move |tx| {
-            commit::apply(tx, &broken, fingerprints, &id, 1 << 20)?;
+            commit::apply(tx, &broken, &marks, &id, 1 << 20)?;
             Err(Error::unavailable("power is out"))
         })
         .await;

@@ -119,7 +119,7 @@ impl Sink for EmailDigest {
         let now = self.clock.now();
         let mut changes = Changes::default();
         let mut known: BTreeMap<&str, State> = BTreeMap::new();
-        for event in &batch.events {
+        for event in batch.events.iter() {
             let tenant = &*event.origin().tenant;
             if !known.contains_key(tenant) {
                 let state = match self.rows.state(tenant).await? {

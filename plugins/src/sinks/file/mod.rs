@@ -86,8 +86,7 @@ impl Sink for FileSink {
     }
 
     async fn deliver(&self, batch: &Batch) -> Result<Delivered> {
-        // Clones share the records' bytes.
-        let events = batch.events.clone();
+        let events = Arc::clone(&batch.events);
         let runtime = Handle::current();
         let clock = self.clock.clone();
         let (mut files, written) = self

@@ -3,6 +3,8 @@
 //! A commit whose answer was lost is settled before anything else is sent: the next producer of the same transactional
 //! id waits until the brokers have ended what the last one began, and then the topic of positions says how.
 
+use std::sync::Arc;
+
 use audit_exporter_core::event::AuditEvent;
 use audit_exporter_core::journal::Position;
 use audit_exporter_core::plugin::{Batch, Delivered, Rejected};
@@ -38,7 +40,7 @@ pub(super) struct Transactions {
 struct Doubt {
     delivery: String,
     position: Option<Position>,
-    events: Vec<AuditEvent>,
+    events: Arc<[AuditEvent]>,
     rejected: Vec<Rejected>,
 }
 
@@ -53,7 +55,7 @@ impl Doubt {
             && self
                 .events
                 .iter()
-                .zip(&batch.events)
+                .zip(batch.events.iter())
                 .all(|(a, b)| same(a, b))
     }
 }
@@ -197,7 +199,7 @@ impl Transactions {
         self.doubt = Some(Doubt {
             delivery,
             position: batch.position.clone(),
-            events: batch.events.clone(),
+            events: Arc::clone(&batch.events),
             rejected: rejected.clone(),
         });
         fail::fail_point!("sink::kafka::marked");

@@ -162,13 +162,15 @@ async fn what_was_stored_is_not_sent_again_after_an_error() {
         _ => Ok(Outcome::Stored),
     });
     let post = Post::default();
-    let mut failing = batch(["1", "2", "3", "4", "5"].map(event));
+    let mut events = ["1", "2", "3", "4", "5"].map(event).to_vec();
+    let mut failing = batch(events.clone());
     let error = post.deliver(&far, &failing).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Unavailable);
     assert_eq!(far.bodies(), ["[1,2]", "[3,4]", "[5]"]);
 
     // It comes again, with more behind it.
-    failing.events.push(event("6"));
+    events.push(event("6"));
+    failing.events = events.into();
     post.deliver(&far, &failing).await.unwrap_err();
     assert_eq!(far.bodies(), ["[3,4]", "[6]"]);
 

@@ -166,7 +166,7 @@ pub(super) fn batch_at(store: &Store, lane: i64, last: u64, events: Vec<AuditEve
             first: last,
             last,
         }),
-        events,
+        events: events.into(),
     }
 }
 
