@@ -3,12 +3,16 @@
 //! Listing is by the time at which content became available, in half-open windows of at most 24 hours that begin at
 //! most seven days ago. Here it is cut into windows of at most 23 hours, because some tenants refuse a whole day.
 
+mod subscription;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use audit_exporter_core::plugin::{Pass, Reach};
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
+
+use self::subscription::Absence;
 
 /// What the first listing covers at once; the rest of the past follows behind it.
 const NEWEST: TimeDelta = TimeDelta::hours(1);
@@ -130,6 +134,9 @@ pub(super) struct Progress {
     /// When the subscription last started.
     #[serde(default)]
     subscribed: Option<DateTime<Utc>>,
+    /// That the subscription was found not to be enabled.
+    #[serde(default)]
+    absence: Option<Absence>,
     /// When the subscription was last asked to start.
     #[serde(default)]
     pub(super) start_requested: Option<DateTime<Utc>>,
@@ -315,18 +322,6 @@ impl Progress {
     fn passed(&self, lag: Lag, planned: DateTime<Utc>) -> Option<DateTime<Utc>> {
         let passed = self.passed.range(lag..).map(|(_, to)| *to);
         passed.filter(|to| *to <= planned).max()
-    }
-
-    /// A subscription started: before this there is nothing, or it is noted as a gap.
-    pub(super) fn subscribed(&mut self, at: DateTime<Utc>) {
-        self.since.get_or_insert(seconds(at));
-        self.subscribed = Some(seconds(at));
-    }
-
-    /// What became available after the last listing and before a subscription started `at` this time, and was not noted.
-    pub(super) fn unsubscribed(&self, at: DateTime<Utc>) -> Option<Window> {
-        let noted = self.subscribed.unwrap_or(DateTime::<Utc>::MIN_UTC);
-        Window::new(self.listed_to?.max(noted), seconds(at))
     }
 
     /// How far each pass has come, once there is a beginning.

@@ -3,6 +3,9 @@
 //!
 //! A webhook is never worth a subscription: one that Microsoft refuses is told once as a warning, and is tried again an
 //! hour later. Nor does it hide that a subscription had ended: where content was listed before, it comes after the start.
+//!
+//! A subscription that is found not to be enabled is noted in the checkpoint before a start is asked for. The note goes
+//! when the time without a subscription is on record, or when Microsoft's answer shows that there was none such.
 
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -13,7 +16,7 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::super::client::Subscription;
-use super::super::ledger::{Ledger, UNSUBSCRIBED};
+use super::super::ledger::{Ledger, PERHAPS_UNSUBSCRIBED, UNSUBSCRIBED};
 use super::super::webhook::{self, State, Webhook};
 use super::super::window::Progress;
 use super::Lister;
@@ -64,6 +67,9 @@ impl Lister {
             let mut named = subscriptions.iter();
             let found = named.find(|found| found.content_type() == Some(content_type));
             let enabled = found.filter(|found| found.is_enabled());
+            if enabled.is_some() {
+                self.found_enabled(content_type, ledger).await?;
+            }
             let errand = match enabled {
                 // A mere look changes no webhook, and so has nothing to tell of one.
                 Some(found) if !self.client.only_reads() => {
@@ -90,6 +96,7 @@ impl Lister {
         ledger: &Ledger<'_>,
     ) -> Result<bool> {
         if !self.settings.start_subscriptions {
+            self.found_absent(content_type, ledger).await?;
             return Err(Error::auth(
                 "there is no enabled subscription, so Microsoft keeps no content; set start_subscriptions = true, or \
                  start it yourself",
@@ -98,24 +105,38 @@ impl Lister {
         }
         let now = self.client.now();
         let progress = ledger.progress(content_type).await;
-        let before = progress.start_requested;
+        let (before, was_lost) = (progress.start_requested, progress.may_have_started());
         if is_too_soon(before, now) {
             return Ok(false);
         }
-        self.note_start(content_type, ledger, now).await?;
+        self.note_start(content_type, ledger, now, Progress::start_is_asked)
+            .await?;
         match self
             .start_once(content_type, progress.was_listed(), now)
             .await
         {
             Ok(is_new) => {
+                tracing::info!(content_type, "the subscription was asked to start");
                 if is_new {
-                    self.subscribed(content_type, ledger).await?;
+                    self.subscribed(content_type, ledger, UNSUBSCRIBED).await?;
+                } else if was_lost {
+                    // It is enabled by that start, or was all along.
+                    self.found_enabled(content_type, ledger).await?;
+                } else {
+                    let change = Progress::was_enabled;
+                    ledger.register(content_type, Vec::new(), change).await?;
                 }
                 Ok(true)
             }
             Err(error) => {
                 // It may have started all the same: the list of subscriptions is looked at before the next request.
-                let forget = |progress: &mut Progress| progress.start_requested = before;
+                let is_refused = is_refused(&error);
+                let forget = |progress: &mut Progress| {
+                    progress.start_requested = before;
+                    if is_refused {
+                        progress.start_is_refused(was_lost);
+                    }
+                };
                 ledger.register(content_type, Vec::new(), forget).await?;
                 Err(error.context("start of the subscription"))
             }
@@ -169,12 +190,13 @@ impl Lister {
         Ok(None)
     }
 
-    /// Noted before the request is sent: the wait holds across a crash, and so does whose the webhook is.
+    /// Noted before the request is sent, with this `change`: the wait holds across a crash, and so does whose the webhook is.
     async fn note_start(
         &self,
         content_type: &'static str,
         ledger: &Ledger<'_>,
         now: DateTime<Utc>,
+        change: fn(&mut Progress),
     ) -> Result<()> {
         let address = self
             .webhook
@@ -183,6 +205,7 @@ impl Lister {
         let note = |progress: &mut Progress| {
             progress.start_requested = Some(now);
             progress.webhook = address.or(progress.webhook.take());
+            change(progress);
         };
         ledger
             .register(content_type, Vec::new(), note)
@@ -235,7 +258,7 @@ impl Lister {
             return Ok(false);
         }
         self.with_standing(content_type, |standing| standing.hook.errand = None);
-        self.note_start(content_type, ledger, now).await?;
+        self.note_start(content_type, ledger, now, |_| ()).await?;
         let body = match (errand, &self.webhook) {
             (Errand::Set, Some(webhook)) => webhook.start_body(now),
             _ => Ok(webhook::NONE.to_owned()),
@@ -289,12 +312,40 @@ impl Lister {
         }
     }
 
-    /// A subscription started. What became available between the last listing and now was not kept.
-    async fn subscribed(&self, content_type: &'static str, ledger: &Ledger<'_>) -> Result<()> {
-        tracing::info!(content_type, "the subscription was asked to start");
+    /// The subscription is not enabled, and no start is asked for now.
+    pub(super) async fn found_absent(&self, content_type: &str, ledger: &Ledger<'_>) -> Result<()> {
+        if !ledger.progress(content_type).await.is_absence_new() {
+            return Ok(());
+        }
+        let change = Progress::found_absent;
+        ledger.register(content_type, Vec::new(), change).await?;
+        Ok(())
+    }
+
+    /// The subscription is enabled. If it was not when that was last seen, it was started by a request whose answer was
+    /// lost, or by somebody else.
+    pub(super) async fn found_enabled(
+        &self,
+        content_type: &str,
+        ledger: &Ledger<'_>,
+    ) -> Result<()> {
+        if !ledger.progress(content_type).await.is_absent() {
+            return Ok(());
+        }
+        self.subscribed(content_type, ledger, PERHAPS_UNSUBSCRIBED)
+            .await
+    }
+
+    /// A subscription started. What became available between the last listing and now was not kept, for this `reason`.
+    async fn subscribed(
+        &self,
+        content_type: &str,
+        ledger: &Ledger<'_>,
+        reason: &'static str,
+    ) -> Result<()> {
         let now = self.client.now();
         let missed = ledger.progress(content_type).await.unsubscribed(now);
-        let missed = missed.map(|window| (window, UNSUBSCRIBED));
+        let missed = missed.map(|window| (window, reason));
         let note = |progress: &mut Progress| progress.subscribed(now);
         ledger
             .register_with_gaps(content_type, Vec::new(), missed.into_iter().collect(), note)
@@ -339,6 +390,14 @@ fn is_about_the_webhook(error: &Error) -> bool {
     let code = error.code().unwrap_or_default();
     let is_refusal = code.starts_with("AF2") || code.starts_with("HTTP 4");
     is_refusal && error.kind() == Kind::Unavailable && !is_unsubscribed(error)
+}
+
+/// Whether a start that failed is known not to have been done: the service said so. Who hears nothing, hears a gateway, or
+/// hears of an internal error does not know.
+fn is_refused(error: &Error) -> bool {
+    let code = error.code().unwrap_or_default();
+    let by_service = code.starts_with("AF") && !code.starts_with("AF5");
+    by_service || (code.starts_with("HTTP 4") && code != "HTTP 408")
 }
 
 /// Whether there is no enabled subscription.
