@@ -20,7 +20,7 @@ const NEWEST: TimeDelta = TimeDelta::hours(1);
 const STEP: TimeDelta = TimeDelta::hours(6);
 /// How far back the API lists, less five minutes for clocks and slow requests.
 pub(super) const LISTABLE: TimeDelta = TimeDelta::minutes(7 * 24 * 60 - 5);
-/// A first try that is noted to be longer ago was noted by a wrong clock.
+/// A beginning that is noted to be longer ago was noted by a wrong clock.
 const BELIEVED: TimeDelta = TimeDelta::days(400);
 /// How far back a plan begins at most: what is about to fall out could not be listed in time.
 const FIRST: TimeDelta = TimeDelta::minutes(7 * 24 * 60 - 10);
@@ -158,9 +158,10 @@ impl Progress {
             (None, Some(_)) => now - FIRST,
             (None, None) => self.beginning(now, schedule),
         };
-        // What is older than the first try was to be had as far as Microsoft still had it.
-        let never = self.listed_to.is_none() && self.since.is_none();
-        let wanted = trusted.or(self.tried(now).filter(|_| never));
+        // What is older than the first try was to be had as far as Microsoft still had it; than the subscription, never.
+        let first = self.since.or(self.tried);
+        let first = first.filter(|first| self.listed_to.is_none() && is_believed(*first, now));
+        let wanted = trusted.or(first);
         let gone = wanted.and_then(|from| Window::new(from, floor));
         let unswept = self.swept_for_the_last_time(schedule, now).zip(trusted);
         let unswept = unswept.and_then(|(swept, listed)| Window::new(swept, listed.min(floor)));
@@ -213,8 +214,7 @@ impl Progress {
     }
 
     fn tried(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let believed = |tried: &DateTime<Utc>| *tried <= now && now - *tried < BELIEVED;
-        self.tried.filter(believed)
+        self.tried.filter(|tried| is_believed(*tried, now))
     }
 
     /// How far a sweep is, or one that comes even later, for that has been late enough for both. Further than it can be by
@@ -354,6 +354,11 @@ impl Progress {
             kept: LISTABLE.to_std().unwrap_or_default(),
         }
     }
+}
+
+/// Whether this may be when the first try, or the subscription, was.
+fn is_believed(time: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+    time <= now && now - time < BELIEVED
 }
 
 /// Whole seconds: the API takes no fractions.
