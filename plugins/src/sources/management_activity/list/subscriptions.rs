@@ -298,10 +298,9 @@ impl Lister {
 
     /// Told when it is new, and not at each try.
     fn webhook_fails(&self, content_type: &'static str, error: &Error) {
-        let trouble = error.to_string();
         let mut is_new = false;
         self.with_standing(content_type, |standing| {
-            is_new = standing.hook.fails(trouble, SUBSCRIPTIONS_EVERY);
+            is_new = standing.hook.fails(error, SUBSCRIPTIONS_EVERY);
         });
         if is_new {
             tracing::warn!(
