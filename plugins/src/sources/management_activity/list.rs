@@ -6,6 +6,7 @@
 //!
 //! What the webhook says of content types lists these at once and leaves the others to the poll that is due.
 
+mod absence;
 mod standing;
 mod subscriptions;
 

@@ -3,9 +3,6 @@
 //!
 //! A webhook is never worth a subscription: one that Microsoft refuses is told once as a warning, and is tried again an
 //! hour later. Nor does it hide that a subscription had ended: where content was listed before, it comes after the start.
-//!
-//! A subscription that is found not to be enabled is noted in the checkpoint before a start is asked for. The note goes
-//! when the time without a subscription is on record, or when Microsoft's answer shows that there was none such.
 
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -16,10 +13,11 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::super::client::Subscription;
-use super::super::ledger::{Ledger, PERHAPS_UNSUBSCRIBED, UNSUBSCRIBED};
+use super::super::ledger::{Ledger, UNSUBSCRIBED};
 use super::super::webhook::{self, State, Webhook};
 use super::super::window::Progress;
 use super::Lister;
+use super::absence::is_refused;
 use crate::microsoft::errors;
 
 /// After a start request that was accepted, none for the same content type before this (reference: management-activity-api.md §3.1).
@@ -116,8 +114,8 @@ impl Lister {
             .await
         {
             Ok(is_new) => {
-                tracing::info!(content_type, "the subscription was asked to start");
                 if is_new {
+                    tracing::info!(content_type, "the subscription was asked to start");
                     self.subscribed(content_type, ledger, UNSUBSCRIBED).await?;
                 } else if was_lost {
                     // It is enabled by that start, or was all along.
@@ -310,47 +308,6 @@ impl Lister {
             );
         }
     }
-
-    /// The subscription is not enabled, and no start is asked for now.
-    pub(super) async fn found_absent(&self, content_type: &str, ledger: &Ledger<'_>) -> Result<()> {
-        if !ledger.progress(content_type).await.is_absence_new() {
-            return Ok(());
-        }
-        let change = Progress::found_absent;
-        ledger.register(content_type, Vec::new(), change).await?;
-        Ok(())
-    }
-
-    /// The subscription is enabled. If it was not when that was last seen, it was started by a request whose answer was
-    /// lost, or by somebody else.
-    pub(super) async fn found_enabled(
-        &self,
-        content_type: &str,
-        ledger: &Ledger<'_>,
-    ) -> Result<()> {
-        if !ledger.progress(content_type).await.is_absent() {
-            return Ok(());
-        }
-        self.subscribed(content_type, ledger, PERHAPS_UNSUBSCRIBED)
-            .await
-    }
-
-    /// A subscription started. What became available between the last listing and now was not kept, for this `reason`.
-    async fn subscribed(
-        &self,
-        content_type: &str,
-        ledger: &Ledger<'_>,
-        reason: &'static str,
-    ) -> Result<()> {
-        let now = self.client.now();
-        let missed = ledger.progress(content_type).await.unsubscribed(now);
-        let missed = missed.map(|window| (window, reason));
-        let note = |progress: &mut Progress| progress.subscribed(now);
-        ledger
-            .register_with_gaps(content_type, Vec::new(), missed.into_iter().collect(), note)
-            .await
-            .map(drop)
-    }
 }
 
 /// Whether the last start was asked for minutes ago. The service's clock is read in whole seconds, so the request may seem
@@ -389,14 +346,6 @@ fn is_about_the_webhook(error: &Error) -> bool {
     let code = error.code().unwrap_or_default();
     let is_refusal = code.starts_with("AF2") || code.starts_with("HTTP 4");
     is_refusal && error.kind() == Kind::Unavailable && !is_unsubscribed(error)
-}
-
-/// Whether a start that failed is known not to have been done: the service said so. Who hears nothing, hears a gateway, or
-/// hears of an internal error does not know.
-fn is_refused(error: &Error) -> bool {
-    let code = error.code().unwrap_or_default();
-    let by_service = code.starts_with("AF") && !code.starts_with("AF5");
-    by_service || (code.starts_with("HTTP 4") && code != "HTTP 408")
 }
 
 /// Whether there is no enabled subscription.
