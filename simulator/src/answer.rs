@@ -266,7 +266,9 @@ pub(crate) fn instead(
             "text/html; charset=utf-8",
             "Not Found",
         ),
-        Failure::Reset | Failure::Stall | Failure::CutBody | Failure::CutGzip => return None,
+        Failure::Reset | Failure::Stall | Failure::CutBody | Failure::CutGzip | Failure::Lost => {
+            return None;
+        }
     })
 }
 
@@ -290,6 +292,9 @@ pub(crate) fn spoil(failure: Failure, answer: Answer, line: &Line) -> Answer {
         Failure::Stall => broken_off(answer, STALL).spoilt("stall"),
         Failure::CutBody => cut(answer, false).spoilt("cut_body"),
         Failure::CutGzip => cut(answer, true).spoilt("cut_gzip"),
+        Failure::Lost => {
+            gateway(StatusCode::GATEWAY_TIMEOUT, "504 Gateway Time-out").spoilt("lost")
+        }
         _ => answer,
     }
 }

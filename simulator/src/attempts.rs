@@ -124,6 +124,6 @@ mod tests {
         let seen: std::collections::HashSet<Failure> = (0..5_000)
             .filter_map(|_| attempts.decide(&faults, &faults.blobs, 1, 7).failure)
             .collect();
-        assert_eq!(seen.len(), 12);
+        assert_eq!(seen.len(), 13);
     }
 }

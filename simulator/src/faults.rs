@@ -97,6 +97,8 @@ pub struct AnswerFaults {
     pub cut_body: f64,
     /// The compressed body ends early, cleanly.
     pub cut_gzip: f64,
+    /// What is asked for is done, and a gateway loses the answer: 504 with its HTML page.
+    pub lost: f64,
     /// The answer waits for `slow_millis` first.
     pub slow: f64,
     /// How long a slow answer waits.
@@ -241,6 +243,7 @@ impl AnswerFaults {
             stall: 0.0,
             cut_body: 0.03,
             cut_gzip: 0.03,
+            lost: 0.02,
             slow: 0.02,
             slow_millis: 200,
         }
@@ -267,6 +270,7 @@ impl AnswerFaults {
             (self.stall, Failure::Stall),
             (self.cut_body, Failure::CutBody),
             (self.cut_gzip, Failure::CutGzip),
+            (self.lost, Failure::Lost),
         ];
         choices.into_iter().find_map(|(probability, failure)| {
             reached += probability;
@@ -308,6 +312,8 @@ pub enum Failure {
     CutBody,
     /// The compressed body ends early, cleanly.
     CutGzip,
+    /// 504 with a gateway's HTML page, when all is done.
+    Lost,
     /// 404 with a page that is not JSON.
     Missing,
 }

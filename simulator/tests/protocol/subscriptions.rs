@@ -1,6 +1,8 @@
 //! Management Activity API reference, "Start", "Stop", "List subscriptions", and the checklist.
 
-use audit_exporter_simulator::{AppConfig, Config, ContentType, ExplicitBlob, TenantConfig};
+use audit_exporter_simulator::{
+    AnswerFaults, AppConfig, Config, ContentType, ExplicitBlob, Faults, TenantConfig,
+};
 use chrono::{TimeDelta, Utc};
 use serde_json::json;
 use tokio::{
@@ -44,6 +46,25 @@ async fn a_subscription_is_started_listed_and_stopped() {
         code(&read(stage.post(STOP, "").await).await),
         (400, "AF20022".to_owned())
     );
+}
+
+#[tokio::test]
+async fn a_start_whose_answer_is_lost_is_done() {
+    let stage = unsubscribed(generated(10, 10)).await;
+    let lost = AnswerFaults {
+        lost: 1.0,
+        ..AnswerFaults::default()
+    };
+    let control = stage.simulator.control();
+    control.set_faults(Faults {
+        subscriptions: lost,
+        ..Faults::default()
+    });
+    assert_eq!(stage.post(START, "").await.status(), 504);
+    control.set_faults(Faults::default());
+    let again = read(stage.post(START, "").await).await;
+    assert_eq!(code(&again), (400, "AF20024".to_owned()));
+    assert_eq!(stage.simulator.stats().count("start", "lost"), 1);
 }
 
 #[tokio::test]

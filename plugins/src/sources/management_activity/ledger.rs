@@ -23,6 +23,10 @@ pub(super) const UNSWEPT: &str = "content that showed up late in this time was n
 /// The same, for what Microsoft did not keep.
 pub(super) const UNSUBSCRIBED: &str = "there was no subscription, so Microsoft kept no content; a search in Microsoft \
     Purview may find the events";
+/// The same, when it is not sure that Microsoft did not.
+pub(super) const PERHAPS_UNSUBSCRIBED: &str = "Microsoft said that there was no subscription, and later that there is one; \
+    since when, no answer tells, so it may have kept no content of this time, or all of it; a search in Microsoft Purview \
+    may find the events";
 
 /// A window that will not be listed, and why.
 pub(super) type Unlisted = (Window, &'static str);

@@ -6,6 +6,7 @@
 //!
 //! What the webhook says of content types lists these at once and leaves the others to the poll that is due.
 
+mod absence;
 mod standing;
 mod subscriptions;
 
@@ -261,6 +262,7 @@ impl Lister {
             let error = match listed {
                 Ok(more) => {
                     self.with_standing(content_type, |standing| standing.enabled = true);
+                    self.found_enabled(content_type, ledger).await?;
                     // What came between this listing and the webhook is not told of: it is listed once more.
                     return Ok(self.run_errand(content_type, ledger).await? || more);
                 }
@@ -272,7 +274,11 @@ impl Lister {
             }
             self.with_standing(content_type, |standing| standing.enabled = false);
             // Without a subscription nothing is collected. If it starts, that shows at once; if not, it is a failure.
-            if started || !self.start(content_type, ledger).await? {
+            if started {
+                return Err(error);
+            }
+            if !self.start(content_type, ledger).await? {
+                self.found_absent(content_type, ledger).await?;
                 return Err(error);
             }
             started = true;

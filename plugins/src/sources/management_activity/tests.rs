@@ -15,6 +15,7 @@ use super::super::bench::Filled;
 use super::*;
 use crate::microsoft::testing::{self, Peer, Reply, SECRET, Seen, TENANT};
 
+mod absence;
 mod checking;
 mod fetching;
 mod listing;

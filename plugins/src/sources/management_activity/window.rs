@@ -3,6 +3,8 @@
 //! Listing is by the time at which content became available, in half-open windows of at most 24 hours that begin at
 //! most seven days ago. Here it is cut into windows of at most 23 hours, because some tenants refuse a whole day.
 
+mod subscription;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -10,13 +12,15 @@ use audit_exporter_core::plugin::{Pass, Reach};
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
+use self::subscription::Absence;
+
 /// What the first listing covers at once; the rest of the past follows behind it.
 const NEWEST: TimeDelta = TimeDelta::hours(1);
 /// A backlog is listed in steps of this, so that the newest content is never long in coming.
 const STEP: TimeDelta = TimeDelta::hours(6);
 /// How far back the API lists, less five minutes for clocks and slow requests.
 pub(super) const LISTABLE: TimeDelta = TimeDelta::minutes(7 * 24 * 60 - 5);
-/// A first try that is noted to be longer ago was noted by a wrong clock.
+/// A beginning that is noted to be longer ago was noted by a wrong clock.
 const BELIEVED: TimeDelta = TimeDelta::days(400);
 /// How far back a plan begins at most: what is about to fall out could not be listed in time.
 const FIRST: TimeDelta = TimeDelta::minutes(7 * 24 * 60 - 10);
@@ -130,6 +134,9 @@ pub(super) struct Progress {
     /// When the subscription last started.
     #[serde(default)]
     subscribed: Option<DateTime<Utc>>,
+    /// That the subscription was found not to be enabled.
+    #[serde(default)]
+    absence: Option<Absence>,
     /// When the subscription was last asked to start.
     #[serde(default)]
     pub(super) start_requested: Option<DateTime<Utc>>,
@@ -151,9 +158,10 @@ impl Progress {
             (None, Some(_)) => now - FIRST,
             (None, None) => self.beginning(now, schedule),
         };
-        // What is older than the first try was to be had as far as Microsoft still had it.
-        let never = self.listed_to.is_none() && self.since.is_none();
-        let wanted = trusted.or(self.tried(now).filter(|_| never));
+        // What is older than the first try was to be had as far as Microsoft still had it; than the subscription, never.
+        let first = self.since.or(self.tried);
+        let first = first.filter(|first| self.listed_to.is_none() && is_believed(*first, now));
+        let wanted = trusted.or(first);
         let gone = wanted.and_then(|from| Window::new(from, floor));
         let unswept = self.swept_for_the_last_time(schedule, now).zip(trusted);
         let unswept = unswept.and_then(|(swept, listed)| Window::new(swept, listed.min(floor)));
@@ -206,8 +214,7 @@ impl Progress {
     }
 
     fn tried(&self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        let believed = |tried: &DateTime<Utc>| *tried <= now && now - *tried < BELIEVED;
-        self.tried.filter(believed)
+        self.tried.filter(|tried| is_believed(*tried, now))
     }
 
     /// How far a sweep is, or one that comes even later, for that has been late enough for both. Further than it can be by
@@ -317,18 +324,6 @@ impl Progress {
         passed.filter(|to| *to <= planned).max()
     }
 
-    /// A subscription started: before this there is nothing, or it is noted as a gap.
-    pub(super) fn subscribed(&mut self, at: DateTime<Utc>) {
-        self.since.get_or_insert(seconds(at));
-        self.subscribed = Some(seconds(at));
-    }
-
-    /// What became available after the last listing and before a subscription started `at` this time, and was not noted.
-    pub(super) fn unsubscribed(&self, at: DateTime<Utc>) -> Option<Window> {
-        let noted = self.subscribed.unwrap_or(DateTime::<Utc>::MIN_UTC);
-        Window::new(self.listed_to?.max(noted), seconds(at))
-    }
-
     /// How far each pass has come, once there is a beginning.
     pub(super) fn known_reach(&self, content_type: &str, schedule: &Schedule) -> Option<Reach> {
         let since = self.since?;
@@ -359,6 +354,11 @@ impl Progress {
             kept: LISTABLE.to_std().unwrap_or_default(),
         }
     }
+}
+
+/// Whether this may be when the first try, or the subscription, was.
+fn is_believed(time: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+    time <= now && now - time < BELIEVED
 }
 
 /// Whole seconds: the API takes no fractions.

@@ -74,6 +74,9 @@ fn a_first_try_that_fails_moves_no_beginning() {
     // Before a subscription there was nothing to miss.
     progress.subscribed(at(8 * 24 * 60));
     assert_eq!(progress.plan(at(8 * 24 * 60), &day).gone, None);
+    // After it there was, if nothing was listed for a week.
+    let late = progress.plan(at(16 * 24 * 60), &day);
+    assert_eq!(late.gone, Some(window(8 * 24 * 60, 9 * 24 * 60 + 10)));
 
     let mut wrong = Progress::default();
     wrong.tries(at(5 * 366 * 24 * 60));
@@ -310,6 +313,7 @@ fn a_checkpoint_survives_being_stored() {
         ..Progress::default()
     };
     progress.newest_listed(&progress.clone().plan(at(0), &usual(WEEK)));
+    progress.start_is_asked();
     let stored = serde_json::to_string(&progress).unwrap();
     assert_eq!(serde_json::from_str::<Progress>(&stored).unwrap(), progress);
     assert_eq!(

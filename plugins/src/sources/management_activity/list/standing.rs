@@ -47,8 +47,8 @@ pub(super) struct Hook {
     pub(super) errand: Option<Errand>,
     /// How it was found when that was last told.
     found: Option<State>,
-    /// Why it could not be set or taken away when that was last tried.
-    trouble: Option<String>,
+    /// Why it could not be set or taken away when that was last tried: the text may be another each time.
+    trouble: Option<(Kind, Option<String>)>,
     /// After a failure it is left alone for a while.
     rests_until: Option<Instant>,
 }
@@ -62,7 +62,8 @@ impl Hook {
     }
 
     /// Notes why it could not be set or taken away, and that it rests. Returns whether the reason is new.
-    pub(super) fn fails(&mut self, trouble: String, rest: Duration) -> bool {
+    pub(super) fn fails(&mut self, error: &Error, rest: Duration) -> bool {
+        let trouble = (error.kind(), error.code().map(str::to_owned));
         let is_new = self.trouble.as_ref() != Some(&trouble);
         self.trouble = Some(trouble);
         self.rests_until = Some(Instant::now() + rest);

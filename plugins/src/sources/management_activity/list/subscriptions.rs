@@ -17,6 +17,7 @@ use super::super::ledger::{Ledger, UNSUBSCRIBED};
 use super::super::webhook::{self, State, Webhook};
 use super::super::window::Progress;
 use super::Lister;
+use super::absence::is_refused;
 use crate::microsoft::errors;
 
 /// After a start request that was accepted, none for the same content type before this (reference: management-activity-api.md §3.1).
@@ -64,6 +65,9 @@ impl Lister {
             let mut named = subscriptions.iter();
             let found = named.find(|found| found.content_type() == Some(content_type));
             let enabled = found.filter(|found| found.is_enabled());
+            if enabled.is_some() {
+                self.found_enabled(content_type, ledger).await?;
+            }
             let errand = match enabled {
                 // A mere look changes no webhook, and so has nothing to tell of one.
                 Some(found) if !self.client.only_reads() => {
@@ -90,6 +94,7 @@ impl Lister {
         ledger: &Ledger<'_>,
     ) -> Result<bool> {
         if !self.settings.start_subscriptions {
+            self.found_absent(content_type, ledger).await?;
             return Err(Error::auth(
                 "there is no enabled subscription, so Microsoft keeps no content; set start_subscriptions = true, or \
                  start it yourself",
@@ -98,24 +103,38 @@ impl Lister {
         }
         let now = self.client.now();
         let progress = ledger.progress(content_type).await;
-        let before = progress.start_requested;
+        let (before, was_lost) = (progress.start_requested, progress.may_have_started());
         if is_too_soon(before, now) {
             return Ok(false);
         }
-        self.note_start(content_type, ledger, now).await?;
+        self.note_start(content_type, ledger, now, Progress::start_is_asked)
+            .await?;
         match self
             .start_once(content_type, progress.was_listed(), now)
             .await
         {
             Ok(is_new) => {
                 if is_new {
-                    self.subscribed(content_type, ledger).await?;
+                    tracing::info!(content_type, "the subscription was asked to start");
+                    self.subscribed(content_type, ledger, UNSUBSCRIBED).await?;
+                } else if was_lost {
+                    // It is enabled by that start, or was all along.
+                    self.found_enabled(content_type, ledger).await?;
+                } else {
+                    let change = Progress::was_enabled;
+                    ledger.register(content_type, Vec::new(), change).await?;
                 }
                 Ok(true)
             }
             Err(error) => {
                 // It may have started all the same: the list of subscriptions is looked at before the next request.
-                let forget = |progress: &mut Progress| progress.start_requested = before;
+                let is_refused = is_refused(&error);
+                let forget = |progress: &mut Progress| {
+                    progress.start_requested = before;
+                    if is_refused {
+                        progress.start_is_refused(was_lost);
+                    }
+                };
                 ledger.register(content_type, Vec::new(), forget).await?;
                 Err(error.context("start of the subscription"))
             }
@@ -169,12 +188,13 @@ impl Lister {
         Ok(None)
     }
 
-    /// Noted before the request is sent: the wait holds across a crash, and so does whose the webhook is.
+    /// Noted before the request is sent, with this `change`: the wait holds across a crash, and so does whose the webhook is.
     async fn note_start(
         &self,
         content_type: &'static str,
         ledger: &Ledger<'_>,
         now: DateTime<Utc>,
+        change: fn(&mut Progress),
     ) -> Result<()> {
         let address = self
             .webhook
@@ -183,6 +203,7 @@ impl Lister {
         let note = |progress: &mut Progress| {
             progress.start_requested = Some(now);
             progress.webhook = address.or(progress.webhook.take());
+            change(progress);
         };
         ledger
             .register(content_type, Vec::new(), note)
@@ -235,7 +256,7 @@ impl Lister {
             return Ok(false);
         }
         self.with_standing(content_type, |standing| standing.hook.errand = None);
-        self.note_start(content_type, ledger, now).await?;
+        self.note_start(content_type, ledger, now, |_| ()).await?;
         let body = match (errand, &self.webhook) {
             (Errand::Set, Some(webhook)) => webhook.start_body(now),
             _ => Ok(webhook::NONE.to_owned()),
@@ -275,10 +296,9 @@ impl Lister {
 
     /// Told when it is new, and not at each try.
     fn webhook_fails(&self, content_type: &'static str, error: &Error) {
-        let trouble = error.to_string();
         let mut is_new = false;
         self.with_standing(content_type, |standing| {
-            is_new = standing.hook.fails(trouble, SUBSCRIPTIONS_EVERY);
+            is_new = standing.hook.fails(error, SUBSCRIPTIONS_EVERY);
         });
         if is_new {
             tracing::warn!(
@@ -287,19 +307,6 @@ impl Lister {
                  listing alone: {error}"
             );
         }
-    }
-
-    /// A subscription started. What became available between the last listing and now was not kept.
-    async fn subscribed(&self, content_type: &'static str, ledger: &Ledger<'_>) -> Result<()> {
-        tracing::info!(content_type, "the subscription was asked to start");
-        let now = self.client.now();
-        let missed = ledger.progress(content_type).await.unsubscribed(now);
-        let missed = missed.map(|window| (window, UNSUBSCRIBED));
-        let note = |progress: &mut Progress| progress.subscribed(now);
-        ledger
-            .register_with_gaps(content_type, Vec::new(), missed.into_iter().collect(), note)
-            .await
-            .map(drop)
     }
 }
 

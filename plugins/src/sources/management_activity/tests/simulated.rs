@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use audit_exporter_simulator::{
-    Config, ContentType, Faults, Generated, HeaderCase, Records, Simulator, TenantConfig,
-    TokenFaults,
+    AnswerFaults, Config, ContentType, Faults, Generated, HeaderCase, Records, Simulator,
+    TenantConfig, TokenFaults,
 };
 use sha2::{Digest as _, Sha256};
 
@@ -201,6 +201,35 @@ async fn a_subscription_that_an_administrator_disables_is_started_again() {
     assert_eq!(simulator.stats().count("start", "200"), 6);
     collect(&mut bench).await;
     assert_whole(&bench, &simulator).await;
+}
+
+#[tokio::test]
+async fn a_start_again_whose_answer_is_lost_leaves_its_gap_on_record() {
+    let (simulator, mut bench) = simulate(Config::default()).await;
+    collect(&mut bench).await;
+    let tenant = TenantConfig::default().id;
+    let control = simulator.control();
+    let disabled = control.disable_subscription(&tenant, ContentType::General, false);
+    assert_eq!(disabled, 1);
+    control.advance(TimeDelta::minutes(20));
+    let subscriptions = AnswerFaults {
+        lost: 1.0,
+        ..AnswerFaults::default()
+    };
+    control.set_faults(Faults {
+        subscriptions,
+        ..Faults::default()
+    });
+    let error = bench.list().await.unwrap_err();
+    assert!(error.to_string().contains("HTTP 504"), "{error}");
+    control.set_faults(Faults::default());
+    bench.restart();
+    bench.list().await.unwrap();
+    let gaps = bench.filled.journal.status().await.unwrap().gaps;
+    let [gap] = &*gaps else { panic!("{gaps:?}") };
+    assert_eq!(gap.content_type, "Audit.General");
+    assert!((gap.to_ms - gap.from_ms - 20 * 60_000).abs() < 30_000);
+    assert_eq!(simulator.stats().count("start", "lost"), 1);
 }
 
 #[tokio::test]

@@ -24,6 +24,7 @@ struct Service {
     subscriptions: Mutex<BTreeMap<String, Value>>,
     /// The code that starts with a webhook are refused with.
     refusal: Mutex<Option<&'static str>>,
+    refused: AtomicUsize,
     /// The code that starts without one are refused with.
     refusal_without: Mutex<Option<&'static str>>,
     /// A content type that `subscriptions/list` leaves out.
@@ -92,7 +93,12 @@ impl Service {
             return Reply::ok("{}");
         }
         if let Some(code) = *self.refusal.lock().unwrap() {
-            return Reply::error(400, code);
+            // Microsoft's words name the request.
+            let nth = self.refused.fetch_add(1, Ordering::SeqCst);
+            let error =
+                serde_json::json!({"code": code, "message": format!("Request {nth} is refused")});
+            let body = serde_json::json!({"error": error}).to_string();
+            return Reply::new(400, body);
         }
         let body: Value = serde_json::from_str(&seen.body).unwrap();
         let mut webhook = body["webhook"].clone();

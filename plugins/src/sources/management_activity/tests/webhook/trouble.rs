@@ -83,6 +83,22 @@ async fn while_one_content_type_cannot_start_the_webhooks_of_the_others_are_not_
 }
 
 #[tokio::test]
+async fn a_refusal_in_other_words_is_not_told_again_and_another_code_is() {
+    let warnings = Warnings::default();
+    let _heard = warnings.hear();
+    let (service, peer) = Service::start(&["Audit.General", "DLP.All"], Value::Null).await;
+    let bench = Bench::new(&peer, &with_webhook()).await;
+    for (code, told) in [("AF20098", 2), ("AF20098", 2), ("AF20099", 4)] {
+        *service.refusal.lock().unwrap() = Some(code);
+        let before = starts(&peer).len();
+        list(&bench).await;
+        assert_eq!(starts(&peer).len(), before + 2);
+        assert_eq!(warnings.count("cannot be set"), told, "{code}");
+        pass(&service, 61).await;
+    }
+}
+
+#[tokio::test]
 async fn a_subscription_that_was_enabled_all_along_leaves_no_gap_and_one_that_had_ended_does() {
     let (service, peer) = Service::start(&["Audit.General", "DLP.All"], ours("")).await;
     let mut bench = Bench::new(&peer, &with_webhook()).await;
