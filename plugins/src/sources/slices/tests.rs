@@ -22,7 +22,11 @@ fn at(text: &str) -> DateTime<Utc> {
 }
 
 /// Opens all that is due at `now`.
-fn advance(plan: &mut TestPlan, now: DateTime<Utc>, schedule: &Schedule) -> Vec<Gap> {
+fn advance<S: Default + PartialEq>(
+    plan: &mut Plan<S>,
+    now: DateTime<Utc>,
+    schedule: &Schedule,
+) -> Vec<Gap> {
     plan.advance(now, now, schedule, "log")
 }
 
@@ -199,7 +203,7 @@ fn what_falls_due_after_its_end_is_left_and_begun_with_by_the_next() {
     }
     assert_eq!(passed(&plan, at("18T09:47"))[0], "16T09:30");
     let due = search(&mut plan, at("16T10:15"), &schedule);
-    assert_eq!(due, ["16T09:30-16T10:00 +0"]);
+    assert_eq!(due, ["16T09:30-16T10:00 +0", "16T06:00-16T08:00 +7200"]);
 }
 
 #[test]
