@@ -137,10 +137,15 @@ fn what_ends_while_a_single_run_searches_is_told_of_the_source() {
     let off = serde_json::json!({"tenant": microsoft.id(0), "on": false});
     microsoft.control("audit", &off);
     let ended = run.wait_with_output().unwrap();
-    let told = String::from_utf8(ended.stdout).unwrap();
+    let [report, log] = [ended.stdout, ended.stderr].map(|text| String::from_utf8(text).unwrap());
+    for told in ["not everything could be listed", "source search contoso: "] {
+        assert!(
+            report.contains(&format!("\nNOT COMPLETE: {told}")),
+            "{report}"
+        );
+    }
     assert!(
-        told.contains("\nNOT COMPLETE: source search contoso: ")
-            && told.contains("auditing is off"),
-        "{told}"
+        log.contains("listing failed: ") && log.contains("auditing is off"),
+        "{log}"
     );
 }
