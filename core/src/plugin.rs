@@ -122,7 +122,7 @@ pub struct Listing {
 pub trait Source: Send + Sync {
     /// Finds out what there is to fetch and registers it with [`Intake::register`], together with the checkpoint; or
     /// with [`Intake::register_listing`], to say also how far it is ([`Reach`]): without that no hour counts as settled.
-    /// Called again after the time that it returns; an error is retried as its kind says.
+    /// Lists up to [`Intake::lists_until`]. Called again after the time that it returns; an error is retried as its kind says.
     async fn list(&self, intake: &Intake) -> Result<Next>;
 
     /// Fetches one unit and writes its body to `out`. The unit counts as fetched once this has returned `Ok` and the

@@ -1,5 +1,7 @@
 //! Search-UnifiedAuditLog, alone and beside the Management Activity API: each event once, whoever finds it first.
 
+use std::process::Stdio;
+
 use audit_exporter_simulator::{
     Config, Faults, Generated, Records, SearchConfig, SearchFaults, TenantConfig,
 };
@@ -112,4 +114,38 @@ fn killed_again_and_again_while_everything_fails_it_loses_and_repeats_nothing() 
     assert_eq!(ended.code, 0, "{ended:?}");
     microsoft.judge(&home.path("archive"), None);
     assert_eq!(microsoft.stats()["foreign_requests"], 0);
+}
+
+#[test]
+fn what_ends_while_a_single_run_searches_is_told_of_the_source() {
+    let microsoft = microsoft(Faults {
+        most_in_a_row: 0,
+        search: SearchFaults {
+            unauthorized: 1.0,
+            ..SearchFaults::default()
+        },
+        ..Faults::default()
+    });
+    let home = home(&microsoft, SEARCH);
+    let mut run = home.command(&["run", "--once", "--give-up", "15"]);
+    let run = run.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let run = run.spawn().unwrap();
+    wait_until("a search is refused", || {
+        let asked = &microsoft.stats()["requests"]["invoke_command"];
+        asked["unauthorized"].as_u64() > Some(0)
+    });
+    let off = serde_json::json!({"tenant": microsoft.id(0), "on": false});
+    microsoft.control("audit", &off);
+    let ended = run.wait_with_output().unwrap();
+    let [report, log] = [ended.stdout, ended.stderr].map(|text| String::from_utf8(text).unwrap());
+    for told in ["not everything could be listed", "source search contoso: "] {
+        assert!(
+            report.contains(&format!("\nNOT COMPLETE: {told}")),
+            "{report}"
+        );
+    }
+    assert!(
+        log.contains("listing failed: ") && log.contains("auditing is off"),
+        "{log}"
+    );
 }

@@ -4,8 +4,9 @@ mod unit;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use chrono::{DateTime, Utc};
 use futures::FutureExt;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -70,6 +71,10 @@ struct Inner {
     peer_at_work: AtomicBool,
     /// A fetch calls for a listing.
     recall: Notify,
+    /// It ends with what there was when it began.
+    is_single_run: AtomicBool,
+    /// When a single run began, by the source's clock.
+    began: OnceLock<DateTime<Utc>>,
 }
 
 impl Intake {
@@ -102,6 +107,8 @@ impl Intake {
             progress: AtomicU64::new(0),
             peer_at_work: AtomicBool::new(false),
             recall: Notify::new(),
+            is_single_run: AtomicBool::new(false),
+            began: OnceLock::new(),
         })))
     }
 
@@ -215,6 +222,23 @@ impl Intake {
                 before.as_ref() != Some(reach)
             })
             .count()
+    }
+
+    /// Says that this is a single run ([`Intake::lists_until`]).
+    pub fn ends_where_it_begins(&self) {
+        self.0.is_single_run.store(true, Ordering::Relaxed);
+    }
+
+    /// Up to when a listing lists that is made at `now`, by the source's own clock: up to `now`; in a single run, up to the
+    /// `now` of the first listing that asked. What comes while a single run is at work is left to the next, or it might
+    /// never end.
+    #[must_use]
+    pub fn lists_until(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+        if !self.0.is_single_run.load(Ordering::Relaxed) {
+            return now;
+        }
+        // A clock that was ahead, and is set right, has begun too late.
+        now.min(*self.0.began.get_or_init(|| now))
     }
 
     /// Says, in a listing, that the peer is at work on what it was asked for, and that there will be more to list: a

@@ -1,6 +1,7 @@
 //! A single run: collects what is available now, delivers it, and says what became of it.
 //!
-//! Sources list until nothing is left to list, and then no more, unless a fetch finds out that they must. What fails is
+//! Sources list what there was when they began ([`Intake::lists_until`](crate::plugin::Intake::lists_until)) until nothing
+//! of it is left to list, and then no more, unless a fetch finds out that they must. What fails is
 //! tried again, until everything else is done and nothing has got any further for a while: then it is left to the next
 //! run, and said. Trying again is not getting further; only a peer that is at work on what it was asked for is waited for.
 

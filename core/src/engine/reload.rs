@@ -319,6 +319,9 @@ impl Engine {
         let mut prepared = Vec::with_capacity(built.len());
         for source in built {
             let intake = parts.intake(&source, &self.own.memory).await?;
+            if self.own.once {
+                intake.ends_where_it_begins();
+            }
             prepared.push((source, intake));
         }
         Ok(prepared)

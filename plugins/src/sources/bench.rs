@@ -57,16 +57,20 @@ impl Filled {
         };
         let tenants = vec![(Arc::clone(&tenant.id), Arc::clone(&tenant.name))];
         journal.attach(vec![sink], tenants).await.unwrap();
-        let limits = IntakeLimits::default();
-        let (to, counts) = (journal.clone(), metrics.clone());
-        let intake = Intake::open(to, counts, limits, tenant, "audit".into());
         Self {
-            intake: intake.await.unwrap(),
+            intake: intake(&journal, &metrics, tenant).await,
             journal,
             metrics,
             _closer: closer,
             _dir: dir,
         }
+    }
+
+    /// What the start of a single run leaves of what was before: the journal.
+    pub(super) async fn begin_single_run(&mut self) {
+        let tenant = self.intake.tenant().clone();
+        self.intake = intake(&self.journal, &self.metrics, tenant).await;
+        self.intake.ends_where_it_begins();
     }
 
     /// All units that wait.
@@ -110,6 +114,12 @@ impl Filled {
             batches.extend(read.iter().map(|batch| batch.events.to_vec()));
         }
     }
+}
+
+async fn intake(journal: &Journal, metrics: &Metrics, tenant: Tenant) -> Intake {
+    let (limits, source) = (IntakeLimits::default(), "audit".into());
+    let intake = Intake::open(journal.clone(), metrics.clone(), limits, tenant, source);
+    intake.await.unwrap()
 }
 
 /// The hash of a record, as the simulator's ledger has it.

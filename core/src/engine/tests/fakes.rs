@@ -406,6 +406,7 @@ struct FakeSource(Fake);
 impl Source for FakeSource {
     async fn list(&self, intake: &Intake) -> Result<Next> {
         let Fake { world, tenant, .. } = &self.0;
+        let until = intake.lists_until(self.0.clock.now());
         *world.lists.lock().unwrap() += 1;
         self.0.take_turns().await;
         let fate = world.list.lock().unwrap().pop_front();
@@ -421,7 +422,9 @@ impl Source for FakeSource {
         }
         let units: Vec<Unit> = {
             let units = world.units.lock().unwrap();
-            let mine = units.iter().filter(|(of, ..)| of == tenant);
+            let mine = units
+                .iter()
+                .filter(|(of, unit, _)| of == tenant && unit.created <= until);
             mine.map(|(_, unit, _)| unit.clone()).collect()
         };
         if self.0.options.restless {

@@ -110,3 +110,27 @@ async fn a_fetch_that_breaks_off_at_the_same_page_again_and_again_gets_no_furthe
     assert!(begun.elapsed() < 5 * PATIENCE, "{:?}", begun.elapsed());
     engine.shutdown(PATIENCE).await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_while_it_is_at_work_is_left_to_the_next() {
+    let world = World::new();
+    world.show("contoso", "u", 3);
+    let available = world.records(None);
+    for _ in 0..3 {
+        world.on_list(Fate::Await);
+    }
+    let engine = world.start_once("a").await;
+    while world.lists() == 0 {
+        tokio::task::yield_now().await;
+    }
+    tokio::time::advance(Duration::from_secs(1)).await;
+    world.show("contoso", "v", 3);
+    assert!(engine.catch_up(PATIENCE).await.unwrap());
+    assert_eq!(world.has("a"), available);
+    engine.shutdown(PATIENCE).await.unwrap();
+
+    let engine = world.start_once("a").await;
+    assert!(engine.catch_up(PATIENCE).await.unwrap());
+    assert_eq!(world.has("a"), world.records(None));
+    engine.shutdown(PATIENCE).await.unwrap();
+}

@@ -108,6 +108,14 @@ impl<'a> Ledger<'a> {
         })
     }
 
+    /// Opens the slices that are due at `now`; in a single run, those that were due when it began. Returns what can no
+    /// longer be searched.
+    pub(super) fn advance(&mut self, now: DateTime<Utc>) -> Vec<Gap> {
+        let until = self.intake.lists_until(now);
+        let plan = &mut self.checkpoint.plan;
+        plan.advance(now, until, &self.settings.schedule, CONTENT_TYPE)
+    }
+
     /// Says what is collected, before anything was searched.
     pub(super) async fn declare(&mut self, now: DateTime<Utc>) -> Result<()> {
         let schedule = &self.settings.schedule;

@@ -15,7 +15,6 @@ use audit_exporter_core::{Error, Kind, Result};
 use chrono::{DateTime, TimeDelta, Utc};
 use tokio::time::Instant;
 
-use super::CONTENT_TYPE;
 use super::checkpoint::{Ledger, Search};
 use super::client::{Client, Query};
 use super::config::Settings;
@@ -203,9 +202,7 @@ impl Lister {
                 checkpoint.plan.split(slice);
             }
         }
-        let gaps = checkpoint
-            .plan
-            .advance(round.now, &self.settings.schedule, CONTENT_TYPE);
+        let gaps = ledger.advance(round.now);
         if ledger.checkpoint != before {
             ledger.record(Vec::new(), gaps, round.now).await?;
         }

@@ -86,6 +86,11 @@ impl<'a> Ledger<'a> {
         Ok(())
     }
 
+    /// Up to when is listed at `now`: in a single run, up to when it began.
+    pub(super) fn lists_until(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+        self.intake.lists_until(now)
+    }
+
     /// How far a content type is.
     pub(super) async fn progress(&self, content_type: &str) -> Progress {
         let checkpoint = self.checkpoint.lock().await;

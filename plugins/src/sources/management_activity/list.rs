@@ -292,7 +292,8 @@ impl Lister {
         until: Instant,
     ) -> Result<bool> {
         let progress = ledger.progress(content_type).await;
-        let plan = progress.plan(self.client.now(), &self.settings.schedule);
+        let now = ledger.lists_until(self.client.now());
+        let plan = progress.plan(now, &self.settings.schedule);
         let done = |progress: &mut Progress| progress.newest_listed(&plan);
         let gone = plan.gone.map(|window| (window, GONE));
         let unswept = plan.unswept.map(|window| (window, UNSWEPT));

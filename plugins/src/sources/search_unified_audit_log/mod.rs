@@ -142,7 +142,8 @@ impl Source for SearchUnifiedAuditLog {
             .await?;
         self.probe().await?;
         let now = self.searcher.client().now();
-        let gaps = plan.advance(now, &self.settings.schedule, CONTENT_TYPE);
+        let until = intake.lists_until(now);
+        let gaps = plan.advance(now, until, &self.settings.schedule, CONTENT_TYPE);
         let slices: Vec<Slice> = plan.open().map(|open| open.slice).collect();
         if slices.is_empty() && gaps.is_empty() {
             return Ok(Next::After(self.settings.poll_interval));
@@ -174,6 +175,7 @@ impl Source for SearchUnifiedAuditLog {
         {
             // The next listing shows whether it is the tenant's trouble, and fails until it is mended.
             self.note_probe(None);
+            out.list_again();
         }
         searched
     }

@@ -65,11 +65,12 @@ impl<S: Default + PartialEq> Plan<S> {
         is_first
     }
 
-    /// Opens all slices that are due at `now`. Returns the time that can no longer be searched, as gaps of
-    /// `content_type`.
+    /// Opens all slices that were due `until` then, which is `now` or before. Returns the time that can no longer be
+    /// searched, as gaps of `content_type`.
     pub(crate) fn advance(
         &mut self,
         now: DateTime<Utc>,
+        until: DateTime<Utc>,
         schedule: &Schedule,
         content_type: &str,
     ) -> Vec<Gap> {
@@ -88,9 +89,9 @@ impl<S: Default + PartialEq> Plan<S> {
         for pass in schedule.passes().rev() {
             let before = planned.get(&pass).copied();
             // A pass that is new to the options has nothing to do with what was finished without it.
-            let new = (pass > 0 && !planned.is_empty()).then(|| schedule.due_to(pass, now));
+            let new = (pass > 0 && !planned.is_empty()).then(|| schedule.due_to(pass, until));
             let from = later.max(before.or(new).unwrap_or(since));
-            let to = schedule.due_to(pass, now).max(from);
+            let to = schedule.due_to(pass, until).max(from);
             cut(from, to, schedule.longest, |from, to| {
                 let is_behind = |(_, at): &(&Lag, &DateTime<Utc>)| **at < to;
                 let first = planned.iter().find(is_behind).map(|(lag, _)| *lag);

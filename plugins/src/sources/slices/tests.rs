@@ -1,4 +1,4 @@
-use audit_exporter_core::plugin::Reach;
+use audit_exporter_core::plugin::{Gap, Reach};
 use proptest::prelude::*;
 
 use super::*;
@@ -21,9 +21,18 @@ fn at(text: &str) -> DateTime<Utc> {
     format!("2026-07-{text}:00Z").parse().unwrap()
 }
 
+/// Opens all that is due at `now`.
+fn advance<S: Default + PartialEq>(
+    plan: &mut Plan<S>,
+    now: DateTime<Utc>,
+    schedule: &Schedule,
+) -> Vec<Gap> {
+    plan.advance(now, now, schedule, "log")
+}
+
 /// Advances to `now` and finishes everything. Returns what was due, as `from-to +pass`.
 fn search(plan: &mut TestPlan, now: DateTime<Utc>, schedule: &Schedule) -> Vec<String> {
-    assert_eq!(plan.advance(now, schedule, "log"), []);
+    assert_eq!(advance(plan, now, schedule), []);
     let due: Vec<_> = plan.open().map(|open| open.slice).collect();
     for slice in &due {
         plan.finish(*slice);
@@ -114,7 +123,7 @@ fn a_slice_that_is_not_finished_holds_back_its_passes_and_no_earlier_one() {
     search(&mut plan, at("16T09:47"), &schedule);
     search(&mut plan, at("16T11:46"), &schedule);
     let now = at("16T12:16");
-    plan.advance(now, &schedule, "log");
+    advance(&mut plan, now, &schedule);
     let open: Vec<_> = plan.open().map(|open| open.slice).collect();
     assert_eq!((open[0].pass, open[1].pass), (0, 7200));
     plan.finish(open[0]);
@@ -128,7 +137,7 @@ fn slices_that_wait_are_joined_and_those_under_way_or_split_are_not() {
     let (mut plan, schedule) = (TestPlan::default(), schedule());
     search(&mut plan, at("16T00:30"), &schedule);
     for hour in ["16T01:00", "16T01:30", "16T02:00"] {
-        plan.advance(at(hour), &schedule, "log");
+        advance(&mut plan, at(hour), &schedule);
     }
     // The newest was opened after the others had been joined.
     let lengths = |plan: &mut TestPlan| -> Vec<i64> {
@@ -139,13 +148,13 @@ fn slices_that_wait_are_joined_and_those_under_way_or_split_are_not() {
     };
     assert_eq!(lengths(&mut plan), [30, 60]);
     plan.open().for_each(|open| open.state = Some("under way"));
-    plan.advance(at("16T02:30"), &schedule, "log");
-    plan.advance(at("16T03:00"), &schedule, "log");
-    plan.advance(at("16T03:30"), &schedule, "log");
+    advance(&mut plan, at("16T02:30"), &schedule);
+    advance(&mut plan, at("16T03:00"), &schedule);
+    advance(&mut plan, at("16T03:30"), &schedule);
     assert_eq!(lengths(&mut plan), [30, 60, 30, 60]);
     let longest = plan.open().map(|open| open.slice).nth(1).unwrap();
     assert!(plan.split(longest));
-    plan.advance(at("16T04:00"), &schedule, "log");
+    advance(&mut plan, at("16T04:00"), &schedule);
     assert_eq!(lengths(&mut plan), [30, 30, 30, 30, 30, 60]);
 }
 
@@ -167,7 +176,7 @@ fn halves_make_the_whole_and_a_second_has_none() {
 fn a_slice_whose_results_are_gone_counts_as_behind_until_it_is_finished_again() {
     let (mut plan, schedule) = (TestPlan::default(), schedule());
     let now = at("16T10:20");
-    plan.advance(now, &schedule, "log");
+    advance(&mut plan, now, &schedule);
     let slices: Vec<_> = plan.open().map(|open| open.slice).collect();
     for slice in &slices {
         plan.finish(*slice);
@@ -184,11 +193,38 @@ fn a_slice_whose_results_are_gone_counts_as_behind_until_it_is_finished_again() 
 }
 
 #[test]
+fn what_falls_due_after_its_end_is_left_and_begun_with_by_the_next() {
+    let (mut plan, schedule) = (TestPlan::default(), schedule());
+    let until = at("16T09:47");
+    search(&mut plan, until, &schedule);
+    for now in ["16T10:15", "16T12:15", "18T09:47"] {
+        assert_eq!(plan.advance(at(now), until, &schedule, "log"), []);
+        assert_eq!(plan.open().count(), 0, "{now}");
+    }
+    assert_eq!(passed(&plan, at("18T09:47"))[0], "16T09:30");
+    let due = search(&mut plan, at("16T10:15"), &schedule);
+    assert_eq!(due, ["16T09:30-16T10:00 +0", "16T06:00-16T08:00 +7200"]);
+}
+
+#[test]
+fn what_the_service_forgets_is_a_gap_however_far_back_the_end_is() {
+    let (mut plan, mut schedule) = (TestPlan::default(), schedule());
+    schedule.kept = TimeDelta::days(10);
+    let until = at("10T00:20");
+    advance(&mut plan, until, &schedule);
+    let gaps = plan.advance(at("16T00:20"), until, &schedule, "log");
+    assert_eq!(
+        (gaps[0].from, gaps.last().unwrap().to),
+        (at("03T00:00"), at("06T00:00"))
+    );
+}
+
+#[test]
 fn time_that_the_service_has_forgotten_is_a_gap() {
     let (mut plan, mut schedule) = (TestPlan::default(), schedule());
     schedule.kept = TimeDelta::days(10);
     search(&mut plan, at("01T00:20"), &schedule);
-    let gaps = plan.advance(at("16T00:20"), &schedule, "log");
+    let gaps = advance(&mut plan, at("16T00:20"), &schedule);
     assert_eq!(gaps.len(), 1);
     assert_eq!((gaps[0].from, gaps[0].to), (at("01T00:00"), at("06T00:00")));
     assert_eq!(&*gaps[0].content_type, "log");
@@ -239,7 +275,7 @@ proptest! {
         let mut searched: Vec<(Slice, DateTime<Utc>)> = Vec::new();
         for (minutes, finishes) in steps {
             now += TimeDelta::minutes(minutes);
-            plan.advance(now, &schedule, "log");
+            advance(&mut plan, now, &schedule);
             let due: Vec<_> = plan.open().map(|open| open.slice).collect();
             for slice in due.into_iter().filter(|_| finishes) {
                 plan.finish(slice);
@@ -274,7 +310,7 @@ fn what_is_asked_for_beside_comes_last_and_no_pass_waits_for_it() {
     };
     let now: DateTime<Utc> = "2026-03-10T12:00:00Z".parse().unwrap();
     let mut plan: Plan<u8> = Plan::default();
-    plan.advance(now, &schedule, "log");
+    advance(&mut plan, now, &schedule);
     let scheduled: Vec<Slice> = plan.open().map(|open| open.slice).collect();
     let day = TimeDelta::days(1);
     plan.backfill(&[(now - day * 2, now + day)], now, &schedule)
@@ -303,7 +339,7 @@ fn what_is_asked_for_beside_comes_last_and_no_pass_waits_for_it() {
         error.unwrap_err().to_string(),
         "the service does not keep 2025-09-10 12:00 UTC; it can be searched from 2025-09-11 12:00 UTC on"
     );
-    let gaps = plan.advance(now + day * 179, &schedule, "log");
+    let gaps = advance(&mut plan, now + day * 179, &schedule);
     assert!(gaps.iter().any(|gap| gap.from == now - day * 2), "{gaps:?}");
 }
 
@@ -314,7 +350,7 @@ fn a_first_search_that_fails_moves_no_beginning() {
     assert!(plan.begin(now, &schedule()));
     let later = now + TimeDelta::days(2);
     assert!(!plan.begin(later, &schedule()), "it is on record");
-    plan.advance(later, &schedule(), "log");
+    advance(&mut plan, later, &schedule());
     let first = plan.open().map(|open| open.slice.from).min();
     assert_eq!(first, Some(at("03T12:00")));
 }

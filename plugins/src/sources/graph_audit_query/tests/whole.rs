@@ -172,3 +172,52 @@ async fn a_missing_permission_is_told_with_what_mends_it() {
         "{error}"
     );
 }
+
+/// Lists and fetches until nothing is left to list, with some minutes between.
+async fn single_run(bench: &mut Bench) {
+    bench.to.begin_single_run().await;
+    for _ in 0..150 {
+        bench.restart();
+        let next = bench.list().await.unwrap();
+        for unit in bench.due().await {
+            bench.fetch(&unit).await.unwrap();
+        }
+        if matches!(next, Next::After(_)) {
+            return;
+        }
+        bench.simulator.control().advance(TimeDelta::minutes(2));
+    }
+    panic!("the run does not end");
+}
+
+#[tokio::test]
+async fn a_single_run_whose_queries_take_longer_than_a_slice_ends_and_the_next_goes_on_there() {
+    let mut config = events(0);
+    config.graph_audit.run_seconds = 45 * 60;
+    config.tenants[0].records = Records::Generated(Generated {
+        events: 100,
+        days: 0.5,
+        oddities: 0.0,
+        huge_records: 0.0,
+        ..Generated::default()
+    });
+    let mut bench = Bench::new(config, "start = \"6d\"").await;
+    let began = bench.source.client.now();
+    let time = (began + TimeDelta::hours(1)).format("%Y-%m-%dT%H:%M:%S");
+    let record = format!(
+        r#"{{"CreationTime":"{time}","Id":"0b1cf0ad-1f43-4bdd-9a1b-2e8f6b1c7d10","Operation":"CreateFlow","RecordType":30}}"#
+    );
+    let blob = audit_exporter_simulator::ExplicitBlob::new(
+        audit_exporter_simulator::ContentType::General,
+        [record],
+    );
+    let (control, tenant) = (bench.simulator.control(), TenantConfig::default().id);
+    control.add_blob(&tenant, blob).unwrap();
+    single_run(&mut bench).await;
+    let took = bench.source.client.now() - began;
+    assert!(took > TimeDelta::minutes(45), "{took}");
+    assert_eq!(bench.journaled().await.len(), 100);
+    control.advance(TimeDelta::hours(2));
+    single_run(&mut bench).await;
+    bench.assert_whole().await;
+}

@@ -273,3 +273,33 @@ async fn a_check_changes_nothing() {
     assert_eq!(warnings.count(), 5, "{found:?}");
     assert_eq!(simulator.stats().count("start", "200"), 0);
 }
+
+#[tokio::test]
+async fn a_single_run_lists_what_there_was_when_it_began_and_the_next_the_rest() {
+    let config = Config {
+        tenants: events(100),
+        ..Config::default()
+    };
+    let (simulator, mut bench) = simulate(config).await;
+    bench.filled.begin_single_run().await;
+    collect(&mut bench).await;
+    let before = bench.filled.events().await.len();
+    let control = simulator.control();
+    control.advance(chrono::TimeDelta::minutes(40));
+    let generated = Generated {
+        events: 50,
+        days: 0.01,
+        ..Generated::default()
+    };
+    let tenant = TenantConfig::default().id;
+    assert!(!control.add_events(&tenant, generated).unwrap().is_empty());
+    for _ in 0..2 {
+        collect(&mut bench).await;
+        assert_eq!(bench.filled.events().await.len(), before);
+    }
+    bench.filled.begin_single_run().await;
+    for _ in 0..2 {
+        collect(&mut bench).await;
+    }
+    assert_whole(&bench, &simulator).await;
+}
