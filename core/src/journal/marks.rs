@@ -45,7 +45,7 @@ impl Journal {
         let mut numbers: BTreeMap<&str, u32> = BTreeMap::new();
         // Most events of a batch are of the workload of the one before.
         let mut last: Option<(&[u8], u32)> = None;
-        for (event, index) in commit.events.iter().zip(commit.first_index..) {
+        for (offset, event) in commit.events.iter().enumerate() {
             let bytes = event.raw_workload();
             let workload = match last {
                 Some((before, number)) if before == bytes => number,
@@ -58,7 +58,7 @@ impl Journal {
                 }
             };
             last = Some((bytes, workload));
-            let stream = commit.stream.number;
+            let (stream, index) = (commit.stream.number, commit.first_index + offset as u64);
             marks.events.push(Mark {
                 fingerprint: self.fingerprinter.of(event, stream, index),
                 hour: hour_of(event),
