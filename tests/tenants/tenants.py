@@ -39,7 +39,7 @@ BACKLOG_A_MINUTE = 10_000
 # Listing five content types takes five requests.
 THROTTLED_TO = 3
 # What the default configuration allows with one sink of type `file` (tests/memory/memory.py), and for each tenant.
-BOUND_MB, BOUND_KB_A_TENANT = 80, 320
+BOUND_MB, BOUND_KB_A_TENANT = 80, 280
 # After the last event has appeared: a poll, and what is behind may be fetched.
 PATIENCE = 900
 
