@@ -236,13 +236,18 @@ async fn listen(
         broken = engine.broken() => Err(broken),
         () = stopped.cancelled() => Ok(false),
     };
+    // What is committed while the report is made may be in none of its lines.
+    let mut given_up = None;
     let report = match ended {
-        Ok(_) => engine.report(own).await,
+        Ok(is_all) => {
+            given_up = (!is_all).then(|| "it was left before it had told everything".to_owned());
+            engine.report(own).await
+        }
         Err(error) => Err(error),
     };
     match report {
         Ok(report) => {
-            asked.reasons = report.reasons;
+            asked.reasons = given_up.into_iter().chain(report.reasons).collect();
             asked.units = report.tenants.iter().map(|one| one.fetched).sum();
         }
         Err(error) => asked.reasons.push(error.to_string()),

@@ -28,7 +28,14 @@ impl Lister {
         content_type: &str,
         ledger: &Ledger<'_>,
     ) -> Result<()> {
-        if !ledger.progress(content_type).await.is_absent() {
+        let progress = ledger.progress(content_type).await;
+        if !progress.is_absent() {
+            return Ok(());
+        }
+        if !progress.was_listed() {
+            // It may have started long ago: what goes out of reach before it is listed is missed, not what never was.
+            let change = Progress::was_enabled;
+            ledger.register(content_type, Vec::new(), change).await?;
             return Ok(());
         }
         self.subscribed(content_type, ledger, PERHAPS_UNSUBSCRIBED)

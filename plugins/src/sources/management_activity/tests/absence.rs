@@ -282,3 +282,20 @@ async fn a_first_start_whose_answer_is_lost_has_no_gap_before_it() {
     scene.list().await.unwrap();
     assert!(scene.gaps().await.is_empty());
 }
+
+#[tokio::test]
+async fn what_went_out_of_reach_after_a_first_start_that_was_lost_is_on_record() {
+    let mut scene = Scene::ended("").await;
+    let filled = Filled::of(scene.bench.filled.intake.tenant().clone());
+    scene.bench.filled = filled.await;
+    scene.start_is(Start::Lost);
+    scene.list().await.unwrap_err();
+    scene.passes(60 + 10 * 24 * 60);
+    scene.list().await.unwrap();
+    let gaps = scene.gaps().await;
+    let [gap] = &*gaps else {
+        panic!("{gaps:?}");
+    };
+    let hours = (gap.to_ms - gap.from_ms) / 3_600_000;
+    assert!((72..=73).contains(&hours), "{gap:?}");
+}
