@@ -220,17 +220,21 @@ fn what_was_not_tried_yet_is_told_in_sums() {
     assert_eq!(waiting.sum::<u64>(), microsoft.blobs());
 }
 
+/// Queries that succeed at once.
+fn quick() -> GraphAuditConfig {
+    GraphAuditConfig {
+        run_seconds: 0,
+        ..GraphAuditConfig::default()
+    }
+}
+
 #[test]
 fn a_query_that_fails_again_and_again_is_left_to_the_next_run_with_the_reason() {
     let failed = GraphAuditFaults {
         failed: 1.0,
         ..GraphAuditFaults::default()
     };
-    let quick = GraphAuditConfig {
-        run_seconds: 0,
-        ..GraphAuditConfig::default()
-    };
-    let microsoft = queried(50, quick, failed);
+    let microsoft = queried(50, quick(), failed);
     let home = querying(&microsoft, "start = \"1h\"");
     let (ended, report) = once(&home, &["--give-up", "3"]);
     assert_eq!(ended.code, 1, "{ended:?}");
@@ -276,11 +280,7 @@ fn the_last_query_of_a_run_that_cannot_be_read_is_searched_in_halves() {
         breaks_after_pages: Some(1),
         ..GraphAuditFaults::default()
     };
-    let quick = GraphAuditConfig {
-        run_seconds: 0,
-        ..GraphAuditConfig::default()
-    };
-    let microsoft = queried(900, quick, breaks);
+    let microsoft = queried(900, quick(), breaks);
     let home = querying(&microsoft, "start = \"6d\"");
     let (ended, report) = once(&home, &["--give-up", "20"]);
     assert_eq!(ended.code, 0, "{report}");

@@ -75,16 +75,8 @@ impl Scene {
     async fn of(options: &str) -> Self {
         let service = Arc::new(Service::default());
         service.is_enabled.store(1, Ordering::SeqCst);
-        let answering = Arc::clone(&service);
-        let peer = tenant(move |seen| {
-            if seen.is_token_request() {
-                return None;
-            }
-            let minutes = TimeDelta::minutes(answering.minutes.load(Ordering::SeqCst));
-            let date = (Utc::now() + minutes).format("%a, %d %b %Y %H:%M:%S GMT");
-            Some(answering.answer(seen).with("date", date.to_string()))
-        })
-        .await;
+        let minutes = |service: &Service| service.minutes.load(Ordering::SeqCst);
+        let peer = tenant_ahead(&service, minutes, Service::answer).await;
         let bench = Bench::new(&peer, &format!("{ONE}start = \"10m\"\n{options}")).await;
         let scene = Self {
             service,

@@ -39,16 +39,8 @@ impl Service {
         for content_type in content_types {
             service.put(content_type, webhook.clone());
         }
-        let answering = Arc::clone(&service);
-        let peer = tenant(move |seen| {
-            if seen.is_token_request() {
-                return None;
-            }
-            let minutes = TimeDelta::minutes(answering.minutes.load(Ordering::SeqCst));
-            let date = (Utc::now() + minutes).format("%a, %d %b %Y %H:%M:%S GMT");
-            Some(answering.answer(seen).with("date", date.to_string()))
-        })
-        .await;
+        let minutes = |service: &Self| service.minutes.load(Ordering::SeqCst);
+        let peer = tenant_ahead(&service, minutes, Self::answer).await;
         (service, peer)
     }
 
