@@ -5,17 +5,17 @@
 //! weekend in Monday's.
 
 use audit_exporter_core::{Error, Result};
-use chrono::{DateTime, Datelike, NaiveDate, NaiveTime, Offset, TimeDelta, TimeZone, Utc};
+use chrono::{
+    DateTime, Datelike, NaiveDate, NaiveDateTime, NaiveTime, Offset, TimeDelta, TimeZone, Utc,
+};
 use chrono_tz::Tz;
 use croner::Cron;
 use serde::Deserialize;
 
 /// Clocks are moved by multiples of this.
 const CLOCK_STEP_MINUTES: i64 = 15;
-/// No day begins later than this after its midnight: one was left out once as a whole, at the date line.
-const LATEST_BEGIN_STEPS: i64 = 2 * 24 * 4;
-/// Clocks never go back by more.
-const REPEATED_HOURS: i64 = 3;
+/// Clocks never go forward by more: a day was left out once as a whole, at the date line.
+const LONGEST_GAP_STEPS: i64 = 2 * 24 * 4;
 /// More mails than anybody would want to catch up on; those before are folded into one anyway.
 const MOST_DUE: usize = 10_000;
 
@@ -89,38 +89,45 @@ impl Calendar {
 
     /// The first moment of a day of the zone.
     pub(super) fn midnight(&self, date: NaiveDate) -> DateTime<Utc> {
-        let midnight = date.and_time(NaiveTime::MIN);
-        // Where clocks go forward at midnight, the day begins later.
-        (0..LATEST_BEGIN_STEPS)
+        self.moment(date.and_time(NaiveTime::MIN))
+    }
+
+    /// When the zone's clocks first show `local`; where they go forward past it, when they have done so.
+    fn moment(&self, local: NaiveDateTime) -> DateTime<Utc> {
+        (0..LONGEST_GAP_STEPS)
             .find_map(|step| {
-                let time = midnight + TimeDelta::minutes(step * CLOCK_STEP_MINUTES);
+                let time = local + TimeDelta::minutes(step * CLOCK_STEP_MINUTES);
                 self.zone.from_local_datetime(&time).earliest()
             })
-            .map_or_else(|| midnight.and_utc(), |found| found.to_utc())
+            .map_or_else(|| local.and_utc(), |found| found.to_utc())
     }
 
     /// The period of the mail after the one that ended at `start`.
     pub(super) fn next(&self, start: DateTime<Utc>) -> Result<Period> {
-        let earliest = self.ceil(start);
-        let mut sent = self.occurrence(earliest)?;
-        // In an hour that comes twice, as clocks go back, the time may be found in the first.
-        for hour in 1..=REPEATED_HOURS {
-            if sent < earliest {
-                sent = self.occurrence(earliest + TimeDelta::hours(hour))?;
-            }
-        }
+        let sent = self.occurrence(self.ceil(start))?;
         let end = self.floor(sent);
         let due = sent.max(end + self.settle);
         Ok(Period { start, end, due })
     }
 
-    /// When the schedule comes next, at `from` or after.
+    /// When the schedule comes next, at `from` or after. It is looked for as though clocks never changed: a time that
+    /// comes twice is one, and one that is left out comes when the clocks have gone forward, by however much.
     fn occurrence(&self, from: DateTime<Utc>) -> Result<DateTime<Utc>> {
-        let from = from.with_timezone(&self.zone);
-        let found = self.schedule.find_next_occurrence(&from, true);
-        found
-            .map(|found| found.to_utc())
-            .map_err(|error| Error::config("the schedule never comes again").with_cause(error))
+        let mut local = from.with_timezone(&self.zone).naive_local().and_utc();
+        let mut inclusive = true;
+        loop {
+            local = self
+                .schedule
+                .find_next_occurrence(&local, inclusive)
+                .map_err(|error| {
+                    Error::config("the schedule never comes again").with_cause(error)
+                })?;
+            let moment = self.moment(local.naive_utc());
+            if moment >= from {
+                return Ok(moment);
+            }
+            inclusive = false;
+        }
     }
 
     /// The mails that are due at `now`, in order; when they are more than `most`, the oldest are one.

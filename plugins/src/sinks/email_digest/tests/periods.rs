@@ -68,6 +68,27 @@ fn a_mail_at_a_time_that_does_not_exist_is_sent_all_the_same() {
 }
 
 #[test]
+fn a_day_that_was_left_out_as_a_whole_has_no_mail() {
+    // Samoa went over the date line: after 29 December 2011 came the 31st.
+    let apia = calendar("Pacific/Apia", "0 7 * * *", Unit::Hour);
+    let ends = [
+        "2011-12-29T17:00:00Z",
+        // The 30th's, when the 31st begins.
+        "2011-12-30T10:00:00Z",
+        "2011-12-30T17:00:00Z",
+    ];
+    let mut start = at("2011-12-28T17:00:00Z");
+    for end in ends {
+        let period = apia.next(start).unwrap();
+        assert_eq!(period.end, at(end));
+        start = period.end;
+    }
+    let monthly = calendar("Pacific/Apia", "0 7 30 * *", Unit::Day);
+    let period = monthly.next(at("2011-12-01T10:00:00Z")).unwrap();
+    assert_eq!(period.end, at("2011-12-30T10:00:00Z"));
+}
+
+#[test]
 fn a_mail_waits_until_its_day_has_settled() {
     let utc = calendar("UTC", "0 3 * * *", Unit::Day);
     let period = utc.next(at("2026-11-19T00:00:00Z")).unwrap();
