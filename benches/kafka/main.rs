@@ -211,7 +211,7 @@ async fn sink(
             first: seq,
             last: seq,
         });
-        let events = events.into();
+        let events = Arc::new(events.to_vec());
         let delivered = sink.deliver(&Batch { position, events }).await?;
         if !delivered.rejected.is_empty() {
             return Err(format!("{} events were refused", delivered.rejected.len()).into());

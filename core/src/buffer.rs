@@ -14,7 +14,7 @@ const SMALLEST: usize = 64 << 10;
 /// Larger ones are rare, and go back to the system.
 const LARGEST: usize = 8 << 20;
 /// Capacities are multiples of this, so that one that was large enough once is so again.
-const STEP: usize = 256 << 10;
+const STEP: usize = 128 << 10;
 /// What is kept for later in all, at most.
 const MOST: usize = 8 << 20;
 
@@ -57,36 +57,73 @@ fn free<T>(with: impl FnOnce(&mut Free) -> T) -> T {
 
 /// A buffer that is kept for the next body once nobody has it any more, if it is a large one.
 #[derive(Debug, Default)]
-pub(crate) struct Buffer(Vec<u8>);
+pub(crate) struct Buffer {
+    /// All that was ever written, by whomever: what is written over need not be cleared before.
+    bytes: Vec<u8>,
+    len: usize,
+}
 
 impl Buffer {
     pub(crate) const fn new() -> Self {
-        Self(Vec::new())
+        Self {
+            bytes: Vec::new(),
+            len: 0,
+        }
     }
 
     /// An empty one with room for `capacity` bytes.
     pub(crate) fn with_capacity(capacity: usize) -> Self {
-        if !(SMALLEST..=LARGEST).contains(&capacity) {
-            return Self(Vec::with_capacity(capacity));
-        }
-        let used = free(|free| free.take(capacity));
-        Self(used.unwrap_or_else(|| Vec::with_capacity(capacity.next_multiple_of(STEP))))
+        let bytes = if (SMALLEST..=LARGEST).contains(&capacity) {
+            free(|free| free.take(capacity))
+                .unwrap_or_else(|| Vec::with_capacity(capacity.next_multiple_of(STEP)))
+        } else {
+            Vec::with_capacity(capacity)
+        };
+        Self { bytes, len: 0 }
     }
 
     /// Makes room for `more` bytes.
     pub(crate) fn make_room(&mut self, more: usize) {
-        let wanted = self.len() + more;
-        if wanted > self.capacity() {
-            let mut larger = Self::with_capacity(wanted.max(2 * self.len()));
+        let wanted = self.len + more;
+        if wanted > self.bytes.capacity() {
+            let mut larger = Self::with_capacity(wanted.max(2 * self.len));
             larger.extend_from_slice(self);
             *self = larger;
         }
     }
 
+    /// Appends these bytes.
+    pub(crate) fn extend_from_slice(&mut self, bytes: &[u8]) {
+        let over = bytes.len().min(self.bytes.len() - self.len);
+        let (over, behind) = bytes.split_at(over);
+        self.bytes[self.len..][..over.len()].copy_from_slice(over);
+        self.bytes.extend_from_slice(behind);
+        self.len += bytes.len();
+    }
+
+    /// Appends so many bytes, for the caller to write: they may be anything.
+    pub(crate) fn lengthen(&mut self, more: usize) -> &mut [u8] {
+        let start = self.len;
+        self.len += more;
+        if self.bytes.len() < self.len {
+            self.bytes.resize(self.len, 0);
+        }
+        &mut self.bytes[start..self.len]
+    }
+
+    /// Keeps the first `len` bytes.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.len = 0;
+    }
+
     /// The same bytes, to be shared and sliced. They hold at most twice the memory that they need: whoever keeps them
     /// counts their length, and a thousand small bodies would hold a thousand large buffers.
     pub(crate) fn into_bytes(self) -> Bytes {
-        if self.len() < self.capacity() / 2 {
+        if self.len < self.bytes.capacity() / 2 {
             return Bytes::copy_from_slice(&self);
         }
         Bytes::from_owner(self)
@@ -94,34 +131,32 @@ impl Buffer {
 }
 
 impl Deref for Buffer {
-    type Target = Vec<u8>;
+    type Target = [u8];
 
-    fn deref(&self) -> &Vec<u8> {
-        &self.0
+    fn deref(&self) -> &[u8] {
+        &self.bytes[..self.len]
     }
 }
 
 impl DerefMut for Buffer {
-    fn deref_mut(&mut self) -> &mut Vec<u8> {
-        &mut self.0
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes[..self.len]
     }
 }
 
 impl AsRef<[u8]> for Buffer {
     fn as_ref(&self) -> &[u8] {
-        &self.0
+        self
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        if !(SMALLEST..=LARGEST).contains(&self.0.capacity()) {
-            return;
+        if (SMALLEST..=LARGEST).contains(&self.bytes.capacity()) {
+            let bytes = std::mem::take(&mut self.bytes);
+            // What is left over is freed when the lock is not held.
+            drop(free(|free| free.keep(bytes)));
         }
-        let mut buffer = std::mem::take(&mut self.0);
-        buffer.clear();
-        // What is left over is freed when the lock is not held.
-        drop(free(|free| free.keep(buffer)));
     }
 }
 
@@ -158,7 +193,7 @@ mod tests {
     fn a_small_body_does_not_keep_a_large_buffer() {
         let whose = |bytes: usize| {
             let mut buffer = Buffer::with_capacity(1 << 20);
-            buffer.resize(bytes, b'x');
+            buffer.lengthen(bytes).fill(b'x');
             let at = buffer.as_ptr();
             let shared = buffer.into_bytes();
             assert_eq!(shared.len(), bytes);
@@ -166,6 +201,22 @@ mod tests {
         };
         assert!(whose(1 << 20), "nothing need be copied");
         assert!(!whose(7 << 10));
+    }
+
+    #[test]
+    fn what_was_there_before_shows_only_where_the_caller_is_to_write() {
+        let mut buffer = Buffer::with_capacity(16);
+        buffer.extend_from_slice(b"another's bytes");
+        buffer.truncate(2);
+        buffer.extend_from_slice(b"y of");
+        assert_eq!(&buffer[..], b"any of");
+        buffer.lengthen(3).copy_from_slice(b" us");
+        assert_eq!(&buffer[..], b"any of us");
+        buffer.clear();
+        buffer.extend_from_slice(b"more than there was before");
+        assert_eq!(&buffer[..], b"more than there was before");
+        assert_eq!(*buffer.lengthen(100), [0; 100]);
+        assert_eq!(buffer.len(), 126);
     }
 
     #[test]
@@ -177,7 +228,7 @@ mod tests {
         let slice = bytes.slice(1..3);
         drop(bytes);
         let mut other = Buffer::with_capacity(1 << 20);
-        other.resize(1 << 20, b'x');
+        other.lengthen(1 << 20).fill(b'x');
         assert_eq!(&slice[..], b"ir");
     }
 }

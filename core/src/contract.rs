@@ -213,7 +213,7 @@ impl Suite<'_> {
                 first: seq,
                 last: seq,
             }),
-            events: (0..count).map(record).collect(),
+            events: Arc::new((0..count).map(record).collect()),
         }
     }
 

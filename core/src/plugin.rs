@@ -239,7 +239,7 @@ pub struct Batch {
     /// delivered whatever position the far side holds, and leaves that as it is.
     pub position: Option<Position>,
     /// The events that passed the sink's filters; never empty. Shared, so that a sink can give them to another thread.
-    pub events: Arc<[AuditEvent]>,
+    pub events: Arc<Vec<AuditEvent>>,
 }
 
 impl Batch {

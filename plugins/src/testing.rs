@@ -82,6 +82,6 @@ pub(crate) fn event(record: &str) -> AuditEvent {
 pub(crate) fn batch(events: impl IntoIterator<Item = AuditEvent>) -> Batch {
     Batch {
         position: None,
-        events: events.into_iter().collect(),
+        events: Arc::new(events.into_iter().collect()),
     }
 }

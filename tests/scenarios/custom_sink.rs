@@ -188,7 +188,7 @@ fn batch(records: &[Value]) -> Batch {
         |record: &Value| AuditEvent::new(Bytes::from(record.to_string()), Arc::clone(&origin));
     Batch {
         position: None,
-        events: records.iter().map(event).collect(),
+        events: Arc::new(records.iter().map(event).collect()),
     }
 }
 

@@ -285,7 +285,7 @@ impl Worker {
         let numbers: Vec<u64> = letters.iter().map(|kept| kept.letter as u64).collect();
         let batch = Batch {
             position: None,
-            events: letters.iter().map(|kept| kept.event.clone()).collect(),
+            events: Arc::new(letters.iter().map(|kept| kept.event.clone()).collect()),
         };
         let (mut letters, mut answers) = (letters.into_iter(), Vec::new());
         for (part, numbers) in self.split(batch, &numbers) {
@@ -326,7 +326,7 @@ impl Worker {
             } else {
                 let alone = Batch {
                     position: None,
-                    events: [event.clone()].into(),
+                    events: vec![event.clone()].into(),
                 };
                 self.in_time(self.sink.deliver(&alone)).await
             };

@@ -179,8 +179,7 @@ impl Cutter {
     ) -> Result<(), E> {
         self.make_room(room);
         let start = self.buffer.len();
-        self.buffer.resize(start + room, 0);
-        let written = write(&mut self.buffer[start..]);
+        let written = write(self.buffer.lengthen(room));
         self.buffer
             .truncate(start + *written.as_ref().unwrap_or(&0));
         self.scan();

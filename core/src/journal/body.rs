@@ -164,7 +164,7 @@ fn inflate(
 ) -> Result<Vec<AuditEvent>> {
     let length = get(&mut cuts)?;
     let mut plain = Buffer::with_capacity(length);
-    plain.resize(length, 0);
+    plain.lengthen(length);
     let mut inflate = MultiGzDecoder::new(body);
     let whole = inflate.read_exact(&mut plain);
     let end = whole.and_then(|()| inflate.read(&mut [0]));
@@ -188,7 +188,7 @@ fn inflate(
 fn unpack(body: &[u8], shape: &Shape<'_>, origin: &Arc<Origin>) -> Result<Vec<AuditEvent>> {
     let events = shape.events;
     let mut plain = Buffer::with_capacity(4 + 4 * events + shape.raw_bytes);
-    plain.resize(4 + 4 * events + shape.raw_bytes, 0);
+    plain.lengthen(4 + 4 * events + shape.raw_bytes);
     let length = zstd::bulk::decompress_to_buffer(body, &mut plain[..])
         .map_err(|error| damaged().with_cause(error))?;
     plain.truncate(length);

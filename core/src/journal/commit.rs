@@ -80,7 +80,7 @@ impl Journal {
         let id = Arc::clone(&self.shared.id);
         let marks = self.marks(&commit);
         self.writer
-            .run(move |tx| apply(tx, &commit, &marks, &id, bound))
+            .run_repeated(move |tx| apply(tx, &commit, &marks, &id, bound))
             .await
     }
 }

@@ -180,7 +180,7 @@ fn identity(conn: &Connection) -> Result<(Arc<str>, u64)> {
 
 fn load_state(conn: &Connection, bodies: &Bodies) -> Result<State> {
     let mut state = State {
-        used_bytes: writer::used_bytes(conn, bodies.used_bytes())?,
+        used_bytes: writer::used_bytes(conn)? + bodies.used_bytes(),
         ..State::default()
     };
     let mut lanes = sql(conn.prepare(

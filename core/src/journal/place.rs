@@ -50,7 +50,7 @@ impl Place {
         };
         let length = usize::try_from(self.bytes).unwrap_or(0);
         let mut body = Buffer::with_capacity(length);
-        body.resize(length, 0);
+        body.lengthen(length);
         match file.read_exact_at(&mut body, self.offset) {
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => Err(damaged(&path)),
             Err(error) => Err(unreadable(&path).with_cause(error)),

@@ -233,7 +233,7 @@ CREATE TABLE activity (
     workload TEXT    NOT NULL,
     hour     INTEGER NOT NULL,
     events   INTEGER NOT NULL,
-    PRIMARY KEY (stream, workload, hour)
+    PRIMARY KEY (stream, hour, workload)
 ) WITHOUT ROWID;
 
 -- Dedupe: the log of the newest ids, and the runs of older ones, which are the files ids.* beside this one

@@ -169,7 +169,7 @@ fn read_in_transaction(conn: &Connection) -> Result<Status> {
                 row.get(0)
             }),
         )?,
-        used_bytes: writer::used_bytes(conn, place::on_disk(conn)?)?,
+        used_bytes: writer::used_bytes(conn)? + place::on_disk(conn)?,
         tenants: tenants(conn)?,
         gaps: gaps(conn)?,
         sinks: sinks(conn)?,

@@ -15,7 +15,7 @@ use super::bodies::{Bodies, Mark, move_some};
 use super::counts::Counts;
 use super::free::free_passed;
 use super::state::{Change, Shared, State};
-use super::sums::Sums;
+use super::sums::{PAGE, Sums};
 use super::{LaneId, sql};
 use crate::dedupe::Dedupe;
 use crate::error::{Error, Result};
@@ -26,6 +26,8 @@ const QUEUE: usize = 32;
 const GROUP: usize = 64;
 /// While jobs come thick and fast, transactions begin this far apart, so that more of them share one.
 const REST: Duration = Duration::from_millis(5);
+/// How long after a job has failed each is undone alone if it fails.
+const CAREFUL: Duration = Duration::from_mins(10);
 
 /// An open transaction, as a job sees it.
 pub(super) struct Tx<'a> {
@@ -45,12 +47,65 @@ impl Tx<'_> {
     pub(super) fn after_commit(&mut self, change: impl FnOnce(&mut State) + Send + 'static) {
         self.after.push(Box::new(change));
     }
+
+    /// Does a job's work. What fails is undone alone, at the price of a savepoint, if the transaction is careful.
+    fn add(&mut self, job: Job, is_careful: bool, answers: &mut Vec<Answer>) -> Result<(), Undone> {
+        if !is_careful {
+            let (succeeded, answer) = (job.work)(self);
+            answers.push(answer);
+            return if succeeded { Ok(()) } else { Err(Undone::Job) };
+        }
+        let (ids, bodies) = (self.dedupe.pending(), self.bodies.mark());
+        let (counts, changes) = (self.counts.mark(), self.after.len());
+        run(self.conn, "SAVEPOINT job")?;
+        let (succeeded, answer) = (job.work)(self);
+        answers.push(answer);
+        if succeeded {
+            return Ok(run(self.conn, "RELEASE job")?);
+        }
+        self.dedupe.roll_back(ids);
+        self.bodies.roll_back(bodies);
+        self.counts.roll_back(counts);
+        self.after.truncate(changes);
+        Ok(sql(self
+            .conn
+            .execute_batch("ROLLBACK TO job; RELEASE job"))?)
+    }
 }
 
 /// Answers a job's caller once the transaction's fate is known.
 type Answer = Box<dyn FnOnce(Result<(), &str>) + Send>;
-/// Runs in a transaction; says whether it succeeded and how to answer.
-type Job = Box<dyn FnOnce(&mut Tx<'_>) -> (bool, Answer) + Send>;
+/// What runs in a transaction. It says whether it succeeded and how to answer.
+type Work = Box<dyn FnOnce(&mut Tx<'_>) -> (bool, Answer) + Send>;
+
+struct Job {
+    work: Work,
+    /// Whoever waits for it, if anybody does, tries again when it was undone because another failed.
+    is_repeated: bool,
+}
+
+impl Job {
+    /// One that nobody waits for.
+    fn chore(work: impl FnOnce(&mut Tx<'_>) -> Result<()> + Send + 'static) -> Self {
+        Self {
+            work: Box::new(move |tx| (work(tx).is_ok(), Box::new(|_| ()))),
+            is_repeated: true,
+        }
+    }
+}
+
+/// Why a transaction was undone.
+enum Undone {
+    /// A job failed that was not to be undone alone.
+    Job,
+    Journal(Error),
+}
+
+impl From<Error> for Undone {
+    fn from(error: Error) -> Self {
+        Self::Journal(error)
+    }
+}
 
 /// The way to the writer thread. Dropping the last one ends the thread after the jobs that wait.
 #[derive(Clone)]
@@ -85,6 +140,7 @@ impl Writer {
                     compressor,
                     shared,
                     owed: BTreeSet::new(),
+                    careful_until: None,
                 };
                 thread.run(queue, sums);
                 drop(thread);
@@ -103,14 +159,31 @@ impl Writer {
         self.jobs.closed().await;
     }
 
-    /// Runs `job` in the next transaction and returns its result once that has been committed and synced.
+    /// Runs `work` in the next transaction and returns its result once that has been committed and synced.
     pub(super) async fn run<T: Send + 'static>(
         &self,
-        job: impl FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
+        work: impl FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.queue(work, false).await
+    }
+
+    /// The same for a caller that tries again whatever the error: it may be another's. It costs less, for as long as
+    /// nothing fails such work can only be undone with its whole transaction.
+    pub(super) async fn run_repeated<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.queue(work, true).await
+    }
+
+    async fn queue<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
+        is_repeated: bool,
     ) -> Result<T> {
         let (answer, result) = oneshot::channel();
-        let job: Job = Box::new(move |tx| {
-            let result = job(tx);
+        let work: Work = Box::new(move |tx| {
+            let result = work(tx);
             let succeeded = result.is_ok();
             let respond: Answer = Box::new(move |fate| {
                 let result =
@@ -121,7 +194,7 @@ impl Writer {
             (succeeded, respond)
         });
         self.jobs
-            .send(job)
+            .send(Job { work, is_repeated })
             .await
             .map_err(|_| Error::bug("the journal's writer has stopped"))?;
         let result = if self.is_tested {
@@ -144,6 +217,7 @@ struct Thread {
     compressor: zstd::bulk::Compressor<'static>,
     shared: Arc<Shared>,
     owed: BTreeSet<LaneId>,
+    careful_until: Option<Instant>,
 }
 
 impl Thread {
@@ -179,16 +253,10 @@ impl Thread {
             }
         }
         if let Some(lane) = self.owed.pop_first() {
-            group.push(Box::new(move |tx| {
-                let freed = free_passed(tx, lane);
-                (freed.is_ok(), Box::new(|_| ()))
-            }));
+            group.push(Job::chore(move |tx| free_passed(tx, lane)));
         }
         if let Some(file) = self.bodies.sparse() {
-            group.push(Box::new(move |tx| {
-                let moved = move_some(tx, file);
-                (moved.is_ok(), Box::new(|_| ()))
-            }));
+            group.push(Job::chore(move |tx| move_some(tx, file)));
         }
         Some(group)
     }
@@ -197,12 +265,20 @@ impl Thread {
     /// fails has undone all.
     fn commit(&mut self, group: Vec<Job>) {
         let mut answers = Vec::with_capacity(group.len());
-        let fate = self.transact(group, &mut answers).map_err(|error| {
+        let fate = self.transact(group, &mut answers).map_err(|undone| {
             self.dedupe.roll_back(0);
             self.bodies.roll_back(Mark::default());
-            self.shared.metrics.journal_errors.inc();
-            tracing::error!(%error, "the journal could not be written; will be retried");
-            error.to_string()
+            match undone {
+                Undone::Job => {
+                    self.careful_until = Some(Instant::now() + CAREFUL);
+                    "what was to be written together failed; will be retried".to_owned()
+                }
+                Undone::Journal(error) => {
+                    self.shared.metrics.journal_errors.inc();
+                    tracing::error!(%error, "the journal could not be written; will be retried");
+                    error.to_string()
+                }
+            }
         });
         for answer in answers {
             answer(match &fate {
@@ -212,7 +288,7 @@ impl Thread {
         }
     }
 
-    fn transact(&mut self, group: Vec<Job>, answers: &mut Vec<Answer>) -> Result<()> {
+    fn transact(&mut self, group: Vec<Job>, answers: &mut Vec<Answer>) -> Result<(), Undone> {
         if !self.conn.is_autocommit() {
             // An earlier one could not even be rolled back.
             sql(self.conn.execute_batch("ROLLBACK"))?;
@@ -227,51 +303,37 @@ impl Thread {
             owed: &mut self.owed,
             after: Vec::new(),
         };
-        let begun = run(tx.conn, "BEGIN IMMEDIATE");
-        let mut done = begun;
+        let failed_lately = self.careful_until.is_some_and(|end| Instant::now() < end);
+        let is_careful = failed_lately || !group.iter().all(|job| job.is_repeated);
+        let mut done = run(tx.conn, "BEGIN IMMEDIATE").map_err(Undone::from);
         for job in group {
-            let (ids, bodies, changes) = (tx.dedupe.pending(), tx.bodies.mark(), tx.after.len());
-            let counts = tx.counts.mark();
+            // Once the transaction is gone, the caller of a job that is dropped without having run tries again.
             if done.is_ok() {
-                done = run(tx.conn, "SAVEPOINT job");
-            }
-            if done.is_err() {
-                // The transaction is gone: the caller of a job that is dropped without having run tries again.
-                drop(job);
-                continue;
-            }
-            let (succeeded, answer) = job(&mut tx);
-            answers.push(answer);
-            if succeeded {
-                done = run(tx.conn, "RELEASE job");
-            } else {
-                tx.dedupe.roll_back(ids);
-                tx.bodies.roll_back(bodies);
-                tx.counts.roll_back(counts);
-                tx.after.truncate(changes);
-                done = sql(tx.conn.execute_batch("ROLLBACK TO job; RELEASE job"));
+                done = tx.add(job, is_careful, answers);
             }
         }
         let done = done
-            .and_then(|()| tx.counts.write(tx.conn))
-            .and_then(|()| tx.dedupe.log(tx.conn));
+            .and_then(|()| Ok(tx.counts.write(tx.conn)?))
+            .and_then(|()| Ok(tx.dedupe.log(tx.conn)?));
         let after = tx.after;
         fail::fail_point!("journal::commit");
+        // Asked in the transaction, for each one of its own takes locks.
+        let used = used_bytes(&self.conn);
         // What a row names is on disk before the row.
-        let done = done.and_then(|()| self.bodies.sync());
-        if let Err(error) = done.and_then(|()| run(&self.conn, "COMMIT")) {
+        let done = done.and_then(|()| Ok(self.bodies.sync()?));
+        if let Err(undone) = done.and_then(|()| Ok(run(&self.conn, "COMMIT")?)) {
             if !self.conn.is_autocommit() {
                 sql(self.conn.execute_batch("ROLLBACK"))?;
             }
-            return Err(error);
+            return Err(undone);
         }
         fail::fail_point!("journal::committed");
         self.dedupe.committed();
         self.bodies.committed();
-        let used = used_bytes(&self.conn, self.bodies.used_bytes());
+        let bodies = self.bodies.used_bytes();
         self.shared.update(|state| {
             state.apply(after);
-            state.used_bytes = used.unwrap_or(state.used_bytes);
+            state.used_bytes = used.map_or(state.used_bytes, |used| used + bodies);
         });
         Ok(())
     }
@@ -285,8 +347,8 @@ fn run(conn: &Connection, statement: &str) -> Result<()> {
     Ok(())
 }
 
-/// Bytes in use, of the database (free pages count as free), of runs of ids, and of `bodies`.
-pub(super) fn used_bytes(conn: &Connection, bodies: u64) -> Result<u64> {
+/// Bytes in use, of the database (free pages count as free) and of runs of ids.
+pub(super) fn used_bytes(conn: &Connection) -> Result<u64> {
     let pragma = |question: &str| -> Result<u64> {
         sql(conn
             .prepare_cached(question)
@@ -297,5 +359,5 @@ pub(super) fn used_bytes(conn: &Connection, bodies: u64) -> Result<u64> {
         .prepare_cached("SELECT coalesce(sum(bytes), 0) FROM id_runs")
         .and_then(|mut sum| sum.query_row([], |row| row.get(0))))?;
     let pages = pragma("PRAGMA page_count")? - pragma("PRAGMA freelist_count")?;
-    Ok(pages * pragma("PRAGMA page_size")? + runs + bodies)
+    Ok(pages * PAGE as u64 + runs)
 }

@@ -60,6 +60,6 @@ fn batch(numbers: std::ops::Range<usize>) -> Batch {
     };
     Batch {
         position: None,
-        events: numbers.map(event).collect(),
+        events: Arc::new(numbers.map(event).collect()),
     }
 }

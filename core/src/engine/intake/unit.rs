@@ -23,7 +23,7 @@ use crate::plugin::{LaneKind, Unit};
 const ROOM_PATIENCE: Duration = Duration::from_secs(20);
 
 /// How many times as large a body usually is when it is inflated.
-const USUAL_RATIO: usize = 5;
+const USUAL_RATIO: usize = 8;
 /// Bytes that are inflated before what is complete is looked at.
 const LEAST_STEP: usize = 4 << 10;
 const MOST_STEP: usize = 64 << 10;

@@ -39,7 +39,7 @@ async fn answer(folder: &Path, source: &str, complete: bool, records: &[String])
     let piles = Arc::new(Mutex::new(piles));
     let batch = crate::plugin::Batch {
         position: None,
-        events: records.iter().map(|text| event(source, text)).collect(),
+        events: Arc::new(records.iter().map(|text| event(source, text)).collect()),
     };
     let sink = Collector(Arc::clone(&piles));
     crate::plugin::Sink::deliver(&sink, &batch).await.unwrap();
@@ -231,10 +231,12 @@ async fn a_disk_that_was_full_for_a_while_has_spoilt_nothing() {
         |n| format!(r#"{{"Id":"{name}{n}","CreationTime":"{DAY}T00:00:00","Operation":"{name}"}}"#);
     let batch = crate::plugin::Batch {
         position: None,
-        events: (0..100)
-            .map(|n| event("a", &text(n)))
-            .chain([event("a", "{}")])
-            .collect(),
+        events: Arc::new(
+            (0..100)
+                .map(|n| event("a", &text(n)))
+                .chain([event("a", "{}")])
+                .collect(),
+        ),
     };
     let piles = &answers[0].piles;
     let sink = Collector(Arc::clone(piles));

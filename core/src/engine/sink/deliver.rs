@@ -115,7 +115,7 @@ impl Worker {
             let events = if to - from == events.len() {
                 Arc::clone(&events)
             } else {
-                Arc::from(&events[from..to])
+                Arc::new(events[from..to].to_vec())
             };
             parts.push((Batch { position, events }, &seqs[from..to]));
             from = to;

@@ -1,5 +1,5 @@
 use super::*;
-use crate::error::Error;
+use crate::error::{Error, Kind};
 
 #[tokio::test]
 async fn a_batch_its_ids_its_coverage_and_its_unit_are_committed_together_or_not_at_all() {
@@ -47,6 +47,10 @@ type Job = Box<dyn FnOnce(&mut writer::Tx<'_>) -> Result<()> + Send>;
 
 /// Runs jobs in one transaction: they wait together behind one that is held up.
 async fn together(journal: &Journal, jobs: Vec<Job>) -> Vec<Result<()>> {
+    all_of(journal, jobs, false).await
+}
+
+async fn all_of(journal: &Journal, jobs: Vec<Job>, are_repeated: bool) -> Vec<Result<()>> {
     let (proceed, wait) = std::sync::mpsc::channel();
     let (started, running) = tokio::sync::oneshot::channel();
     let first = tokio::spawn({
@@ -63,7 +67,13 @@ async fn together(journal: &Journal, jobs: Vec<Job>) -> Vec<Result<()>> {
     running.await.unwrap();
     let mut waiting = Vec::new();
     for job in jobs {
-        let mut run = Box::pin(journal.writer.run(job));
+        let mut run = Box::pin(async move {
+            if are_repeated {
+                journal.writer.run_repeated(job).await
+            } else {
+                journal.writer.run(job).await
+            }
+        });
         // Polled once, so that it is in the queue.
         assert!(futures::poll!(&mut run).is_pending());
         waiting.push(run);
@@ -71,6 +81,11 @@ async fn together(journal: &Journal, jobs: Vec<Job>) -> Vec<Result<()>> {
     proceed.send(()).unwrap();
     first.await.unwrap().unwrap();
     futures::future::join_all(waiting).await
+}
+
+fn kinds(results: Vec<Result<()>>) -> Vec<Option<Kind>> {
+    let kind = |result: Result<()>| result.err().map(|error| error.kind());
+    results.into_iter().map(kind).collect()
 }
 
 fn put(key: &'static str) -> Job {
@@ -97,6 +112,56 @@ async fn a_job_that_fails_leaves_the_other_jobs_of_its_transaction_intact() {
 }
 
 #[tokio::test]
+async fn jobs_that_are_repeated_are_undone_together_once_and_then_alone() {
+    let bench = Bench::attached(&[sink("a")]).await;
+    let jobs = || -> Vec<Job> {
+        let fail = Box::new(|tx: &mut writer::Tx<'_>| {
+            sql(tx.conn.execute("INSERT INTO meta VALUES ('half', '')", []))?;
+            tx.after_commit(|state| state.used_bytes = u64::MAX);
+            Err(Error::rejected("not this one"))
+        });
+        vec![put("before"), fail, put("after")]
+    };
+    let count = |key| bench.figure(&format!("SELECT count(*) FROM meta WHERE key = '{key}'"));
+
+    let first = all_of(bench.journal(), jobs(), true).await;
+    assert_eq!(
+        kinds(first),
+        [Kind::Unavailable, Kind::Rejected, Kind::Unavailable].map(Some)
+    );
+    assert_eq!((count("before"), count("half"), count("after")), (0, 0, 0));
+
+    let again = all_of(bench.journal(), jobs(), true).await;
+    assert_eq!(kinds(again), [None, Some(Kind::Rejected), None]);
+    assert_eq!((count("before"), count("half"), count("after")), (1, 0, 1));
+    assert!(bench.journal().shared.look(|state| state.used_bytes) < u64::MAX);
+}
+
+#[tokio::test]
+async fn one_that_is_not_repeated_is_undone_by_no_other() {
+    let bench = Bench::attached(&[sink("a")]).await;
+    let (proceed, wait) = std::sync::mpsc::channel::<()>();
+    let hold = bench.journal().writer.run(move |_| {
+        wait.recv().unwrap();
+        Ok(())
+    });
+    let mut hold = Box::pin(hold);
+    assert!(futures::poll!(&mut hold).is_pending());
+    let fail = |_: &mut writer::Tx<'_>| Err::<(), _>(Error::rejected("not this one"));
+    let mut failing = Box::pin(bench.journal().writer.run_repeated(fail));
+    assert!(futures::poll!(&mut failing).is_pending());
+    let mut only_once = Box::pin(bench.journal().writer.run(put("once")));
+    assert!(futures::poll!(&mut only_once).is_pending());
+    proceed.send(()).unwrap();
+    assert!(failing.await.is_err());
+    only_once.await.unwrap();
+    assert_eq!(
+        bench.figure("SELECT count(*) FROM meta WHERE key = 'once'"),
+        1
+    );
+}
+
+#[tokio::test]
 async fn a_transaction_that_is_lost_in_the_middle_is_an_error_to_all_and_the_next_one_works() {
     let bench = Bench::attached(&[sink("a")]).await;
     // What SQLite does by itself when the disk is full.
@@ -106,10 +171,7 @@ async fn a_transaction_that_is_lost_in_the_middle_is_an_error_to_all_and_the_nex
     });
     let results = together(bench.journal(), vec![put("one"), rolled_back, put("two")]).await;
     for result in &results {
-        assert_eq!(
-            result.as_ref().unwrap_err().kind(),
-            crate::Kind::Unavailable
-        );
+        assert_eq!(result.as_ref().unwrap_err().kind(), Kind::Unavailable);
     }
     assert_eq!(
         bench.figure("SELECT count(*) FROM meta WHERE key IN ('one', 'two')"),

@@ -315,7 +315,7 @@ async fn old_hours_become_days_and_old_days_one_row_and_nothing_of_the_sums_is_l
     let mut bench = Bench::attached(&[]).await;
     bench.close();
     let conn = open_database(&bench.dir.path().join("journal").join(FILE)).unwrap();
-    let used = |conn: &Connection| writer::used_bytes(conn, 0).unwrap();
+    let used = |conn: &Connection| writer::used_bytes(conn).unwrap();
     let empty = used(&conn);
     fill(&conn, 35);
     let by_hour = used(&conn) - empty;

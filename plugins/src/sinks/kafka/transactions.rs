@@ -40,7 +40,7 @@ pub(super) struct Transactions {
 struct Doubt {
     delivery: String,
     position: Option<Position>,
-    events: Arc<[AuditEvent]>,
+    events: Arc<Vec<AuditEvent>>,
     rejected: Vec<Rejected>,
 }
 
