@@ -78,9 +78,9 @@ impl Journal {
     pub async fn commit(&self, commit: Commit) -> Result<Committed> {
         let bound = self.shared.limits.handover_bytes;
         let id = Arc::clone(&self.shared.id);
-        let marks = self.marks(&commit);
+        let marked = Arc::new((self.marks(&commit), commit));
         self.writer
-            .run_repeated(move |tx| apply(tx, &commit, &marks, &id, bound))
+            .run_light(move |tx| apply(tx, &marked.1, &marked.0, &id, bound))
             .await
     }
 }

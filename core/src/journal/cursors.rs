@@ -110,7 +110,8 @@ impl Journal {
 
     /// Moves a cursor, with everything that belongs to the step, and frees what all sinks have passed.
     pub async fn advance(&self, step: Advance) -> Result<()> {
-        self.writer.run_repeated(move |tx| apply(tx, &step)).await
+        let step = Arc::new(step);
+        self.writer.run_light(move |tx| apply(tx, &step)).await
     }
 
     /// The sink's cursor, if its far side is beyond it: what lies between was delivered, only the answer was lost. A

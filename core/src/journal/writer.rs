@@ -49,11 +49,11 @@ impl Tx<'_> {
     }
 
     /// Does a job's work. What fails is undone alone, at the price of a savepoint, if the transaction is careful.
-    fn add(&mut self, job: Job, is_careful: bool, answers: &mut Vec<Answer>) -> Result<(), Undone> {
+    fn add(&mut self, job: Job, is_careful: bool, answers: &mut Vec<Answer>) -> Result<(), Broken> {
         if !is_careful {
             let (succeeded, answer) = (job.work)(self);
             answers.push(answer);
-            return if succeeded { Ok(()) } else { Err(Undone::Job) };
+            return if succeeded { Ok(()) } else { Err(Broken::Job) };
         }
         let (ids, bodies) = (self.dedupe.pending(), self.bodies.mark());
         let (counts, changes) = (self.counts.mark(), self.after.len());
@@ -73,35 +73,44 @@ impl Tx<'_> {
     }
 }
 
+/// What became of a transaction.
+#[derive(Clone, Copy)]
+enum Fate<'a> {
+    Committed,
+    /// A job failed that could not be undone alone.
+    Undone,
+    Failed(&'a str),
+}
+
 /// Answers a job's caller once the transaction's fate is known.
-type Answer = Box<dyn FnOnce(Result<(), &str>) + Send>;
+type Answer = Box<dyn FnOnce(Fate<'_>) + Send>;
 /// What runs in a transaction. It says whether it succeeded and how to answer.
 type Work = Box<dyn FnOnce(&mut Tx<'_>) -> (bool, Answer) + Send>;
 
 struct Job {
     work: Work,
-    /// Whoever waits for it, if anybody does, tries again when it was undone because another failed.
-    is_repeated: bool,
+    /// It needs no savepoint: undone with others, it is done once more.
+    is_light: bool,
 }
 
 impl Job {
-    /// One that nobody waits for.
+    /// One that nobody waits for, and nobody would do again.
     fn chore(work: impl FnOnce(&mut Tx<'_>) -> Result<()> + Send + 'static) -> Self {
         Self {
             work: Box::new(move |tx| (work(tx).is_ok(), Box::new(|_| ()))),
-            is_repeated: true,
+            is_light: false,
         }
     }
 }
 
-/// Why a transaction was undone.
-enum Undone {
-    /// A job failed that was not to be undone alone.
+/// Why a transaction is no more.
+enum Broken {
+    /// A job failed that could not be undone alone.
     Job,
     Journal(Error),
 }
 
-impl From<Error> for Undone {
+impl From<Error> for Broken {
     fn from(error: Error) -> Self {
         Self::Journal(error)
     }
@@ -164,49 +173,55 @@ impl Writer {
         &self,
         work: impl FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.queue(work, false).await
+        let result = self.queue(work, false).await?;
+        result.ok_or_else(|| {
+            Error::unavailable("the journal could not be written; the log says why")
+        })?
     }
 
-    /// The same for a caller that tries again whatever the error: it may be another's. It costs less, for as long as
-    /// nothing fails such work can only be undone with its whole transaction.
-    pub(super) async fn run_repeated<T: Send + 'static>(
+    /// The same for what is done often: as long as nothing fails, nothing is spent on undoing it alone. When another
+    /// job's failure has undone it, it is done again.
+    pub(super) async fn run_light<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
+        work: impl Fn(&mut Tx<'_>) -> Result<T> + Clone + Send + 'static,
     ) -> Result<T> {
-        self.queue(work, true).await
+        match self.queue(work.clone(), true).await? {
+            Some(result) => result,
+            None => self.run(work).await,
+        }
     }
 
+    /// Its own result, or nothing if something else has kept it from being committed that may not do so again.
     async fn queue<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
-        is_repeated: bool,
-    ) -> Result<T> {
+        is_light: bool,
+    ) -> Result<Option<Result<T>>> {
         let (answer, result) = oneshot::channel();
         let work: Work = Box::new(move |tx| {
             let result = work(tx);
             let succeeded = result.is_ok();
             let respond: Answer = Box::new(move |fate| {
-                let result =
-                    result.and_then(|value| fate.map(|()| value).map_err(Error::unavailable));
+                let result = match (fate, result) {
+                    (Fate::Undone, Ok(_)) => None,
+                    (Fate::Failed(why), Ok(_)) => Some(Err(Error::unavailable(why))),
+                    (_, result) => Some(result),
+                };
                 // The caller may have gone; what it asked for has happened all the same.
                 drop(answer.send(result));
             });
             (succeeded, respond)
         });
         self.jobs
-            .send(Job { work, is_repeated })
+            .send(Job { work, is_light })
             .await
             .map_err(|_| Error::bug("the journal's writer has stopped"))?;
-        let result = if self.is_tested {
+        if self.is_tested {
             // Paused time would run on while it waits for a thread that tokio does not know.
             let waited = tokio::task::spawn_blocking(|| result.blocking_recv().ok());
-            waited.await.ok().flatten()
-        } else {
-            result.await.ok()
-        };
-        result.ok_or_else(|| {
-            Error::unavailable("the journal could not be written; the log says why")
-        })?
+            return Ok(waited.await.ok().flatten().flatten());
+        }
+        Ok(result.await.ok().flatten())
     }
 }
 
@@ -265,30 +280,31 @@ impl Thread {
     /// fails has undone all.
     fn commit(&mut self, group: Vec<Job>) {
         let mut answers = Vec::with_capacity(group.len());
-        let fate = self.transact(group, &mut answers).map_err(|undone| {
+        let ended = self.transact(group, &mut answers);
+        if ended.is_err() {
             self.dedupe.roll_back(0);
             self.bodies.roll_back(Mark::default());
-            match undone {
-                Undone::Job => {
-                    self.careful_until = Some(Instant::now() + CAREFUL);
-                    "what was to be written together failed; will be retried".to_owned()
-                }
-                Undone::Journal(error) => {
-                    self.shared.metrics.journal_errors.inc();
-                    tracing::error!(%error, "the journal could not be written; will be retried");
-                    error.to_string()
-                }
+        }
+        let why;
+        let fate = match ended {
+            Ok(()) => Fate::Committed,
+            Err(Broken::Job) => {
+                self.careful_until = Some(Instant::now() + CAREFUL);
+                Fate::Undone
             }
-        });
+            Err(Broken::Journal(error)) => {
+                self.shared.metrics.journal_errors.inc();
+                tracing::error!(%error, "the journal could not be written; will be retried");
+                why = error.to_string();
+                Fate::Failed(&why)
+            }
+        };
         for answer in answers {
-            answer(match &fate {
-                Ok(()) => Ok(()),
-                Err(why) => Err(why),
-            });
+            answer(fate);
         }
     }
 
-    fn transact(&mut self, group: Vec<Job>, answers: &mut Vec<Answer>) -> Result<(), Undone> {
+    fn transact(&mut self, group: Vec<Job>, answers: &mut Vec<Answer>) -> Result<(), Broken> {
         if !self.conn.is_autocommit() {
             // An earlier one could not even be rolled back.
             sql(self.conn.execute_batch("ROLLBACK"))?;
@@ -304,8 +320,8 @@ impl Thread {
             after: Vec::new(),
         };
         let failed_lately = self.careful_until.is_some_and(|end| Instant::now() < end);
-        let is_careful = failed_lately || !group.iter().all(|job| job.is_repeated);
-        let mut done = run(tx.conn, "BEGIN IMMEDIATE").map_err(Undone::from);
+        let is_careful = failed_lately || !group.iter().all(|job| job.is_light);
+        let mut done = run(tx.conn, "BEGIN IMMEDIATE").map_err(Broken::from);
         for job in group {
             // Once the transaction is gone, the caller of a job that is dropped without having run tries again.
             if done.is_ok() {
@@ -321,11 +337,11 @@ impl Thread {
         let used = used_bytes(&self.conn);
         // What a row names is on disk before the row.
         let done = done.and_then(|()| Ok(self.bodies.sync()?));
-        if let Err(undone) = done.and_then(|()| Ok(run(&self.conn, "COMMIT")?)) {
+        if let Err(broken) = done.and_then(|()| Ok(run(&self.conn, "COMMIT")?)) {
             if !self.conn.is_autocommit() {
                 sql(self.conn.execute_batch("ROLLBACK"))?;
             }
-            return Err(undone);
+            return Err(broken);
         }
         fail::fail_point!("journal::committed");
         self.dedupe.committed();

@@ -1,3 +1,5 @@
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use super::*;
 use crate::error::{Error, Kind};
 
@@ -44,13 +46,26 @@ async fn a_batch_its_ids_its_coverage_and_its_unit_are_committed_together_or_not
 }
 
 type Job = Box<dyn FnOnce(&mut writer::Tx<'_>) -> Result<()> + Send>;
+type LightJob = &'static (dyn Fn(&mut writer::Tx<'_>) -> Result<()> + Send + Sync);
 
 /// Runs jobs in one transaction: they wait together behind one that is held up.
 async fn together(journal: &Journal, jobs: Vec<Job>) -> Vec<Result<()>> {
-    all_of(journal, jobs, false).await
+    hold_up(journal, jobs, async |job| journal.writer.run(job).await).await
 }
 
-async fn all_of(journal: &Journal, jobs: Vec<Job>, are_repeated: bool) -> Vec<Result<()>> {
+/// The same with jobs that are light.
+async fn light_together(journal: &Journal, jobs: Vec<LightJob>) -> Vec<Result<()>> {
+    hold_up(journal, jobs, async |job| {
+        journal.writer.run_light(job).await
+    })
+    .await
+}
+
+async fn hold_up<T>(
+    journal: &Journal,
+    jobs: Vec<T>,
+    run: impl AsyncFn(T) -> Result<()>,
+) -> Vec<Result<()>> {
     let (proceed, wait) = std::sync::mpsc::channel();
     let (started, running) = tokio::sync::oneshot::channel();
     let first = tokio::spawn({
@@ -67,13 +82,7 @@ async fn all_of(journal: &Journal, jobs: Vec<Job>, are_repeated: bool) -> Vec<Re
     running.await.unwrap();
     let mut waiting = Vec::new();
     for job in jobs {
-        let mut run = Box::pin(async move {
-            if are_repeated {
-                journal.writer.run_repeated(job).await
-            } else {
-                journal.writer.run(job).await
-            }
-        });
+        let mut run = Box::pin(run(job));
         // Polled once, so that it is in the queue.
         assert!(futures::poll!(&mut run).is_pending());
         waiting.push(run);
@@ -81,11 +90,6 @@ async fn all_of(journal: &Journal, jobs: Vec<Job>, are_repeated: bool) -> Vec<Re
     proceed.send(()).unwrap();
     first.await.unwrap().unwrap();
     futures::future::join_all(waiting).await
-}
-
-fn kinds(results: Vec<Result<()>>) -> Vec<Option<Kind>> {
-    let kind = |result: Result<()>| result.err().map(|error| error.kind());
-    results.into_iter().map(kind).collect()
 }
 
 fn put(key: &'static str) -> Job {
@@ -111,54 +115,41 @@ async fn a_job_that_fails_leaves_the_other_jobs_of_its_transaction_intact() {
     assert!(bench.journal().shared.look(|state| state.used_bytes) < u64::MAX);
 }
 
-#[tokio::test]
-async fn jobs_that_are_repeated_are_undone_together_once_and_then_alone() {
-    let bench = Bench::attached(&[sink("a")]).await;
-    let jobs = || -> Vec<Job> {
-        let fail = Box::new(|tx: &mut writer::Tx<'_>| {
-            sql(tx.conn.execute("INSERT INTO meta VALUES ('half', '')", []))?;
-            tx.after_commit(|state| state.used_bytes = u64::MAX);
-            Err(Error::rejected("not this one"))
-        });
-        vec![put("before"), fail, put("after")]
-    };
-    let count = |key| bench.figure(&format!("SELECT count(*) FROM meta WHERE key = '{key}'"));
-
-    let first = all_of(bench.journal(), jobs(), true).await;
-    assert_eq!(
-        kinds(first),
-        [Kind::Unavailable, Kind::Rejected, Kind::Unavailable].map(Some)
-    );
-    assert_eq!((count("before"), count("half"), count("after")), (0, 0, 0));
-
-    let again = all_of(bench.journal(), jobs(), true).await;
-    assert_eq!(kinds(again), [None, Some(Kind::Rejected), None]);
-    assert_eq!((count("before"), count("half"), count("after")), (1, 0, 1));
-    assert!(bench.journal().shared.look(|state| state.used_bytes) < u64::MAX);
+/// Puts a key, and counts how often it was tried; does or does not fail then.
+fn light(key: &'static str, tries: &Arc<AtomicU32>, fails: bool) -> LightJob {
+    let tries = Arc::clone(tries);
+    Box::leak(Box::new(move |tx: &mut writer::Tx<'_>| {
+        tries.fetch_add(1, Ordering::Relaxed);
+        sql(tx.conn.execute("INSERT INTO meta VALUES (?1, '')", [key]))?;
+        tx.after_commit(move |state| state.used_bytes += if fails { u64::MAX / 2 } else { 0 });
+        if fails {
+            return Err(Error::rejected("not this one"));
+        }
+        Ok(())
+    }))
 }
 
 #[tokio::test]
-async fn one_that_is_not_repeated_is_undone_by_no_other() {
+async fn a_light_job_that_fails_fails_alone_though_all_are_undone_once() {
     let bench = Bench::attached(&[sink("a")]).await;
-    let (proceed, wait) = std::sync::mpsc::channel::<()>();
-    let hold = bench.journal().writer.run(move |_| {
-        wait.recv().unwrap();
-        Ok(())
-    });
-    let mut hold = Box::pin(hold);
-    assert!(futures::poll!(&mut hold).is_pending());
-    let fail = |_: &mut writer::Tx<'_>| Err::<(), _>(Error::rejected("not this one"));
-    let mut failing = Box::pin(bench.journal().writer.run_repeated(fail));
-    assert!(futures::poll!(&mut failing).is_pending());
-    let mut only_once = Box::pin(bench.journal().writer.run(put("once")));
-    assert!(futures::poll!(&mut only_once).is_pending());
-    proceed.send(()).unwrap();
-    assert!(failing.await.is_err());
-    only_once.await.unwrap();
-    assert_eq!(
-        bench.figure("SELECT count(*) FROM meta WHERE key = 'once'"),
-        1
-    );
+    let count = |key| bench.figure(&format!("SELECT count(*) FROM meta WHERE key = '{key}'"));
+    for (before, half, after, expected) in
+        [("b1", "h1", "a1", [2, 1, 1]), ("b2", "h2", "a2", [1, 1, 1])]
+    {
+        let tries: [Arc<AtomicU32>; 3] = Default::default();
+        let jobs = vec![
+            light(before, &tries[0], false),
+            light(half, &tries[1], true),
+            light(after, &tries[2], false),
+        ];
+        let results = light_together(bench.journal(), jobs).await;
+        assert!(results[0].is_ok() && results[2].is_ok());
+        assert_eq!(results[1].as_ref().unwrap_err().kind(), Kind::Rejected);
+        assert_eq!((count(before), count(half), count(after)), (1, 0, 1));
+        // The third was not even begun when the second failed; the next time each had a savepoint of its own.
+        assert_eq!(tries.map(|tries| tries.load(Ordering::Relaxed)), expected);
+    }
+    assert!(bench.journal().shared.look(|state| state.used_bytes) < u64::MAX / 2);
 }
 
 #[tokio::test]
