@@ -233,7 +233,7 @@ pub trait Filter: Send + Sync {
 #[derive(Clone, Debug)]
 pub struct Batch {
     /// Where they lie in the journal. Of several deliveries that one batch of the journal makes, because it is larger
-    /// than the sink's limits, all but the last say the position before it.
+    /// than the sink's limits, all but the last say the position before it ([`Sink::holds_positions`]).
     ///
     /// None for what does not come in the journal's order: dead letters that come again, and archives. It is
     /// delivered whatever position the far side holds, and leaves that as it is.
@@ -351,6 +351,12 @@ pub trait Sink: Send + Sync {
     /// of another journal, or beyond this journal's head, is refused loudly. Default: nothing to do, nothing known.
     async fn recover(&self, _last: Option<&Receipt>) -> Result<Vec<Position>> {
         Ok(Vec::new())
+    }
+
+    /// Whether the far side holds positions. Then each batch of the journal comes whole, even if it is larger than the
+    /// sink's limits: there is no position within one. Default: no.
+    fn holds_positions(&self) -> bool {
+        false
     }
 
     /// Delivers a batch. `Ok` only when every event that is not rejected is durable at the far side. After an error,

@@ -20,14 +20,14 @@ pub(super) async fn forget(
     if let Some(refusal) = admin.refuses(&headers) {
         return refusal;
     }
-    if admin.journal.is_attached(&sink) {
-        let refusal =
-            format!("sink {sink} is in the running configuration; remove it there first\n");
-        return (StatusCode::CONFLICT, refusal).into_response();
-    }
-    match admin.journal.forget_sink(&sink).await {
-        Ok(true) => format!("sink {sink} is forgotten\n").into_response(),
-        Ok(false) => unknown(&sink),
+    match admin.journal.forget_orphan(&sink).await {
+        Ok(Some(true)) => format!("sink {sink} is forgotten\n").into_response(),
+        Ok(Some(false)) => unknown(&sink),
+        Ok(None) => {
+            let refusal =
+                format!("sink {sink} is in the running configuration; remove it there first\n");
+            (StatusCode::CONFLICT, refusal).into_response()
+        }
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
 }

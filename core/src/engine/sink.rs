@@ -189,13 +189,18 @@ impl Worker {
                 }
                 continue;
             };
+            let goes_on = !found.is_empty();
             found.retain(|stored| stored.seq <= position.last);
+            // It ends between two batches of the lane: the numbers there are other lanes'.
+            if goes_on && found.is_empty() {
+                return Ok(());
+            }
             let Some(mut work) = self.prepare(position.lane, &found) else {
                 return self.explain_gap(position.lane, cursor).await;
             };
-            if let Some(batch) = work.batch.take() {
-                for (event, seq) in batch.events.iter().zip(&work.seqs) {
-                    work.tally.delivered(*seq, event);
+            if work.batch.take().is_some() {
+                for (seq, hour) in work.seqs.iter().zip(&work.hours) {
+                    work.tally.delivered(*seq, *hour);
                 }
             }
             cursor = work.last;

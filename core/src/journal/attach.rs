@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use rusqlite::params;
+use rusqlite::{OptionalExtension, params};
 
 use super::free::free_all;
 use super::state::{LaneState, SinkState};
@@ -133,25 +133,39 @@ impl Journal {
         })
     }
 
-    /// Whether `sink` is one of the running configuration's.
-    #[must_use]
-    pub fn is_attached(&self, sink: &str) -> bool {
-        self.shared
-            .look(|state| state.sinks.get(sink).is_some_and(|sink| sink.attached))
-    }
-
     /// Frees an orphan's cursors, or those of a sink that will never come back. Returns whether it was known.
     pub async fn forget_sink(&self, sink: &str) -> Result<bool> {
+        let forgotten = self.forget(sink, false).await?;
+        Ok(forgotten == Some(true))
+    }
+
+    /// The same beside a running configuration, which may get the sink back meanwhile: `None` if it has it.
+    pub(crate) async fn forget_orphan(&self, sink: &str) -> Result<Option<bool>> {
+        self.forget(sink, true).await
+    }
+
+    async fn forget(&self, sink: &str, only_orphan: bool) -> Result<Option<bool>> {
         let sink: Arc<str> = sink.into();
         self.writer
             .run(move |tx| {
+                let is_orphan: Option<bool> = sql(tx
+                    .conn
+                    .query_row(
+                        "SELECT orphan_since IS NOT NULL FROM sinks WHERE sink = ?1",
+                        [&sink],
+                        |row| row.get(0),
+                    )
+                    .optional())?;
+                if only_orphan && is_orphan == Some(false) {
+                    return Ok(None);
+                }
                 let known = drop_sink(tx, &sink)?;
                 free_all(tx)?;
                 tx.after_commit(move |state| {
                     state.sinks.remove(&sink);
                     state.cursors_moved = true;
                 });
-                Ok(known)
+                Ok(Some(known))
             })
             .await
     }

@@ -55,6 +55,8 @@ pub(super) struct Bodies {
     dir: PathBuf,
     files: BTreeMap<i64, Size>,
     open: Option<Open>,
+    /// Files that a failure has closed, until a later transaction has committed.
+    given_up: Vec<i64>,
     /// Files to be written anew.
     spare: Vec<i64>,
     /// The number of the next file.
@@ -110,6 +112,7 @@ impl Bodies {
             dir: dir.to_owned(),
             files,
             open: None,
+            given_up: Vec::new(),
             spare: Vec::new(),
             next,
             added: Vec::new(),
@@ -145,12 +148,13 @@ impl Bodies {
         let number = self.next;
         self.next += 1;
         let new = path(&self.dir, number);
-        let mut create = || {
+        let old = self.spare.pop().map(|old| path(&self.dir, old));
+        let create = || {
             let mut open = OpenOptions::new();
             open.write(true).mode(0o600);
-            let file = match self.spare.pop() {
+            let file = match &old {
                 Some(old) => {
-                    std::fs::rename(path(&self.dir, old), &new)?;
+                    std::fs::rename(old, &new)?;
                     fail::fail_point!("journal::recycle");
                     open.open(&new)?
                 }
@@ -159,7 +163,13 @@ impl Bodies {
             File::open(&self.dir)?.sync_all()?;
             Ok(file)
         };
-        let file = create().map_err(|error| unwritable(&new, error))?;
+        let file = create().map_err(|error| {
+            // Whichever name it has now: nobody would look for it before the next start.
+            for left in old.iter().chain([&new]) {
+                drop(std::fs::remove_file(left));
+            }
+            unwritable(&new, error)
+        })?;
         self.files.insert(number, Size::default());
         Ok(Open {
             number,
@@ -200,11 +210,18 @@ impl Bodies {
         if let Err(error) = open.file.sync_data() {
             let path = path(&self.dir, open.number);
             // What the disk has of it is not known any more: nothing is appended to it.
-            self.open = None;
+            self.give_up();
             return Err(unwritable(&path, error));
         }
         fail::fail_point!("journal::bodies");
         Ok(())
+    }
+
+    /// Nothing is written over in the file that is appended to: a transaction whose commit failed may be found in the
+    /// database's log after a crash, as long as no other has committed, and its rows name places there.
+    pub(super) fn give_up(&mut self) {
+        self.given_up
+            .extend(self.open.take().map(|open| open.number));
     }
 
     /// The transaction holds.
@@ -218,6 +235,9 @@ impl Bodies {
             if let Some(size) = self.files.get_mut(&file) {
                 size.kept = size.kept.saturating_sub(bytes);
             }
+            self.drop_if_free(file);
+        }
+        for file in std::mem::take(&mut self.given_up) {
             self.drop_if_free(file);
         }
         if self
@@ -385,6 +405,24 @@ mod tests {
         assert!(old.read(dir.path()).unwrap().is_none());
         assert_eq!(kept.read(dir.path()).unwrap().unwrap().to_vec(), b"kept");
         assert_eq!(bodies.used_bytes(), 7, "the spare file is in use again");
+    }
+
+    #[test]
+    fn what_a_failed_commit_has_written_stays_until_another_has_committed() {
+        let dir = tempfile::tempdir().unwrap();
+        let conn = super::super::tables_at(&dir.path().join("db"));
+        let mut bodies = Bodies::load(&conn, dir.path()).unwrap();
+        let failed = bodies.append(b"one").unwrap();
+        bodies.sync().unwrap();
+        bodies.give_up();
+        bodies.roll_back(Mark::default());
+        let next = bodies.append(b"two").unwrap();
+        bodies.sync().unwrap();
+        assert_eq!(failed.read(dir.path()).unwrap().unwrap().to_vec(), b"one");
+        assert_eq!(next.read(dir.path()).unwrap().unwrap().to_vec(), b"two");
+        bodies.committed();
+        assert!(!path(dir.path(), failed.file).exists());
+        assert_eq!(bodies.used_bytes(), 3);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::read::Stored;
 use super::writer::Tx;
 use super::{Journal, LaneId, activity, body, sql};
 use crate::dedupe::Verdict;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::event::{AuditEvent, Origin};
 use crate::journal::dead_letters::OversizePart;
 use crate::journal::units::{Stream, finish_unit};
@@ -38,6 +38,8 @@ pub struct Commit {
     pub wire: Option<Wire>,
     /// Whether this is the unit's last batch.
     pub unit_done: bool,
+    /// What [`Committed::again`] said of the unit's first batch, for those that follow.
+    pub again: Option<bool>,
 }
 
 /// What became of a batch.
@@ -51,6 +53,8 @@ pub struct Committed {
     pub variants: usize,
     /// The journaled once more, if their unit is a straggler.
     pub late: Option<Late>,
+    /// Repeats were journaled too, for the journal has lost a batch of the unit.
+    pub again: bool,
 }
 
 /// Events that came late.
@@ -67,7 +71,7 @@ pub(crate) type Hour = i64;
 pub(crate) const NO_HOUR: Hour = -1;
 
 /// The hour that an event counts for.
-pub(super) fn hour_of(event: &AuditEvent) -> Hour {
+pub(crate) fn hour_of(event: &AuditEvent) -> Hour {
     event
         .created()
         .map_or(NO_HOUR, |at| at.timestamp().div_euclid(3600).max(NO_HOUR))
@@ -96,6 +100,12 @@ pub(super) fn apply(
     let mut hours: BTreeMap<Hour, Events> = BTreeMap::new();
     let mut done = Committed::default();
     let again = super::struck::is_struck(tx, commit.stream.id, &commit.origin.unit)?;
+    if commit.again.is_some_and(|before| before != again) {
+        return Err(Error::unavailable(
+            "the journal has lost a part of this content while the rest was fetched",
+        ));
+    }
+    done.again = again;
     for (index, mark) in marks.events.iter().enumerate() {
         let verdict = tx.dedupe.admit(mark.fingerprint)?;
         let counts = hours.entry(mark.hour).or_default();

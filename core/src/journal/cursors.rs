@@ -5,14 +5,13 @@ use std::sync::Arc;
 
 use rusqlite::{OptionalExtension, params};
 
-use super::commit::{Hour, hour_of};
+use super::commit::Hour;
 use super::dead_letters::{DeadLetter, store as store_dead};
 use super::free::free_passed;
 use super::state::State;
 use super::writer::Tx;
 use super::{Changes, Journal, LaneId, Position, sql, store};
 use crate::error::{Error, Result};
-use crate::event::AuditEvent;
 use crate::plugin::{LaneKind, Receipt};
 
 /// What became of the events of one or several batches.
@@ -26,19 +25,19 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Counts an event of batch `seq` that the sink's filters dropped.
-    pub fn filtered(&mut self, seq: u64, event: &AuditEvent) {
-        self.hours.entry((seq, hour_of(event))).or_default()[0] += 1;
+    /// Counts an event of batch `seq`, journaled for `hour`, that the sink's filters dropped.
+    pub(crate) fn filtered(&mut self, seq: u64, hour: Hour) {
+        self.hours.entry((seq, hour)).or_default()[0] += 1;
     }
 
-    /// Counts an event of batch `seq` that the far side has.
-    pub fn delivered(&mut self, seq: u64, event: &AuditEvent) {
-        self.hours.entry((seq, hour_of(event))).or_default()[1] += 1;
+    /// Counts an event of batch `seq`, journaled for `hour`, that the far side has.
+    pub(crate) fn delivered(&mut self, seq: u64, hour: Hour) {
+        self.hours.entry((seq, hour)).or_default()[1] += 1;
     }
 
-    /// Counts an event of batch `seq` that the far side refused for good.
-    pub fn dead(&mut self, seq: u64, letter: DeadLetter) {
-        self.hours.entry((seq, hour_of(&letter.event))).or_default()[2] += 1;
+    /// Counts an event of batch `seq`, journaled for `hour`, that the far side refused for good.
+    pub(crate) fn dead(&mut self, seq: u64, hour: Hour, letter: DeadLetter) {
+        self.hours.entry((seq, hour)).or_default()[2] += 1;
         self.dead.push((seq, letter));
     }
 

@@ -75,6 +75,8 @@ pub(super) fn store_oversize(tx: &Tx<'_>, commit: &Commit) -> Result<()> {
         let letter = match known {
             Some((_, true)) => continue,
             Some((letter, false)) => letter,
+            // Somebody has dropped it since its first part.
+            None if !piece.first => continue,
             None => {
                 sql(tx.conn.execute(
                     "INSERT INTO dead_letters (sink, tenant, lane, source, content_type, unit, record, reason, at, complete) \

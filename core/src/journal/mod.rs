@@ -60,6 +60,7 @@ pub use attach::{Orphan, SinkSpec, Start};
 pub use body::Wire;
 pub(crate) use commit::NO_HOUR;
 pub use commit::{Commit, Committed, Late};
+pub(crate) use commit::{Hour, hour_of};
 pub use cursors::{Advance, Tally};
 pub use damage::{Damage, Recovered, SourceAndTenant, recover};
 pub use dead_letters::{DeadLetter, OversizePart};

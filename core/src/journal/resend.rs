@@ -99,6 +99,7 @@ impl Journal {
             first_index: index,
             oversize: Arc::default(),
             wire: None,
+            again: None,
             unit_done: false,
         };
         let marks = self.marks(&commit);

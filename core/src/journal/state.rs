@@ -1,10 +1,11 @@
 //! What the journal knows without asking the disk: heads, cursors, sizes, and the newest batches.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use tokio::sync::watch;
 
+use super::store::Turn;
 use super::{LaneId, Limits, Stored};
 use crate::clock::Clock;
 use crate::metrics::Metrics;
@@ -71,7 +72,7 @@ impl State {
         {
             self.recent_bytes -= oldest.memory_bytes();
             if let Some(lane) = self.lanes.get_mut(&oldest.lane) {
-                lane.evicted = oldest.seq;
+                lane.evicted = lane.evicted.max(oldest.seq);
             }
         }
     }
@@ -83,13 +84,18 @@ impl State {
             let known = lowest.entry(*lane).or_insert(*cursor);
             *known = (*known).min(*cursor);
         }
-        let mut kept_bytes = 0;
+        let (mut kept_bytes, lanes) = (0, &mut self.lanes);
         self.recent.retain(|stored| {
-            let wanted = lowest
-                .get(&stored.lane)
-                .is_some_and(|low| *low < stored.seq);
-            kept_bytes += if wanted { stored.memory_bytes() } else { 0 };
-            wanted
+            let low = lowest.get(&stored.lane);
+            if low.is_some_and(|low| *low < stored.seq) {
+                kept_bytes += stored.memory_bytes();
+                return true;
+            }
+            // It may be on disk for a while, and a sink that is attached meanwhile begins there.
+            if let Some(lane) = lanes.get_mut(&stored.lane) {
+                lane.evicted = lane.evicted.max(stored.seq);
+            }
+            false
         });
         self.recent_bytes = kept_bytes;
     }
@@ -117,6 +123,7 @@ pub(super) struct Shared {
     pub(super) metrics: Metrics,
     pub(super) limits: Limits,
     pub(super) state: Mutex<State>,
+    turns: Mutex<BTreeMap<String, Weak<tokio::sync::Mutex<()>>>>,
     changed: watch::Sender<u64>,
 }
 
@@ -134,8 +141,21 @@ impl Shared {
             metrics,
             limits,
             state: Mutex::new(state),
+            turns: Mutex::default(),
             changed: watch::Sender::new(0),
         }
+    }
+
+    /// The turn of a plugin instance and of those that follow it under its name.
+    pub(super) fn turn(&self, instance: &str) -> Turn {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(turn) = turns.get(instance).and_then(Weak::upgrade) {
+            return turn;
+        }
+        turns.retain(|_, turn| turn.strong_count() > 0);
+        let turn = Turn::default();
+        turns.insert(instance.to_owned(), Arc::downgrade(&turn));
+        turn
     }
 
     /// Looks at the state. Never held across an await.

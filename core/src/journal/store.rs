@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension, params};
+use tokio::sync::OwnedMutexGuard;
 
 use super::writer::Tx;
 use super::{Journal, sql, status};
@@ -41,7 +42,13 @@ impl Changes {
 
 /// A plugin instance's own keys and values: a few, or rows that it will need later.
 #[derive(Clone)]
-pub struct Store(Kind);
+pub struct Store {
+    kind: Kind,
+    turn: Turn,
+}
+
+/// See [`Store::turn`].
+pub(super) type Turn = Arc<tokio::sync::Mutex<()>>;
 
 #[derive(Clone)]
 enum Kind {
@@ -65,16 +72,27 @@ impl Store {
     /// A store that lives as long as its clones: for tests of plugins, and for `check`, which must not leave traces.
     #[must_use]
     pub fn in_memory() -> Self {
-        Self(Kind::Memory {
+        Self::of(Kind::Memory {
             values: Arc::default(),
             id: uuid::Uuid::new_v4().to_string().into(),
         })
     }
 
+    fn of(kind: Kind) -> Self {
+        let turn = Turn::default();
+        Self { kind, turn }
+    }
+
+    /// Whoever holds this is alone with what the instance has outside the journal. An instance that a reload has
+    /// replaced may be at work in another thread still, which nothing can break off; the next one waits for it.
+    pub async fn turn(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.turn).lock_owned().await
+    }
+
     /// The id of the journal that it is part of, which no other journal has. In memory, an id of its own.
     #[must_use]
     pub fn journal(&self) -> &Arc<str> {
-        match &self.0 {
+        match &self.kind {
             Kind::Memory { id, .. } | Kind::ReadOnly { id, .. } => id,
             Kind::Journal { journal, .. } => journal.id(),
         }
@@ -89,7 +107,7 @@ impl Store {
             [],
             |row| row.get(0),
         ))?;
-        Ok(Self(Kind::ReadOnly {
+        Ok(Self::of(Kind::ReadOnly {
             database: Arc::new(Mutex::new(database)),
             instance: instance.into(),
             id: id.into(),
@@ -98,7 +116,7 @@ impl Store {
 
     /// The value at `key`.
     pub async fn get(&self, key: &str) -> Result<Option<String>> {
-        match &self.0 {
+        match &self.kind {
             Kind::Memory { values, .. } => Ok(locked(values).get(key).cloned()),
             Kind::ReadOnly {
                 database, instance, ..
@@ -119,7 +137,7 @@ impl Store {
         limit: usize,
     ) -> Result<Vec<(String, String)>> {
         let (prefix, after) = (prefix.to_owned(), after.unwrap_or_default().to_owned());
-        match &self.0 {
+        match &self.kind {
             Kind::Memory { values, .. } => {
                 let (map, first) = (locked(values), prefix.clone().max(after.clone()));
                 Ok(map
@@ -152,7 +170,7 @@ impl Store {
         if changes.is_empty() {
             return Ok(());
         }
-        match &self.0 {
+        match &self.kind {
             Kind::Memory { values, .. } => {
                 let mut map = locked(values);
                 for (key, value) in changes.0 {
@@ -233,10 +251,13 @@ impl Journal {
     /// The store of a plugin instance, as `sink/archive`.
     #[must_use]
     pub fn store(&self, instance: &str) -> Store {
-        Store(Kind::Journal {
-            journal: self.clone(),
-            instance: instance.into(),
-        })
+        Store {
+            turn: self.shared.turn(instance),
+            kind: Kind::Journal {
+                journal: self.clone(),
+                instance: instance.into(),
+            },
+        }
     }
 }
 

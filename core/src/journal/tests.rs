@@ -126,6 +126,7 @@ impl Bench {
             first_index: 0,
             oversize: Arc::default(),
             wire: None,
+            again: None,
             unit_done: true,
         }
     }
@@ -153,7 +154,7 @@ impl Bench {
         let found = self.journal().read(lane, cursor, usize::MAX, usize::MAX);
         for stored in found.await.unwrap().iter().filter(|s| s.seq <= last) {
             for event in stored.events.iter() {
-                tally.delivered(stored.seq, event);
+                tally.delivered(stored.seq, hour_of(event));
             }
         }
         Advance {
@@ -180,6 +181,22 @@ impl Bench {
         conn.query_row(query, [], |row| row.get(0)).unwrap()
     }
 
+    /// A job that holds the writer up in its transaction; it says when it begins, and ends when it is told.
+    fn hold(&self) -> Hold<impl Future<Output = Result<()>>> {
+        let (proceed, wait) = std::sync::mpsc::channel::<()>();
+        let (began, begins) = tokio::sync::oneshot::channel();
+        let hold = move |_: &mut writer::Tx<'_>| {
+            began.send(()).ok();
+            wait.recv()
+                .map_err(|_| crate::Error::bug("the test is gone"))
+        };
+        Hold {
+            job: Box::pin(self.journal().writer.run(hold)),
+            begins,
+            proceed,
+        }
+    }
+
     /// Waits until the journal's state in memory is as wanted.
     async fn until(&self, wanted: impl Fn(&State) -> bool) {
         let mut changes = self.journal().changes();
@@ -187,6 +204,13 @@ impl Bench {
             changes.changed().await.unwrap();
         }
     }
+}
+
+/// See [`Bench::hold`].
+struct Hold<F> {
+    job: std::pin::Pin<Box<F>>,
+    begins: tokio::sync::oneshot::Receiver<()>,
+    proceed: std::sync::mpsc::Sender<()>,
 }
 
 impl Drop for Bench {

@@ -39,6 +39,8 @@ pub(super) struct Tx<'a> {
     pub(super) now_ms: i64,
     /// Lanes that hold more passed batches than one transaction should free.
     pub(super) owed: &'a mut BTreeSet<LaneId>,
+    /// Those whose batches could not be freed now.
+    put_off: &'a mut BTreeSet<LaneId>,
     after: Vec<Change>,
 }
 
@@ -149,6 +151,8 @@ impl Writer {
                     compressor,
                     shared,
                     owed: BTreeSet::new(),
+                    put_off: BTreeSet::new(),
+                    freeing: None,
                     careful_until: None,
                 };
                 thread.run(queue, sums);
@@ -232,6 +236,10 @@ struct Thread {
     compressor: zstd::bulk::Compressor<'static>,
     shared: Arc<Shared>,
     owed: BTreeSet<LaneId>,
+    /// Lanes that are owed too, but not before somebody has something else to do: freeing them has failed.
+    put_off: BTreeSet<LaneId>,
+    /// The lane that the open transaction frees.
+    freeing: Option<LaneId>,
     careful_until: Option<Instant>,
 }
 
@@ -258,6 +266,7 @@ impl Thread {
         let mut group = Vec::new();
         if self.owed.is_empty() {
             group.push(queue.blocking_recv()?);
+            self.owed.append(&mut self.put_off);
         }
         while group.len() < GROUP {
             match queue.try_recv() {
@@ -267,8 +276,13 @@ impl Thread {
                 Err(_) => break,
             }
         }
-        if let Some(lane) = self.owed.pop_first() {
-            group.push(Job::chore(move |tx| free_passed(tx, lane)));
+        self.freeing = self.owed.pop_first();
+        if let Some(lane) = self.freeing {
+            group.push(Job::chore(move |tx| {
+                free_passed(tx, lane).inspect_err(|_| {
+                    tx.put_off.insert(lane);
+                })
+            }));
         }
         if let Some(file) = self.bodies.sparse() {
             group.push(Job::chore(move |tx| move_some(tx, file)));
@@ -284,6 +298,7 @@ impl Thread {
         if ended.is_err() {
             self.dedupe.roll_back(0);
             self.bodies.roll_back(Mark::default());
+            self.put_off.extend(self.freeing.take());
         }
         let why;
         let fate = match ended {
@@ -317,6 +332,7 @@ impl Thread {
             compressor: &mut self.compressor,
             now_ms: self.shared.clock.now().timestamp_millis(),
             owed: &mut self.owed,
+            put_off: &mut self.put_off,
             after: Vec::new(),
         };
         let failed_lately = self.careful_until.is_some_and(|end| Instant::now() < end);
@@ -337,7 +353,13 @@ impl Thread {
         let used = used_bytes(&self.conn);
         // What a row names is on disk before the row.
         let done = done.and_then(|()| Ok(self.bodies.sync()?));
-        if let Err(broken) = done.and_then(|()| Ok(run(&self.conn, "COMMIT")?)) {
+        let done = done.and_then(|()| {
+            run(&self.conn, "COMMIT").map_err(|error| {
+                self.bodies.give_up();
+                Broken::from(error)
+            })
+        });
+        if let Err(broken) = done {
             if !self.conn.is_autocommit() {
                 sql(self.conn.execute_batch("ROLLBACK"))?;
             }

@@ -62,6 +62,8 @@ pub struct UnitWriter {
     in_oversize: bool,
     /// Something of the unit was not committed or is not to be: the unit cannot be finished.
     broken: bool,
+    /// Whether repeats count as new, by the unit's first batch.
+    again: Option<bool>,
     /// Whole records that did not come as part of an array, and their bytes.
     records: Vec<Piece>,
     record_bytes: usize,
@@ -92,6 +94,7 @@ impl UnitWriter {
             oversized: 0,
             in_oversize: false,
             broken: false,
+            again: None,
             body: false,
             gzip_state: Inflation::None,
             gzip: Some(Buffer::new()),
@@ -228,9 +231,6 @@ impl UnitWriter {
     /// Commits the rest, and with it the end of the unit; fails if anything of it is missing, even if the source did
     /// not mind.
     pub async fn finish(mut self) -> Result<()> {
-        if self.broken {
-            return Err(incomplete());
-        }
         if self.body {
             self.end_of_body()?;
         }
@@ -250,6 +250,10 @@ impl UnitWriter {
     }
 
     async fn commit(&mut self, unit_done: bool) -> Result<()> {
+        // What failed before is gone from here: nothing that follows makes the unit whole.
+        if self.broken {
+            return Err(incomplete());
+        }
         let mut pieces = self.cutter.take();
         pieces.append(&mut self.records);
         self.record_bytes = 0;
@@ -301,13 +305,15 @@ impl UnitWriter {
                 starts,
             }),
             unit_done,
+            again: self.again,
         };
-        self.hand_over(commit, oversized).await?;
+        let done = self.hand_over(commit, oversized).await?;
+        self.again.get_or_insert(done.again);
         self.broken = false;
         Ok(())
     }
 
-    async fn hand_over(&self, commit: Commit, oversized: u64) -> Result<()> {
+    async fn hand_over(&self, commit: Commit, oversized: u64) -> Result<Committed> {
         let inner = &self.intake.0;
         let received = commit.events.len() as u64;
         let bytes: usize = commit.events.iter().map(|event| event.raw().len()).sum();
@@ -320,7 +326,7 @@ impl UnitWriter {
         fail::fail_point!("intake::commit");
         let done = inner.journal.commit(commit).await?;
         self.count((received, bytes, oversized), &done);
-        Ok(())
+        Ok(done)
     }
 
     /// Counts what a batch brought: events, their bytes, and records too large to be events.

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use super::Worker;
 use crate::error::{Error, Kind, Result};
 use crate::event::AuditEvent;
-use crate::journal::{Advance, Changes, DeadLetter, LaneId, Position, Stored, Tally};
+use crate::journal::{
+    Advance, Changes, DeadLetter, Hour, LaneId, Position, Stored, Tally, hour_of,
+};
 use crate::plugin::{Batch, Delivered, Receipt, Rejected};
 
 /// A batch on its way to the sink.
@@ -15,6 +17,8 @@ pub(super) struct Work {
     pub(super) batch: Option<Batch>,
     /// The journal's batch of each event.
     pub(super) seqs: Vec<u64>,
+    /// The hour that each event was journaled for: a filter may change its time.
+    pub(super) hours: Vec<Hour>,
     pub(super) tally: Tally,
     pub(super) filtered: u64,
     pub(super) tenant: Arc<str>,
@@ -28,14 +32,17 @@ impl Worker {
         let mut filtered = 0;
         let count = batches.iter().map(|stored| stored.events.len()).sum();
         let (mut events, mut seqs) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        let mut hours = Vec::with_capacity(count);
         for stored in batches {
             for event in stored.events.iter() {
+                let hour = hour_of(event);
                 if let Some(event) = self.pass(event) {
                     events.push(event);
                     seqs.push(stored.seq);
+                    hours.push(hour);
                 } else {
                     filtered += 1;
-                    tally.filtered(stored.seq, event);
+                    tally.filtered(stored.seq, hour);
                 }
             }
         }
@@ -55,6 +62,7 @@ impl Worker {
             last: last.seq,
             batch,
             seqs,
+            hours,
             tally,
             filtered,
             tenant,
@@ -73,14 +81,18 @@ impl Worker {
     /// Delivers, and moves the cursor behind it.
     pub(super) async fn deal_with(&self, mut work: Work) -> Result<()> {
         let (mut receipt, mut changes) = (None, Changes::default());
+        let mut hours = work.hours.as_slice();
         if let Some(batch) = work.batch.take() {
             for (part, seqs) in self.split(batch, &work.seqs) {
                 let delivered = self.deliver(&part).await?;
                 fail::fail_point!("sink::delivered");
                 receipt = delivered.receipt.or(receipt);
                 changes.append(delivered.changes);
+                let (of_part, of_others) = hours.split_at(seqs.len());
+                hours = of_others;
+                let places = seqs.iter().copied().zip(of_part.iter().copied());
                 let tenant = &work.tenant;
-                self.count(&part, seqs, delivered.rejected, &mut work.tally, tenant)?;
+                self.count(&part, places, delivered.rejected, &mut work.tally, tenant)?;
             }
         }
         let filtered = self
@@ -92,13 +104,17 @@ impl Worker {
     }
 
     /// The deliveries that a batch of the journal makes: it may be larger than the sink takes at a time. All but the
-    /// last say the position before what is not complete yet, so that no far side is believed to have the rest.
+    /// last say the position before what is not complete yet, so that no far side is believed to have the rest. A far
+    /// side that holds positions gets it whole: there is no position within a batch.
     pub(in crate::engine) fn split<'a>(
         &self,
         batch: Batch,
         seqs: &'a [u64],
     ) -> Vec<(Batch, &'a [u64])> {
         let Batch { position, events } = batch;
+        if position.is_some() && self.sink.holds_positions() {
+            return vec![(Batch { position, events }, seqs)];
+        }
         let (mut parts, mut from) = (Vec::new(), 0);
         while from < events.len() {
             let mut bytes = 0;
@@ -197,7 +213,7 @@ impl Worker {
     fn count(
         &self,
         batch: &Batch,
-        seqs: &[u64],
+        places: impl Iterator<Item = (u64, Hour)>,
         rejected: Vec<Rejected>,
         tally: &mut Tally,
         tenant: &str,
@@ -208,7 +224,7 @@ impl Worker {
         let reasons = self.reasons(batch, rejected)?;
         let (mut dead, mut delivered, mut bytes) = (0, 0, 0);
         let mut first_reason = None;
-        for ((event, seq), reason) in batch.events.iter().zip(seqs).zip(reasons) {
+        for ((event, (seq, hour)), reason) in batch.events.iter().zip(places).zip(reasons) {
             if let Some(reason) = reason {
                 dead += 1;
                 first_reason.get_or_insert_with(|| reason.clone());
@@ -218,10 +234,10 @@ impl Worker {
                     event,
                     reason,
                 };
-                tally.dead(*seq, letter);
+                tally.dead(seq, hour, letter);
                 continue;
             }
-            tally.delivered(*seq, event);
+            tally.delivered(seq, hour);
             delivered += 1;
             bytes += event.raw().len() as u64;
             if let Some(created) = event.created() {

@@ -8,6 +8,7 @@ const SINKS: &str = "[limits]\nbatch_size = \"1KiB\"\n[filters.no_op1]\ntype = \
     file: place = \"receipt\"; slow = true\n\
     log: place = \"position\"; slow = true\n\
     some: place = \"position\"; slow = true; filters = [\"no_op1\"]\n\
+    whole: place = \"position\"; slow = true; batch_events = 3\n\
     small: place = \"receipt\"; slow = true; batch_events = 3";
 
 /// Breaks the engine off at a random point, again and again; then lets it finish.
@@ -23,7 +24,7 @@ async fn broken_off_anywhere_nothing_is_missing_and_nothing_comes_twice_to_a_sin
         }
         world.show("contoso", &format!("late-{round}"), 30);
         for _ in 0..rand::rng().random_range(1..6) {
-            for sink in ["plain", "file", "log", "some", "small"] {
+            for sink in ["plain", "file", "log", "some", "whole", "small"] {
                 let fate = match rand::rng().random_range(0..6) {
                     0 => Fate::Lose,
                     1 => Fate::Fail(crate::Kind::Unavailable),
@@ -41,7 +42,7 @@ async fn broken_off_anywhere_nothing_is_missing_and_nothing_comes_twice_to_a_sin
         done(&engine, &world).await;
         engine.shutdown(Duration::from_hours(1)).await.unwrap();
         let all = world.records(None);
-        for sink in ["file", "log", "small"] {
+        for sink in ["file", "log", "whole", "small"] {
             assert_eq!(world.has(sink), all, "{sink}");
         }
         let passing: Vec<String> = all.iter().filter(|r| r.contains("Op0")).cloned().collect();

@@ -35,6 +35,8 @@ pub(super) enum Fate {
     Half,
     /// Goes on after an error of the engine's.
     Swallow,
+    /// Writes record after record, whatever becomes of each.
+    GoOn,
     /// Goes on after a compressed body that is damaged.
     SwallowGzip,
     /// Ends the body before its end and does not say so.
@@ -74,7 +76,7 @@ pub(super) struct FarSide {
     pub(super) largest: usize,
     /// The length at the last answer that was given.
     confirmed: usize,
-    positions: BTreeMap<i64, Position>,
+    pub(super) positions: BTreeMap<i64, Position>,
     pub(super) fates: VecDeque<Fate>,
     /// What it was told when it was asked by the clock.
     pub(super) ticks: Vec<Standing>,

@@ -213,3 +213,48 @@ async fn the_limits_of_a_delivery_are_kept() {
     let dead: i64 = status.sinks.iter().map(|sink| sink.dead).sum();
     assert_eq!(dead, 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_far_side_whose_position_lies_between_two_batches_of_a_lane_goes_on_with_the_second() {
+    let world = World::new();
+    let sinks = "a: place = \"position\"";
+    // The numbers before the second batch of the lane are another lane's.
+    world.show("contoso", "first", 2);
+    let engine = world.start(sinks).await;
+    done(&engine, &world).await;
+    world.show("fabrikam", "others", 2);
+    done(&engine, &world).await;
+    world.on_delivery("a", Fate::Hang);
+    world.show("contoso", "second", 2);
+    until(&engine, |status| {
+        status.sinks.iter().any(|sink| sink.pending > 0)
+    })
+    .await;
+    drop(engine);
+    let between = world.count("SELECT max(seq) - 1 FROM batches") as u64;
+    world.far("a", |far| {
+        let positions = far.positions.values_mut();
+        let first = positions.min_by_key(|position| position.last).unwrap();
+        assert!(first.last < between);
+        first.last = between;
+    });
+    let engine = world.start(sinks).await;
+    done(&engine, &world).await;
+    assert_eq!(world.has("a"), world.records(None));
+    engine.shutdown(MINUTE).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_event_counts_for_the_hour_that_it_was_journaled_for_whatever_a_filter_makes_of_it() {
+    let world = World::new();
+    let refused = Fate::Refuse(vec![0]);
+    world.on_delivery("a", refused);
+    world.show("contoso", "u", 4);
+    let sinks = "[filters.no_time]\ntype = \"no_time\"\n[sinks]a: filters = [\"no_time\"]";
+    let engine = world.start(sinks).await;
+    done(&engine, &world).await;
+    engine.shutdown(MINUTE).await.unwrap();
+    let right = "SELECT sum(s.delivered * 10 + s.dead) FROM coverage_sinks s JOIN coverage_events e USING (hour) \
+                 WHERE e.journaled = s.delivered + s.dead";
+    assert_eq!(world.count(right), 31);
+}

@@ -133,20 +133,38 @@ async fn a_unit_that_always_fails_delays_no_other_and_is_lost_when_it_expires() 
     }
 }
 
+/// A record of 64 kB that cannot be compressed.
+fn noise(n: usize) -> String {
+    let mut text = String::new();
+    for at in 0..4_000_u64 {
+        let hash = xxhash_rust::xxh3::xxh3_64_with_seed(&at.to_le_bytes(), n as u64);
+        write!(text, "{hash:016x}").unwrap();
+    }
+    format!(
+        r#"{{"Id":"noise-{n}","CreationTime":"2026-03-01T00:00:00","Operation":"Op0","x":"{text}"}}"#
+    )
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_could_not_be_committed_is_fetched_again_even_if_those_behind_it_could() {
+    let world = World::new();
+    world.show_records("contoso", "large", (0..100).map(noise).collect());
+    world.on_fetch("large", Fate::GoOn);
+    // Until then the journal is full.
+    world.on_delivery("slow", Fate::Last(Duration::from_mins(10)));
+    let more = "[limits]\nbatch_size = \"16KiB\"\n[sinks]slow: timeout = \"30d\"";
+    let mut config = world.config(more);
+    config.journal.max_size = crate::config::Size::mib(2);
+    let engine = world.start_with(&config).await;
+    done(&engine, &world).await;
+    assert_eq!(world.has("slow"), world.records(None));
+    engine.shutdown(MINUTE).await.unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_tenant_that_waits_for_room_takes_no_fetch_from_the_others() {
     let world = World::new();
     // More than its share, to a sink that never answers; and only two fetches at once in the whole process.
-    let noise = |n: usize| {
-        let mut text = String::new();
-        for at in 0..4_000_u64 {
-            let hash = xxhash_rust::xxh3::xxh3_64_with_seed(&at.to_le_bytes(), n as u64);
-            write!(text, "{hash:016x}").unwrap();
-        }
-        format!(
-            r#"{{"Id":"noise-{n}","CreationTime":"2026-03-01T00:00:00","Operation":"Op0","x":"{text}"}}"#
-        )
-    };
     for unit in 0..100 {
         world.show_records("contoso", &format!("big-{unit}"), vec![noise(unit)]);
     }

@@ -85,16 +85,17 @@ async fn next(
         last = stored.seq;
         for (index, event) in stored.events.iter().enumerate() {
             match (fates >> (index * 2 % 64)) & 3 {
-                0 => tally.filtered(stored.seq, event),
+                0 => tally.filtered(stored.seq, hour_of(event)),
                 1 => tally.dead(
                     stored.seq,
+                    hour_of(event),
                     DeadLetter {
                         sink: sink.into(),
                         event: event.clone(),
                         reason: "no".into(),
                     },
                 ),
-                _ => tally.delivered(stored.seq, event),
+                _ => tally.delivered(stored.seq, hour_of(event)),
             }
         }
     }

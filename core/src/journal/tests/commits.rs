@@ -259,7 +259,8 @@ async fn only_equal_bytes_of_one_identity_are_a_repeat() {
             journaled: 1,
             repeats: 0,
             variants: 0,
-            late: None
+            late: None,
+            again: false,
         }
     );
     let again = bench.commit("v", &[one("", "A", 0)]).await;
@@ -269,7 +270,8 @@ async fn only_equal_bytes_of_one_identity_are_a_repeat() {
             journaled: 0,
             repeats: 1,
             variants: 0,
-            late: None
+            late: None,
+            again: false,
         }
     );
     let variant = bench.commit("w", &[one(r#","x":1"#, "A", 0)]).await;
@@ -279,7 +281,8 @@ async fn only_equal_bytes_of_one_identity_are_a_repeat() {
             journaled: 1,
             repeats: 0,
             variants: 1,
-            late: None
+            late: None,
+            again: false,
         }
     );
     let others = bench.commit("x", &[one("", "B", 0), one("", "A", 1)]).await;
@@ -289,7 +292,8 @@ async fn only_equal_bytes_of_one_identity_are_a_repeat() {
             journaled: 2,
             repeats: 0,
             variants: 0,
-            late: None
+            late: None,
+            again: false,
         }
     );
     assert_eq!(bench.figure("SELECT sum(variants) FROM coverage_events"), 1);
@@ -309,6 +313,7 @@ async fn another_sources_copy_is_a_repeat_if_the_id_is_a_guid() {
             first_index: 0,
             oversize: Arc::default(),
             wire: None,
+            again: None,
             unit_done: true,
         };
         bench.journal().commit(commit).await.unwrap()
@@ -406,4 +411,37 @@ async fn the_log_stays_bounded_while_others_read() {
         let size = wal.metadata().unwrap().len();
         assert!(size < 24 << 20, "{size}");
     }
+}
+
+#[tokio::test]
+async fn a_unit_that_loses_a_batch_while_the_rest_is_fetched_is_fetched_as_a_whole_again() {
+    let bench = Bench::attached(&[sink("a")]).await;
+    let stream = bench.stream().await;
+    let listed = bench.journal().register(&stream, vec![unit("u")], None);
+    listed.await.unwrap();
+    let part = async |records, again, unit_done| Commit {
+        again,
+        unit_done,
+        ..bench.batch(TENANT, "u", records).await
+    };
+    let all = records(0..6);
+    let first = part(&all[..3], None, false).await;
+    let done = bench.journal().commit(first).await.unwrap();
+    assert_eq!((done.journaled, done.again), (3, false));
+    let strike = |tx: &mut writer::Tx<'_>| {
+        let strike = "INSERT INTO struck (seq, stream, unit) SELECT seq, stream, unit FROM batches";
+        sql(tx.conn.execute(strike, []))
+    };
+    bench.journal().writer.run(strike).await.unwrap();
+    let rest = part(&all[3..], Some(false), true).await;
+    let error = bench.journal().commit(rest).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Unavailable);
+    let open = "SELECT count(*) FROM units WHERE state = 0";
+    assert_eq!(bench.figure(open), 1);
+    let first = part(&all[..3], None, false).await;
+    let done = bench.journal().commit(first).await.unwrap();
+    assert_eq!((done.journaled, done.again), (3, true));
+    let rest = part(&all[3..], Some(true), true).await;
+    bench.journal().commit(rest).await.unwrap();
+    assert_eq!(bench.figure(open), 0);
 }

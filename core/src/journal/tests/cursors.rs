@@ -267,3 +267,85 @@ async fn the_last_receipt_is_given_back() {
         "a batch without a receipt leaves the last one"
     );
 }
+
+/// Takes a step in a transaction of its own, which frees the first slice; what is asked for meanwhile is in that of the
+/// second.
+async fn free_first_slice(bench: &Bench, step: Advance, ask: impl AsyncFnOnce()) {
+    let mut advance = Box::pin(bench.journal().advance(step));
+    let mut before = bench.hold();
+    assert!(futures::poll!(&mut before.job).is_pending());
+    before.begins.await.unwrap();
+    assert!(futures::poll!(&mut advance).is_pending());
+    let mut with = bench.hold();
+    assert!(futures::poll!(&mut with.job).is_pending());
+    before.proceed.send(()).unwrap();
+    with.begins.await.unwrap();
+    ask().await;
+    with.proceed.send(()).unwrap();
+    advance.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_sink_that_comes_while_what_was_passed_is_freed_gets_all_that_is_left() {
+    let bench = Bench::attached(&[sink("a")]).await;
+    let lane = bench.lane();
+    for unit in 0..600 {
+        bench
+            .commit(&format!("u{unit}"), &records(unit..=unit))
+            .await;
+    }
+    let step = bench.step("a", lane, 600).await;
+    let both = [sink("a"), sink("b")];
+    let mut attach = Box::pin(bench.attach(&both));
+    free_first_slice(&bench, step, async || {
+        assert!(futures::poll!(&mut attach).is_pending());
+    })
+    .await;
+    attach.await;
+    let (.., cursor) = bench.journal().behind("b")[0];
+    assert!((1..600).contains(&cursor), "{cursor}");
+    bench.commit("new", &records(600..601)).await;
+    assert_eq!(bench.rest(lane, cursor).await, records(cursor..601));
+}
+
+#[tokio::test]
+async fn what_could_not_be_freed_is_freed_later() {
+    let bench = Bench::attached(&[sink("a")]).await;
+    let lane = bench.lane();
+    for unit in 0..600 {
+        bench
+            .commit(&format!("u{unit}"), &records(unit..=unit))
+            .await;
+    }
+    let step = bench.step("a", lane, 600).await;
+    let writer = &bench.journal().writer;
+    let lose = |tx: &mut writer::Tx<'_>| {
+        sql(tx.conn.execute_batch("ROLLBACK"))?;
+        Err::<(), _>(Error::unavailable("the disk is full"))
+    };
+    let mut lost = Box::pin(writer.run(lose));
+    free_first_slice(&bench, step, async || {
+        assert!(futures::poll!(&mut lost).is_pending());
+    })
+    .await;
+    assert!(lost.await.is_err());
+    for _ in 0..3 {
+        writer.run(|_| Ok(())).await.unwrap();
+    }
+    assert_eq!(bench.figure("SELECT count(*) FROM batches"), 0);
+}
+
+#[tokio::test]
+async fn a_sink_that_is_attached_is_not_forgotten() {
+    let bench = Bench::attached(&[sink("a"), sink("b")]).await;
+    assert_eq!(bench.journal().forget_orphan("b").await.unwrap(), None);
+    bench.attach(&[sink("a")]).await;
+    assert_eq!(
+        bench.journal().forget_orphan("b").await.unwrap(),
+        Some(true)
+    );
+    assert_eq!(
+        bench.journal().forget_orphan("b").await.unwrap(),
+        Some(false)
+    );
+}

@@ -89,7 +89,7 @@ async fn drain(journal: &Journal, name: &str, lane: LaneId) -> Vec<String> {
                 let mut tally = Tally::default();
                 for stored in &found {
                     for event in stored.events.iter() {
-                        tally.delivered(stored.seq, event);
+                        tally.delivered(stored.seq, hour_of(event));
                     }
                 }
                 got.extend(texts(&found));

@@ -81,13 +81,13 @@ async fn a_refused_event_is_kept_with_the_reason_and_counted_once() {
         .await
         .unwrap();
     let mut tally = Tally::default();
-    tally.delivered(1, &stored[0].events[0]);
+    tally.delivered(1, hour_of(&stored[0].events[0]));
     let letter = DeadLetter {
         sink: "a".into(),
         event: stored[0].events[1].clone(),
         reason: "400 invalid".into(),
     };
-    tally.dead(1, letter);
+    tally.dead(1, hour_of(&letter.event), letter);
     let step = Advance {
         sink: "a".into(),
         lane: bench.lane(),
@@ -119,4 +119,15 @@ async fn a_refused_event_is_kept_with_the_reason_and_counted_once() {
         bench.figure("SELECT count(*) FROM dead_letters WHERE reason = '400 invalid'"),
         1
     );
+}
+
+#[tokio::test]
+async fn a_letter_that_is_dropped_while_its_record_comes_does_not_come_back_without_its_beginning()
+{
+    let bench = Bench::attached(&[sink("a")]).await;
+    pieces(&bench, "u", &[(0, "AAAA", true, false)]).await;
+    assert_eq!(bench.journal().drop_letters(vec![1]).await.unwrap(), [1]);
+    let rest = [(0, "BBBB", false, true), (1, "C", true, true)];
+    pieces(&bench, "u", &rest).await;
+    assert_eq!(letters(&bench), [one("C", true)]);
 }

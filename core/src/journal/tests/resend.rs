@@ -12,7 +12,7 @@ async fn two_dead() -> Bench {
             event: event.clone(),
             reason: "400 Bad things".into(),
         };
-        tally.dead(1, letter);
+        tally.dead(1, hour_of(&letter.event), letter);
     }
     let step = Advance {
         sink: "a".into(),

@@ -31,7 +31,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use audit_exporter_core::clock::Clock;
-use audit_exporter_core::journal::Position;
+use audit_exporter_core::journal::{Position, Store};
 use audit_exporter_core::plugin::{Batch, Context, Delivered, Finding, Receipt, Sink};
 use audit_exporter_core::{Error, Result};
 use tokio::runtime::Handle;
@@ -44,6 +44,7 @@ use route::Router;
 
 struct FileSink {
     clock: Clock,
+    store: Store,
     files: Arc<Mutex<Files>>,
 }
 
@@ -52,20 +53,23 @@ pub(crate) fn build(context: Context) -> Result<Box<dyn Sink>> {
     let router = Router::new(context.options, &context.tenants, context.replay.as_deref())?;
     Ok(Box::new(FileSink {
         clock: context.clock,
+        store: context.store.clone(),
         files: Arc::new(Mutex::new(Files::new(router, context.store))),
     }))
 }
 
 impl FileSink {
     /// Runs `work` with the files, off the runtime, and hands the files back with the result. If nobody waits any
-    /// more, the work ends and the result is dropped.
+    /// more, the work ends and the result is dropped; until then no other instance of this sink touches the files.
     async fn with_files<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Files) -> T + Send + 'static,
     ) -> Result<(OwnedMutexGuard<Files>, T)> {
         let mut files = Arc::clone(&self.files).lock_owned().await;
+        let turn = self.store.turn().await;
         let span = tracing::Span::current();
         spawn_blocking(move || {
+            let _turn = turn;
             let result = span.in_scope(|| work(&mut files));
             (files, result)
         })

@@ -40,6 +40,7 @@ use transactions::Transactions;
 
 struct Kafka {
     clock: Clock,
+    is_transactional: bool,
     state: Mutex<State>,
 }
 
@@ -72,6 +73,7 @@ pub(crate) fn build(context: Context) -> Result<Box<dyn Sink>> {
     };
     Ok(Box::new(Kafka {
         clock: context.clock,
+        is_transactional: matches!(mode, Mode::Transactions(_)),
         state: Mutex::new(State { destinations, mode }),
     }))
 }
@@ -84,6 +86,10 @@ impl Sink for Kafka {
             Mode::Plain(_) => Ok(Vec::new()),
             Mode::Transactions(transactions) => transactions.recover(destinations.network()).await,
         }
+    }
+
+    fn holds_positions(&self) -> bool {
+        self.is_transactional
     }
 
     async fn deliver(&self, batch: &Batch) -> Result<Delivered> {

@@ -28,6 +28,7 @@ pub(in crate::engine::tests) fn registry() -> Registry {
             Ok(Box::new(FakeSource(fake)))
         })
         .filter("no_op1", |_| Ok(Box::new(NoOp1)))
+        .filter("no_time", |_| Ok(Box::new(NoTime)))
         .sink("fake", |context| {
             let fake = Fake::of(&context)?;
             fake.note(&format!("sink {}", fake.name));
@@ -199,6 +200,12 @@ impl Source for FakeSource {
             assert!(out.record(whole).await.is_err());
             return Ok(());
         }
+        if fate == Some(Fate::GoOn) {
+            for record in records {
+                drop(out.record(Bytes::from(record)).await);
+            }
+            return Ok(());
+        }
         if fate == Some(Fate::SwallowGzip) {
             assert!(out.write_gzip(b"no gzip").await.is_err());
             return Ok(());
@@ -277,6 +284,10 @@ impl Sink for FakeSink {
             }
             Place::Position => Ok(self.far(|far| far.positions.values().cloned().collect())),
         }
+    }
+
+    fn holds_positions(&self) -> bool {
+        self.0.options.place == Place::Position
     }
 
     async fn deliver(&self, batch: &Batch) -> Result<Delivered> {
@@ -391,5 +402,16 @@ struct NoOp1;
 impl Filter for NoOp1 {
     fn apply(&self, event: AuditEvent) -> Option<AuditEvent> {
         (event.operation().as_deref() != Some("Op1")).then_some(event)
+    }
+}
+
+/// Takes the time from every event.
+struct NoTime;
+
+impl Filter for NoTime {
+    fn apply(&self, event: AuditEvent) -> Option<AuditEvent> {
+        let text = text(&event).replace("CreationTime", "x");
+        let origin = Arc::clone(event.origin());
+        Some(AuditEvent::new(Bytes::from(text), origin))
     }
 }

@@ -233,3 +233,17 @@ async fn a_receipt_of_another_sink_is_refused() {
     let foreign = Receipt::of(&"a position").unwrap();
     assert!(bench.sink.recover(Some(&foreign)).await.is_err());
 }
+
+#[tokio::test]
+async fn a_sink_waits_for_what_the_one_before_it_still_does_to_the_files() {
+    let bench = Bench::new("a.ndjson", "").await;
+    // As the work of an instance that a reload has left behind.
+    let turn = bench.turn().await;
+    let events = events(0..3);
+    let mut delivery = Box::pin(bench.try_deliver(&events));
+    assert!(futures::poll!(&mut delivery).is_pending());
+    assert!(bench.files().is_empty());
+    drop(turn);
+    delivery.await.unwrap();
+    assert_eq!(bench.ids(), numbers(0..3));
+}

@@ -71,6 +71,11 @@ impl Bench {
         self.sink.recover(self.receipt.as_ref()).await.unwrap();
     }
 
+    /// Keeps every instance from the files.
+    pub(super) async fn turn(&self) -> tokio::sync::OwnedMutexGuard<()> {
+        self.store.turn().await
+    }
+
     /// Delivers without committing the receipt.
     pub(super) async fn try_deliver(&self, events: &[AuditEvent]) -> Result<Delivered> {
         self.sink.deliver(&batch(events.iter().cloned())).await
