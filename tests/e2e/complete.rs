@@ -84,7 +84,7 @@ fn collect(seed: u64, days: f64, records: Records, faults: Faults) {
 fn real_records() -> Option<PathBuf> {
     let folder = std::env::var_os("AUDIT_EXPORTER_TEST_DATA").map(PathBuf::from);
     if folder.is_none() {
-        println!("skipped: AUDIT_EXPORTER_TEST_DATA names no folder of real records");
+        crate::skipped("AUDIT_EXPORTER_TEST_DATA names no folder of real records");
     }
     folder
 }

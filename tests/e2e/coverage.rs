@@ -293,6 +293,32 @@ fn a_pass_that_is_added_between_two_runs_finds_what_the_others_could_not() {
 }
 
 #[test]
+fn content_that_may_soon_be_lost_is_told_with_exit_code_1() {
+    let faults = Faults {
+        stuck_blobs: 1.0,
+        ..Faults::default()
+    };
+    let microsoft = microsoft(Records::Explicit(Vec::new()), faults);
+    let home = home(&microsoft);
+    let exporter = home.run();
+    // It cannot be had, whoever asks, and is there for two more days.
+    let mut stuck = blob(1, Utc::now());
+    stuck["expires"] = json!(Utc::now() + TimeDelta::days(2));
+    microsoft.control("blobs", &json!({"tenant": microsoft.id(0), "blob": stuck}));
+    wait_until("it was listed", || {
+        exporter.sum("units_pending", &[]) == Some(1.0)
+    });
+    let (said, code) = coverage(&home, &[]);
+    assert_eq!((&said["state"], code), (&json!("at_risk"), 1));
+    let asked = home.ask(&["coverage"]);
+    assert_eq!(asked.code, 1, "{asked:?}");
+    let told =
+        "\nat risk: Audit.General (activity): 1 content blob not fetched, the first expires ";
+    assert!(asked.stdout.contains(told), "{}", asked.stdout);
+    exporter.stop();
+}
+
+#[test]
 fn a_lost_blob_and_a_gap_are_told_with_exit_code_1() {
     let microsoft = microsoft(Records::Explicit(Vec::new()), Faults::default());
     let home = home(&microsoft);

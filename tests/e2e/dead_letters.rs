@@ -1,6 +1,6 @@
 //! Dead letters: found, handed over again with and without a run, dropped.
 //!
-//! The sinks that come with the program refuse nothing, so the letters here are records that were too large for all.
+//! A `file` sink refuses nothing, so the letters here are records that were too large for all.
 
 use std::process::{Child, Stdio};
 

@@ -32,3 +32,11 @@ mod replay;
 mod search;
 mod tenants;
 mod webhook;
+
+use std::io::Write as _;
+
+/// Says what a test skips. Not by `println!`, which is only shown of tests that fail.
+fn skipped(what: &str) {
+    let told = format!("skipped: {what}\n");
+    std::io::stderr().write_all(told.as_bytes()).unwrap();
+}

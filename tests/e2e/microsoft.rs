@@ -102,7 +102,9 @@ impl Microsoft {
         if let Some(tenant) = tenant {
             compare.args(["--tenant", tenant]);
         }
-        let compared = compare.output().unwrap();
+        let compared = compare.output().unwrap_or_else(|error| {
+            panic!("python3 cannot be run ({error}): install Python 3, which compares what arrives with what was served")
+        });
         let told = String::from_utf8_lossy(&compared.stdout).into_owned();
         let complaints = String::from_utf8_lossy(&compared.stderr).into_owned();
         (compared.status.success(), told + &complaints)

@@ -256,7 +256,7 @@ impl<'a> SmallDisk<'a> {
         if mounted.is_ok_and(|mounted| mounted.status.success()) {
             return Some(Self(folder));
         }
-        println!("skipped: no small disk can be mounted here");
+        crate::skipped("a full disk, for no small one can be mounted here");
         None
     }
 

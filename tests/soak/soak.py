@@ -3,8 +3,8 @@
 
     soak.py [MINUTES] [--seed NUMBER]
 
-For so many minutes (30), but for the last quarter, events appear, 200 a second, under every fault that
-`simulate --faults` knows. One blob in twenty shows up late: by up to what the last pass, which comes after minutes rather
+For so many minutes (30), but for the last quarter, events appear, 200 a second, under the faults of
+`simulate --faults`. One blob in twenty shows up late: by up to what the last pass, which comes after minutes rather
 than days (`relist_after`), can still find. The program is restarted now and then, by SIGTERM and by SIGKILL in turn. When
 all is delivered the faults end and the simulated clock is set ahead, until every hour is settled; then files, accounts and
 coverage are compared with the simulator's ledger. Any deviation is told, and the exit code is 1.

@@ -54,6 +54,21 @@ fn content(listed: i64, fetched: i64, lost: i64) -> Content {
 }
 
 #[test]
+fn what_a_person_should_look_at_begins_with_what_is_at_risk() {
+    let looked_at = State::ALL.map(|state| (state, state.is_bad()));
+    let expected = [
+        (State::Settled, false),
+        (State::Partial, false),
+        (State::Open, false),
+        (State::AtRisk, true),
+        (State::Gap, true),
+        (State::Lost, true),
+        (State::Unbalanced, true),
+    ];
+    assert_eq!(looked_at, expected);
+}
+
+#[test]
 fn the_first_of_march_is_where_the_tests_think_it_is() {
     let time = DateTime::from_timestamp(DAY * 3600, 0).unwrap();
     assert_eq!(time.to_rfc3339(), "2026-03-01T00:00:00+00:00");

@@ -1,6 +1,7 @@
 //! Real records, read from the folder that `AUDIT_EXPORTER_TEST_DATA` names (one record a line, `*.ndjson`).
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -26,7 +27,9 @@ fn ndjson_files(folder: &Path, files: &mut Vec<PathBuf>) {
 /// All records, or `None`, with a note, where there is no test data.
 pub(super) fn real_records() -> Option<Vec<Vec<u8>>> {
     let Some(folder) = std::env::var_os("AUDIT_EXPORTER_TEST_DATA") else {
-        eprintln!("skipped: AUDIT_EXPORTER_TEST_DATA is not set");
+        // Not by `eprintln!`, which is only shown of tests that fail.
+        let told = b"skipped: AUDIT_EXPORTER_TEST_DATA names no folder of real records\n";
+        std::io::stderr().write_all(told).unwrap();
         return None;
     };
     let mut files = Vec::new();

@@ -119,7 +119,7 @@ impl Shared {
                         %tenant,
                         sinks = %sinks.join(", "),
                         "the journal is full and these required sinks hold it: collecting this tenant waits; \
-                         Microsoft drops content 7 days after it lists it"
+                         what its sources keep for a limited time must be collected before that is over"
                     );
                 }
             }

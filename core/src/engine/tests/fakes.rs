@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::sync::{Arc, LazyLock, Mutex, Weak};
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use serde::Deserialize;
 
 use crate::clock::Clock;
@@ -119,6 +120,10 @@ impl World {
             dir: Arc::new(tempfile::tempdir().unwrap()),
             clock: Clock::starting_at("2026-03-01T00:00:00Z".parse().unwrap()),
         }
+    }
+
+    pub(super) fn now(&self) -> DateTime<Utc> {
+        self.clock.now()
     }
 
     /// Shows a unit of `count` records to a tenant's source.

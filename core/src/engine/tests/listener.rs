@@ -8,6 +8,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::fakes::{Fate, World};
 use super::*;
 use crate::config::Config;
+use crate::error::Kind;
 
 const MINUTE: Duration = Duration::from_mins(1);
 
@@ -87,6 +88,54 @@ async fn every_series_is_declared_once_and_none_is_there_twice() {
     ] {
         assert!(text.lines().any(|line| line == wanted), "{wanted}\n{text}");
     }
+    engine.shutdown(MINUTE).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_expires_first_is_told_in_seconds_from_now() {
+    let world = World::new();
+    let began = world.now();
+    for unit in ["long", "bad", "longer"] {
+        world.show("contoso", unit, 1);
+        world.on_each_fetch(unit, Fate::Fail(Kind::Unavailable));
+    }
+    world.show("fabrikam", "u", 1);
+    let engine = world
+        .start_with(&config(&world, "restless = true\n[sinks]a"))
+        .await;
+    until(&engine, |status| {
+        let pending: i64 = status.tenants.iter().map(|tenant| tenant.pending).sum();
+        status.tenants.len() == 2 && pending == 3
+    })
+    .await;
+    let (_, text) = get(&engine, "/metrics").await;
+    // To the millisecond.
+    let taken = (world.now() - began).as_seconds_f64() + 0.001;
+    let told = |name: &str, tenant: &str| {
+        let labels =
+            format!(r#"{{content_type="Audit.General",source="activity",tenant="{tenant}"}} "#);
+        let series = format!("audit_exporter_{name}{labels}");
+        let value = text.lines().find_map(|line| line.strip_prefix(&series))?;
+        Some(value.parse::<f64>().unwrap())
+    };
+    // Shown and listed since it began: so much has passed at most.
+    for (name, tenant, hours) in [
+        ("units_expiry_seconds", "contoso", 7.0),
+        ("listing_expiry_seconds", "contoso", 7.0 * 24.0),
+        ("listing_expiry_seconds", "fabrikam", 7.0 * 24.0),
+    ] {
+        let left = told(name, tenant).unwrap();
+        let at_first = hours * 3600.0;
+        assert!(
+            (at_first - taken..=at_first).contains(&left),
+            "{name} {tenant}: {left}"
+        );
+    }
+    assert_eq!(
+        told("units_expiry_seconds", "fabrikam"),
+        None,
+        "nothing waits"
+    );
     engine.shutdown(MINUTE).await.unwrap();
 }
 

@@ -102,6 +102,32 @@ async fn what_the_peer_no_longer_has_is_lost_and_counted() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_unit_beyond_the_cap_is_lost_by_name_and_the_others_are_delivered() {
+    // In one batch, and in many, of which some are committed before it is too large.
+    for (batch, some) in [("1MiB", false), ("1KiB", true)] {
+        let world = World::new();
+        world.show("contoso", "small", 3);
+        world.show("fabrikam", "other", 40);
+        let small = world.records(None);
+        world.show("contoso", "large", 100);
+        let more = format!("[limits]\nbatch_size = \"{batch}\"\nblob_size = \"4KiB\"\n[sinks]a");
+        let engine = world.start(&more).await;
+        let status = done(&engine, &world).await;
+        let lost: Vec<_> = status.tenants.iter().map(|t| (t.fetched, t.lost)).collect();
+        assert_eq!(lost, [(1, 1), (1, 0)]);
+        let mut has = world.has("a");
+        let of_large = has.extract_if(.., |record| record.contains("large"));
+        assert_eq!(of_large.count() > 0, some, "in batches of {batch}");
+        assert_eq!(has, small);
+        let told = "the content is larger than limits.blob_size (4096 bytes) when inflated; \
+                    raise it to collect this one";
+        let lost = format!("SELECT count(*) FROM units WHERE unit = 'large' AND error = '{told}'");
+        assert_eq!(world.count(&lost), 1);
+        engine.shutdown(MINUTE).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_unit_that_always_fails_delays_no_other_and_is_lost_when_it_expires() {
     for fate in [
         Fate::Fail(Kind::Unavailable),

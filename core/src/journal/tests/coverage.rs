@@ -188,6 +188,36 @@ async fn an_hour_is_settled_only_when_every_pass_of_every_content_type_has_come_
 }
 
 #[tokio::test]
+async fn what_expires_first_is_known_by_hour_and_for_what_was_not_listed() {
+    let bench = Bench::attached(&[sink("a")]).await;
+    let sooner = Unit {
+        expires: start() + DAY,
+        ..made("sooner", 20)
+    };
+    let listed = vec![made("u", 10), sooner, made("v", 70)];
+    list(&bench, listed, [3, 1, 0]).await;
+    let told = tenant(&bench, true).await;
+    // Its content is kept for a week, and all before the third hour is listed.
+    let listing = start() + TimeDelta::hours(3) + 7 * DAY;
+    assert_eq!(
+        told.passes[0].listing_expiry_ms,
+        Some(listing.timestamp_millis())
+    );
+    let first = |told: &TenantCoverage| -> Vec<_> {
+        let content = told.rows.iter().flat_map(|row| &row.content);
+        let waiting = content.filter_map(|one| one.figures.next_expiry_ms);
+        waiting.collect()
+    };
+    let of_v = made("v", 70).expires.timestamp_millis();
+    let sooner = (start() + DAY).timestamp_millis();
+    assert_eq!(first(&told), [sooner, of_v]);
+    bench.commit("sooner", &records([1])).await;
+    bench.commit("v", &records([2])).await;
+    let of_u = made("u", 10).expires.timestamp_millis();
+    assert_eq!(first(&tenant(&bench, true).await), [of_u]);
+}
+
+#[tokio::test]
 async fn what_waits_and_what_became_of_the_rest_is_told_by_hour() {
     let bench = Bench::attached(&[sink("a"), sink("b")]).await;
     list(&bench, vec![made("u", 10), made("v", 70)], [2, 1, 0]).await;

@@ -120,6 +120,43 @@ async fn a_unit_that_is_put_off_comes_back_with_its_history() {
     assert_eq!(attempts, [("v", 0), ("u", 1)]);
 }
 
+#[tokio::test]
+async fn what_expires_first_of_what_waits_is_known_by_content_type() {
+    let bench = Bench::attached(&[sink("a")]).await;
+    let (stream, journal) = (bench.stream().await, bench.journal());
+    let expiring = |id: &str, content_type: &str, days: u32| Unit {
+        content_type: content_type.into(),
+        expires: start() + DAY * days,
+        ..unit(id)
+    };
+    let general = [
+        expiring("last", "Audit.General", 6),
+        expiring("first", "Audit.General", 2),
+        expiring("second", "Audit.General", 4),
+    ];
+    let others = [expiring("other", "DLP.All", 1)];
+    let listed = [&general[..], &others].concat();
+    journal.register(&stream, listed, None).await.unwrap();
+    let first = async |content_type: &str| {
+        let status = journal.status().await.unwrap();
+        let mut tenants = status.tenants.into_iter();
+        let found = tenants.find(|told| told.content_type == content_type);
+        found.unwrap().next_expiry_ms
+    };
+    let days = |days: u32| Some((start() + DAY * days).timestamp_millis());
+    assert_eq!(first("Audit.General").await, days(2));
+    assert_eq!(first("DLP.All").await, days(1));
+    // What is fetched or lost waits no longer.
+    bench.commit("first", &records(0..1)).await;
+    assert_eq!(first("Audit.General").await, days(4));
+    let gone = journal.lose(&stream, &general[2], "gone".into());
+    gone.await.unwrap();
+    assert_eq!(first("Audit.General").await, days(6));
+    bench.commit("last", &records(1..2)).await;
+    assert_eq!(first("Audit.General").await, None);
+    assert_eq!(first("DLP.All").await, days(1), "nothing became of it");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_lost_unit_is_counted_once_and_its_name_stays() {
     let bench = Bench::attached(&[sink("a")]).await;
