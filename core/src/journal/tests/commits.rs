@@ -420,8 +420,8 @@ async fn a_unit_that_loses_a_batch_while_the_rest_is_fetched_is_fetched_as_a_who
     let listed = bench.journal().register(&stream, vec![unit("u")], None);
     listed.await.unwrap();
     let part = async |records, again, unit_done| Commit {
-        again,
         unit_done,
+        again,
         ..bench.batch(TENANT, "u", records).await
     };
     let all = records(0..6);

@@ -319,11 +319,11 @@ async fn what_could_not_be_freed_is_freed_later() {
     }
     let step = bench.step("a", lane, 600).await;
     let writer = &bench.journal().writer;
-    let lose = |tx: &mut writer::Tx<'_>| {
+    let roll_back = |tx: &mut writer::Tx<'_>| {
         sql(tx.conn.execute_batch("ROLLBACK"))?;
         Err::<(), _>(Error::unavailable("the disk is full"))
     };
-    let mut lost = Box::pin(writer.run(lose));
+    let mut lost = Box::pin(writer.run(roll_back));
     free_first_slice(&bench, step, async || {
         assert!(futures::poll!(&mut lost).is_pending());
     })
