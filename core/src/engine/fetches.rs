@@ -21,6 +21,8 @@ pub(super) struct Fetches {
     pub(super) catch_up: Line,
     /// Units that failed since the last success.
     pub(super) failing: HashSet<Arc<str>>,
+    /// When it was last said that something will soon be lost.
+    pub(super) reminded: Option<Instant>,
 }
 
 /// Units of one kind that wait their turn.
@@ -43,6 +45,7 @@ impl Fetches {
             live: line(),
             catch_up: line(),
             failing: HashSet::new(),
+            reminded: None,
         }
     }
 

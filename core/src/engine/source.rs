@@ -22,6 +22,7 @@ use super::once::listings::Listings;
 use super::retry;
 use super::webhooks::Hook;
 use crate::clock::Clock;
+use crate::coverage::RISK_MS;
 use crate::error::{Error, Kind, Result};
 use crate::journal::Due;
 use crate::metrics::Metrics;
@@ -39,6 +40,10 @@ const LOOK_AGAIN: Duration = Duration::from_mins(1);
 const LOOK_AGAIN_IDLE: Duration = Duration::from_hours(1);
 /// Units that failed, without a success between, after which the whole source backs off.
 const STREAK: usize = 8;
+
+/// Content that expires before this and cannot be fetched is told of, at most so often.
+const AT_RISK: TimeDelta = TimeDelta::milliseconds(RISK_MS);
+const REMIND: Duration = Duration::from_hours(1);
 
 /// A unit is given up only so long after its expiry. The peer itself says when it is gone; this is for one that never
 /// answers, and leaves room for a clock of ours that is wrong.
@@ -277,11 +282,13 @@ impl Runner {
             }
             lost
         } else if error.kind() == Kind::Throttled {
+            self.remind(fetches, &due, &error);
             // Not this unit's fault: it keeps its place.
             gate.pause(&error);
             fetches.look_after(Duration::ZERO);
             Ok(())
         } else {
+            self.remind(fetches, &due, &error);
             self.metrics
                 .retries
                 .with_label_values(&[component, name, tenant])
@@ -304,6 +311,21 @@ impl Runner {
             gate.pause(&error);
             fetches.look_after(LOOK_AGAIN);
         }
+    }
+
+    /// Says that content will soon be gone that cannot be fetched.
+    fn remind(&self, fetches: &mut Fetches, due: &Due, error: &Error) {
+        let left = due.unit.expires - self.clock.now();
+        if left > AT_RISK || fetches.reminded.is_some_and(|at| at.elapsed() < REMIND) {
+            return;
+        }
+        fetches.reminded = Some(Instant::now());
+        let [_, source, tenant] = self.labels();
+        tracing::warn!(
+            source, tenant, content_type = %due.unit.content_type, blob = %due.unit.id, tries = due.attempts + 1,
+            "content cannot be fetched and expires in {} h, then it is lost: {error}",
+            left.num_hours().max(0)
+        );
     }
 
     /// Whether a unit will never be had: the peer says so, or it has failed until well after its expiry.

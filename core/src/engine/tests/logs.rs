@@ -1,7 +1,9 @@
 //! What is logged tells whose it is.
 
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
+
+use tracing::Dispatch;
 
 use super::fakes::{Fate, World};
 use super::*;
@@ -21,6 +23,19 @@ impl io::Write for Log {
 }
 
 impl Log {
+    /// What this thread logs until the second is dropped.
+    fn begin() -> (Self, impl Drop) {
+        let log = Self::default();
+        let writer = log.clone();
+        let lines = tracing_subscriber::fmt().compact().with_ansi(false);
+        let lines = lines.with_writer(move || writer.clone()).finish();
+        // As long as there is only one, the thread that meets a line first decides for all; it may be another test's.
+        static OTHER: LazyLock<Dispatch> =
+            LazyLock::new(|| Dispatch::new(tracing_subscriber::registry()));
+        LazyLock::force(&OTHER);
+        (log, tracing::subscriber::set_default(lines))
+    }
+
     fn text(&self) -> String {
         String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
     }
@@ -37,13 +52,7 @@ impl Log {
 
 #[tokio::test(start_paused = true)]
 async fn each_line_of_a_source_names_its_tenant_and_each_of_a_sink_the_sink() {
-    let log = Log::default();
-    let writer = log.clone();
-    let lines = tracing_subscriber::fmt().compact().with_ansi(false);
-    let lines = lines.with_writer(move || writer.clone()).finish();
-    // As long as there is only one, the thread that meets a line first decides for all; it may be another test's.
-    let _other = tracing::Dispatch::new(tracing_subscriber::registry());
-    let _logged = tracing::subscriber::set_default(lines);
+    let (log, _logging) = Log::begin();
     let world = World::new();
     world.show("contoso", "contoso-1", 3);
     world.show("fabrikam", "fabrikam-1", 3);
@@ -70,4 +79,28 @@ async fn each_line_of_a_source_names_its_tenant_and_each_of_a_sink_the_sink() {
     ] {
         assert_eq!(log.count(&words), count, "{words:?}\n{}", log.text());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn content_that_will_soon_be_lost_is_told_of_again_and_again() {
+    let (log, _logging) = Log::begin();
+    let world = World::new();
+    // The first expires after seven hours, the second after seven days.
+    for unit in ["bad", "other"] {
+        world.show("contoso", unit, 3);
+        world.on_each_fetch(unit, Fate::Fail(Kind::Unavailable));
+    }
+    let engine = world.start("a").await;
+    tokio::time::sleep(Duration::from_mins(3 * 60 + 30)).await;
+    engine.shutdown(Duration::from_mins(1)).await.unwrap();
+    // Retries are at most five minutes apart.
+    let told = "content cannot be fetched and expires in";
+    assert_eq!(log.count(&[told]), 4, "{}", log.text());
+    let last = [
+        told,
+        "3 h, then it is lost",
+        "blob=bad",
+        "tenant=\"contoso\"",
+    ];
+    assert_eq!(log.count(&last), 1, "{}", log.text());
 }
