@@ -177,6 +177,7 @@ async fn refresh(admin: &Admin) -> Result<()> {
     metrics.units_pending.reset();
     metrics.sink_pending.reset();
     metrics.sink_lag.reset();
+    metrics.sink_skipped.reset();
     metrics.sink_balanced.reset();
     for unit in &status.tenants {
         let tenant = name(&unit.tenant);
@@ -204,6 +205,10 @@ async fn refresh(admin: &Admin) -> Result<()> {
             .sink_lag
             .with_label_values(&labels)
             .set(seconds(lag));
+        metrics
+            .sink_skipped
+            .with_label_values(&labels)
+            .set(sink.skipped);
         metrics
             .sink_balanced
             .with_label_values(&labels)

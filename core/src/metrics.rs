@@ -30,6 +30,8 @@ pub struct Metrics {
     pub received_bytes: IntCounterVec,
     /// Events dropped because they were journaled before.
     pub events_repeated: IntCounterVec,
+    /// Bytes of these.
+    pub repeated_bytes: IntCounterVec,
     /// Events whose identity was known with other bytes; they are delivered.
     pub events_variant: IntCounterVec,
     /// Records too large to be events, stored as dead letters.
@@ -56,12 +58,16 @@ pub struct Metrics {
     pub silent: IntGaugeVec,
     /// Events that a sink's filters dropped.
     pub events_filtered: IntCounterVec,
+    /// Bytes of these.
+    pub filtered_bytes: IntCounterVec,
     /// Events that a sink's far side has.
     pub events_delivered: IntCounterVec,
     /// Bytes of these.
     pub delivered_bytes: IntCounterVec,
     /// Events that a sink's far side refused for good.
     pub events_dead_lettered: IntCounterVec,
+    /// Bytes of these.
+    pub dead_lettered_bytes: IntCounterVec,
     /// Time from `CreationTime` to delivery.
     pub freshness: HistogramVec,
     /// Time of one delivery.
@@ -90,6 +96,8 @@ pub struct Metrics {
     pub sink_pending: IntGaugeVec,
     /// Age of the oldest of these.
     pub sink_lag: GaugeVec,
+    /// Events that a sink was moved past.
+    pub sink_skipped: IntGaugeVec,
     /// Whether a sink's account balances.
     pub sink_balanced: IntGaugeVec,
     /// Units that wait to be fetched.
@@ -167,6 +175,12 @@ impl Metrics {
                 r,
                 "events_repeated_total",
                 "Events dropped because they were received before.",
+                UNIT,
+            )?,
+            repeated_bytes: counters(
+                r,
+                "repeated_bytes_total",
+                "Bytes of the records dropped because they were journaled before.",
                 UNIT,
             )?,
             events_variant: counters(
@@ -247,6 +261,12 @@ impl Metrics {
                 "Events dropped by the sink's filters.",
                 SINK,
             )?,
+            filtered_bytes: counters(
+                r,
+                "filtered_bytes_total",
+                "Bytes of the records dropped by the sink's filters.",
+                SINK,
+            )?,
             events_delivered: counters(
                 r,
                 "events_delivered_total",
@@ -263,6 +283,12 @@ impl Metrics {
                 r,
                 "events_dead_lettered_total",
                 "Events that the destination refused for good.",
+                SINK,
+            )?,
+            dead_lettered_bytes: counters(
+                r,
+                "dead_lettered_bytes_total",
+                "Bytes of the records that the destination refused for good.",
                 SINK,
             )?,
             freshness: histogram(
@@ -345,6 +371,12 @@ impl Metrics {
                 r,
                 "sink_lag_seconds",
                 "Age in the journal of the oldest event that the sink has not dealt with.",
+                SINK,
+            )?,
+            sink_skipped: ints(
+                r,
+                "sink_skipped_events",
+                "Events that the sink was moved past, for the journal was full or damaged.",
                 SINK,
             )?,
             sink_balanced: ints(

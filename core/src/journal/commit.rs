@@ -49,6 +49,8 @@ pub struct Committed {
     pub journaled: usize,
     /// Events that were journaled before and dropped.
     pub repeats: usize,
+    /// Bytes of these.
+    pub repeated_bytes: usize,
     /// Events among the journaled whose identity was known with other bytes.
     pub variants: usize,
     /// The journaled once more, if their unit is a straggler.
@@ -111,6 +113,7 @@ pub(super) fn apply(
         let counts = hours.entry(mark.hour).or_default();
         if verdict == Verdict::Repeat && !again {
             done.repeats += 1;
+            done.repeated_bytes += commit.events[index].raw().len();
             counts.repeats += 1;
             continue;
         }

@@ -342,6 +342,7 @@ impl UnitWriter {
             (&metrics.events_received, received),
             (&metrics.received_bytes, bytes as u64),
             (&metrics.events_repeated, done.repeats as u64),
+            (&metrics.repeated_bytes, done.repeated_bytes as u64),
             (&metrics.events_variant, done.variants as u64),
             (&metrics.records_oversized, oversized),
         ] {

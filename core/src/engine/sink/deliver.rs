@@ -20,7 +20,8 @@ pub(super) struct Work {
     /// The hour that each event was journaled for: a filter may change its time.
     pub(super) hours: Vec<Hour>,
     pub(super) tally: Tally,
-    pub(super) filtered: u64,
+    /// Events that the filters dropped, and their bytes.
+    pub(super) filtered: [u64; 2],
     pub(super) tenant: Arc<str>,
 }
 
@@ -29,7 +30,7 @@ impl Worker {
     pub(super) fn prepare(&self, lane: LaneId, batches: &[Arc<Stored>]) -> Option<Work> {
         let (first, last) = (batches.first()?, batches.last()?);
         let mut tally = Tally::default();
-        let mut filtered = 0;
+        let mut filtered = [0; 2];
         let count = batches.iter().map(|stored| stored.events.len()).sum();
         let (mut events, mut seqs) = (Vec::with_capacity(count), Vec::with_capacity(count));
         let mut hours = Vec::with_capacity(count);
@@ -41,7 +42,8 @@ impl Worker {
                     seqs.push(stored.seq);
                     hours.push(hour);
                 } else {
-                    filtered += 1;
+                    filtered[0] += 1;
+                    filtered[1] += event.raw().len() as u64;
                     tally.filtered(stored.seq, hour);
                 }
             }
@@ -95,11 +97,14 @@ impl Worker {
                 self.count(&part, places, delivered.rejected, &mut work.tally, tenant)?;
             }
         }
-        let filtered = self
-            .metrics
-            .events_filtered
-            .with_label_values(&[&*self.name, &*work.tenant]);
-        filtered.inc_by(work.filtered);
+        let (metrics, [events, bytes]) = (&self.metrics, work.filtered);
+        for (counter, count) in [
+            (&metrics.events_filtered, events),
+            (&metrics.filtered_bytes, bytes),
+        ] {
+            let labels = [&*self.name, &*work.tenant];
+            counter.with_label_values(&labels).inc_by(count);
+        }
         self.advance(work, receipt, changes).await
     }
 
@@ -222,11 +227,12 @@ impl Worker {
         let freshness = self.metrics.freshness.with_label_values(&[&*self.name]);
         let now = self.clock.now();
         let reasons = self.reasons(batch, rejected)?;
-        let (mut dead, mut delivered, mut bytes) = (0, 0, 0);
+        let (mut dead, mut dead_bytes, mut delivered, mut bytes) = (0, 0, 0, 0);
         let mut first_reason = None;
         for ((event, (seq, hour)), reason) in batch.events.iter().zip(places).zip(reasons) {
             if let Some(reason) = reason {
                 dead += 1;
+                dead_bytes += event.raw().len() as u64;
                 first_reason.get_or_insert_with(|| reason.clone());
                 let (sink, event) = (Arc::clone(&self.name), event.clone());
                 let letter = DeadLetter {
@@ -257,6 +263,10 @@ impl Worker {
                 .events_dead_lettered
                 .with_label_values(&labels)
                 .inc_by(dead);
+            self.metrics
+                .dead_lettered_bytes
+                .with_label_values(&labels)
+                .inc_by(dead_bytes);
             tracing::error!(
                 sink = %self.name, tenant, events = dead,
                 "the destination refuses events for good; they are kept as dead letters: {reason}"

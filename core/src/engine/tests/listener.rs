@@ -81,6 +81,7 @@ async fn every_series_is_declared_once_and_none_is_there_twice() {
         r#"audit_exporter_events_received_total{content_type="Audit.General",source="activity",tenant="contoso"} 4"#,
         r#"audit_exporter_events_delivered_total{sink="a",tenant="contoso"} 3"#,
         r#"audit_exporter_events_dead_lettered_total{sink="a",tenant="contoso"} 1"#,
+        r#"audit_exporter_sink_skipped_events{sink="b",tenant="contoso"} 0"#,
         r#"audit_exporter_sink_balanced{sink="b",tenant="contoso"} 1"#,
         r#"audit_exporter_sink_pending_events{sink="b",tenant="contoso"} 0"#,
         r#"audit_exporter_units_pending{content_type="Audit.General",source="activity",tenant="contoso"} 0"#,

@@ -1,3 +1,4 @@
+use std::slice::from_ref;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
@@ -252,50 +253,17 @@ async fn only_equal_bytes_of_one_identity_are_a_repeat() {
             r#"{{"Id":"sanitized","CreationTime":"2026-03-01T00:00:{second:02}","Operation":"{operation}"{extra}}}"#
         )
     };
-    let first = bench.commit("u", &[one("", "A", 0)]).await;
-    assert_eq!(
-        first,
-        Committed {
-            journaled: 1,
-            repeats: 0,
-            variants: 0,
-            late: None,
-            again: false,
-        }
-    );
-    let again = bench.commit("v", &[one("", "A", 0)]).await;
-    assert_eq!(
-        again,
-        Committed {
-            journaled: 0,
-            repeats: 1,
-            variants: 0,
-            late: None,
-            again: false,
-        }
-    );
+    let figures = |done: Committed| (done.journaled, done.repeats, done.variants);
+    let repeated = one("", "A", 0);
+    let first = bench.commit("u", from_ref(&repeated)).await;
+    assert_eq!(figures(first), (1, 0, 0));
+    let again = bench.commit("v", from_ref(&repeated)).await;
+    assert_eq!(again.repeated_bytes, repeated.len());
+    assert_eq!(figures(again), (0, 1, 0));
     let variant = bench.commit("w", &[one(r#","x":1"#, "A", 0)]).await;
-    assert_eq!(
-        variant,
-        Committed {
-            journaled: 1,
-            repeats: 0,
-            variants: 1,
-            late: None,
-            again: false,
-        }
-    );
+    assert_eq!(figures(variant), (1, 0, 1));
     let others = bench.commit("x", &[one("", "B", 0), one("", "A", 1)]).await;
-    assert_eq!(
-        others,
-        Committed {
-            journaled: 2,
-            repeats: 0,
-            variants: 0,
-            late: None,
-            again: false,
-        }
-    );
+    assert_eq!(figures(others), (2, 0, 0));
     assert_eq!(bench.figure("SELECT sum(variants) FROM coverage_events"), 1);
     assert_eq!(bench.figure("SELECT sum(repeats) FROM coverage_events"), 1);
 }
