@@ -9,6 +9,9 @@ use super::fakes::{Fate, World};
 use super::*;
 use crate::error::Kind;
 
+/// As long as there is only one, the thread that meets a line first decides for all; it may be another test's.
+static OTHER: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(tracing_subscriber::registry()));
+
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -29,9 +32,6 @@ impl Log {
         let writer = log.clone();
         let lines = tracing_subscriber::fmt().compact().with_ansi(false);
         let lines = lines.with_writer(move || writer.clone()).finish();
-        // As long as there is only one, the thread that meets a line first decides for all; it may be another test's.
-        static OTHER: LazyLock<Dispatch> =
-            LazyLock::new(|| Dispatch::new(tracing_subscriber::registry()));
         LazyLock::force(&OTHER);
         (log, tracing::subscriber::set_default(lines))
     }
