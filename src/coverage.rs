@@ -129,6 +129,11 @@ fn lines(tenant: &TenantCoverage) -> Vec<String> {
             one.workload
         )
     }));
+    if tenant.workloads.iter().any(|one| one.mood == Mood::Broken) {
+        lines.push(
+            "broken: it cannot be collected, so that nothing comes is no sign of quiet".into(),
+        );
+    }
     let reasons = tenant.reasons.iter();
     lines.extend(reasons.map(|reason| format!("{}: {}", reason.state, reason.text)));
     let unbalanced = tenant.unbalanced.iter();

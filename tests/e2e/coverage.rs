@@ -1,7 +1,8 @@
 //! Coverage is what the tenant has shown, to the event, and says of no hour that it is settled before it is.
 
 use audit_exporter_simulator::{
-    Config, ContentType, ExplicitBlob, Faults, Generated, Records, TenantConfig, TokenFaults,
+    AppConfig, Config, ContentType, ExplicitBlob, Faults, Generated, Records, TenantConfig,
+    TokenFaults,
 };
 use chrono::{DateTime, DurationRound, TimeDelta, Utc};
 use serde_json::{Value, json};
@@ -372,4 +373,78 @@ fn a_lost_blob_and_a_gap_are_told_with_exit_code_1() {
             .contains("the configuration has no tenant fabrikam; it has contoso"),
         "{unknown:?}"
     );
+}
+
+/// Auditing that is switched off, a permission that is revoked, a secret that is wrong: each is broken, not quiet.
+#[test]
+fn a_tenant_that_cannot_be_collected_is_broken_and_not_silent() {
+    let mut config = Config {
+        tenants: vec![TenantConfig {
+            subscribed: true,
+            records: Records::Generated(Generated {
+                events: 200,
+                days: 0.9,
+                content_types: vec![ContentType::General],
+                ..Generated::default()
+            }),
+            ..TenantConfig::default()
+        }],
+        ..Config::default()
+    };
+    config.tenants[0].other_apps = vec![AppConfig {
+        client_id: "00000000-0000-4000-8000-0000000000a1".into(),
+        client_secret: config.tenants[0].client_secret.clone(),
+        roles: vec!["User.Read.All".into()],
+    }];
+    let well = config.tenants[0].clone();
+    let microsoft = Microsoft::start(config);
+    let home = home(&microsoft);
+    let told = |exporter: &Exporter<'_>| -> Option<(String, String)> {
+        let said = http::get(exporter.address()?, "/api/coverage").ok()?;
+        let said: Value = serde_json::from_str(&said).ok()?;
+        let tenant = &said["tenants"][0];
+        let all = tenant["workloads"].as_array()?;
+        let all = all.iter().find(|one| one["workload"] == "(all)")?;
+        Some((
+            all["mood"].as_str()?.to_owned(),
+            tenant["reasons"].to_string(),
+        ))
+    };
+    let await_mood = |exporter: &Exporter<'_>, broken: bool, reason: &str| {
+        wait_until(
+            &format!("the tenant was broken: {broken}, {reason}"),
+            || {
+                told(exporter).is_some_and(|(mood, reasons)| {
+                    (mood == "broken") == broken && reasons.contains(reason)
+                })
+            },
+        );
+    };
+    let mut exporter = home.run();
+    exporter.await_drained(microsoft.blobs());
+    await_mood(&exporter, false, "");
+    let audit = |on: bool| json!({"tenant": well.id, "on": on});
+    microsoft.control("audit", &audit(false));
+    await_mood(&exporter, true, "auditing");
+    let text = home.ask(&["coverage"]).stdout;
+    assert!(text.contains("broken: it cannot be collected"), "{text}");
+    exporter.stop();
+    microsoft.control("audit", &audit(true));
+    let exporter = home.run();
+    await_mood(&exporter, false, "");
+    exporter.stop();
+    let tenant = microsoft.tenant(0, "contoso", "");
+    for (from, to, reason) in [
+        (
+            &*well.client_id,
+            "00000000-0000-4000-8000-0000000000a1",
+            "AF10001",
+        ),
+        (&*well.client_secret, "wrong", "AADSTS7000215"),
+    ] {
+        home.configure(&format!("{}{CONFIG}", tenant.replace(from, to)));
+        let exporter = home.run();
+        await_mood(&exporter, true, reason);
+        exporter.stop();
+    }
 }
