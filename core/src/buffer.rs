@@ -16,7 +16,7 @@ const LARGEST: usize = 8 << 20;
 /// Capacities are multiples of this, so that one that was large enough once is so again.
 const STEP: usize = 128 << 10;
 /// What is kept for later in all, at most.
-const MOST: usize = 8 << 20;
+const MOST: usize = 6 << 20;
 
 static FREE: Mutex<Free> = Mutex::new(Free {
     buffers: Vec::new(),

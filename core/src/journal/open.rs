@@ -119,7 +119,7 @@ pub(super) fn open_database(path: &Path) -> Result<Connection> {
     // `FULL`: a commit is on the disk when it returns.
     sql(conn.execute_batch(
         "PRAGMA page_size = 8192; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
-         PRAGMA cache_size = -4096; PRAGMA journal_size_limit = 16777216; PRAGMA temp_store = MEMORY;",
+         PRAGMA cache_size = -2048; PRAGMA journal_size_limit = 16777216; PRAGMA temp_store = MEMORY;",
     ))?;
     conn.set_prepared_statement_cache_capacity(64);
     // Otherwise a statement whose plan may depend on a value is planned anew with each value.
