@@ -36,9 +36,9 @@ mod exit {
     pub(crate) const OK: u8 = 0;
     /// It failed at run time.
     pub(crate) const FAILED: u8 = 1;
-    /// The arguments are wrong, as clap has it.
+    /// The command line cannot be read, as clap has it.
     pub(crate) const USAGE: u8 = 2;
-    /// The configuration, a credential or a permission is wrong (`EX_CONFIG` of sysexits).
+    /// Only a person can mend it: the configuration, a credential, a permission, what was asked for (`EX_CONFIG`).
     pub(crate) const CONFIG: u8 = 78;
 }
 
@@ -49,7 +49,8 @@ First steps:
   audit-exporter check --config FILE   what your own tenant still needs
   audit-exporter run --config FILE     collect and deliver
 
-Exit codes: 0 it worked, 1 it failed, 2 wrong arguments, 78 the configuration, a credential or a permission is wrong.
+Exit codes: 0 it worked, 1 it failed, 2 the command line cannot be read, 78 the configuration, a credential, a
+permission or what was asked for is wrong.
 The README, config/ and docs/ of the repository tell the rest.";
 
 /// Streams Microsoft 365 unified audit events to where they are needed: complete, once, and accounted for.

@@ -37,7 +37,7 @@ pub use backfill::ask_to_backfill;
 #[cfg(test)]
 pub(crate) use control::find;
 pub use control::withdraw;
-use control::{ADDRESS_FILE, PATIENCE, ask, unexpected};
+use control::{ADDRESS_FILE, Answer, PATIENCE, ask, refusal};
 pub(crate) use control::{announce, token};
 pub use letters::{ask_to_drop, ask_to_replay};
 pub use reload::ask_to_reload;

@@ -6,7 +6,7 @@ use std::time::Duration;
 /// What the engine does about an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// The configuration is wrong: refuse to start, or leave this component stopped.
+    /// The configuration is wrong: refuse to start; in a running component retry slowly, for somebody may be mending it.
     Config,
     /// Credentials or permissions are refused: retry slowly, report not ready.
     Auth,
@@ -18,7 +18,7 @@ pub enum Kind {
     Rejected,
     /// The peer no longer has it: count it as lost, alarm, go on.
     Lost,
-    /// An invariant of this program is broken: stop this component, not the others.
+    /// An invariant of this program is broken: stop this sink, or let this source try again slowly; not the others.
     Bug,
 }
 

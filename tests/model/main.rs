@@ -6,7 +6,7 @@
 //! At the end each sink has every event at least once, exactly once where every delivery was answered, and the
 //! journal's coverage is the model's own account, to the event.
 //!
-//! - `MODEL_HISTORIES=10000 cargo test --release --test model` runs so many; without it, a few with new seeds.
+//! - `MODEL_HISTORIES=10000 cargo test --profile swift --test model` runs so many; without it, a few with new seeds.
 //! - `MODEL_SEED=42 cargo test --test model` runs one history again, as a failure says.
 
 // A test may fail by a panic, and says what it does.

@@ -6,10 +6,9 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 
-use super::letters::text_of;
-use super::{Admin, PATIENCE, ask, unexpected};
+use super::{Admin, PATIENCE, ask, refusal};
 use crate::engine::backfill::Backfill;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 
 /// `POST /-/backfill`, with a [`Backfill`] as JSON: answers once it is on record.
 pub(super) async fn backfill(
@@ -17,8 +16,8 @@ pub(super) async fn backfill(
     headers: HeaderMap,
     request: String,
 ) -> Response {
-    if let Some(refusal) = admin.refuses(&headers) {
-        return refusal;
+    if let Some(no) = admin.refuses(&headers) {
+        return no;
     }
     let asked: Backfill = match serde_json::from_str(&request) {
         Ok(asked) => asked,
@@ -26,13 +25,7 @@ pub(super) async fn backfill(
     };
     match admin.control.backfiller.ask(asked).await {
         Ok(()) => "noted\n".into_response(),
-        Err(error) => {
-            let status = match error.kind() {
-                Kind::Config => StatusCode::UNPROCESSABLE_ENTITY,
-                _ => StatusCode::BAD_GATEWAY,
-            };
-            (status, error.to_string()).into_response()
-        }
+        Err(error) => refusal(&error),
     }
 }
 
@@ -41,12 +34,5 @@ pub async fn ask_to_backfill(journal_dir: &Path, backfill: &Backfill) -> Result<
     let body = serde_json::to_vec(backfill)
         .map_err(|error| Error::bug("the request cannot be written").with_cause(error))?;
     let answer = ask(journal_dir, &["backfill"], body, PATIENCE).await?;
-    let status = answer.status().as_u16();
-    let text = String::from_utf8_lossy(&text_of(answer).await?).into_owned();
-    match status {
-        200 => Ok(()),
-        422 => Err(Error::config(text)),
-        502 => Err(Error::unavailable(text)),
-        status => Err(unexpected(status)),
-    }
+    answer.success().map(drop)
 }

@@ -7,10 +7,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::StatusCode;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
 use tokio::net::TcpListener;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::http;
 
 /// The file in the journal's folder that holds the control token.
@@ -87,10 +88,37 @@ pub fn withdraw(journal_dir: &Path) -> Result<()> {
     remove(&journal_dir.join(ADDRESS_FILE))
 }
 
-pub(super) fn unexpected(status: u16) -> Error {
-    Error::unavailable(format!(
-        "the running process answers HTTP {status}; its log says why"
-    ))
+/// The most that an answer to a command may have: reasons of dead letters are the far side's words.
+const ANSWER_BYTES: usize = 16 << 20;
+
+/// What the running process answers to a command.
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) text: String,
+}
+
+impl Answer {
+    /// The text of a success. Whatever else it is, is an error, in the words of the process ([`refusal`]).
+    pub(super) fn success(self) -> Result<String> {
+        match (self.status, self.text.trim_end()) {
+            (StatusCode::OK, _) => Ok(self.text),
+            (status, "") => Err(Error::unavailable(format!(
+                "the running process answers HTTP {}; is it another version?",
+                status.as_u16()
+            ))),
+            (StatusCode::UNPROCESSABLE_ENTITY, why) => Err(Error::config(why)),
+            (_, why) => Err(Error::unavailable(why)),
+        }
+    }
+}
+
+/// The answer that a command turns back into the error ([`Answer::success`]).
+pub(super) fn refusal(error: &Error) -> Response {
+    let status = match error.kind() {
+        Kind::Config => StatusCode::UNPROCESSABLE_ENTITY,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    (status, format!("{error}\n")).into_response()
 }
 
 /// Sends a request to the process that holds the journal in `journal_dir`, with the token. It is known to be taken.
@@ -99,7 +127,7 @@ pub(super) async fn ask(
     path: &[&str],
     body: Vec<u8>,
     patience: Duration,
-) -> Result<reqwest::Response> {
+) -> Result<Answer> {
     let Some((address, token)) = find(journal_dir) else {
         return Err(Error::config(
             "another audit-exporter uses the journal, and its admin listener is not to be found; stop it first",
@@ -129,7 +157,25 @@ pub(super) async fn ask(
             "the running process does not know the token in the journal's folder",
         ));
     }
-    Ok(answer)
+    Ok(Answer {
+        status: answer.status(),
+        text: text_of(answer).await?,
+    })
+}
+
+async fn text_of(mut answer: reqwest::Response) -> Result<String> {
+    let mut text = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(|error| {
+        Error::unavailable("the running process breaks off its answer")
+            .with_cause(error.without_url())
+    })? {
+        text.extend_from_slice(&chunk);
+        if text.len() > ANSWER_BYTES {
+            return Err(Error::unavailable("the running process answers too much"));
+        }
+    }
+    String::from_utf8(text)
+        .map_err(|error| Error::unavailable("the answer is no text").with_cause(error))
 }
 
 /// Where the process listens that holds the journal, and its token. `None` if there is none to be found.
@@ -170,6 +216,33 @@ mod tests {
         assert_eq!(token.len(), 64);
         let text = std::fs::read_to_string(other).unwrap();
         assert_eq!(text, "chosen by somebody else");
+    }
+
+    #[tokio::test]
+    async fn a_refusal_comes_back_as_the_error_that_it_was() {
+        for error in [
+            Error::config("no sink archive"),
+            Error::unavailable("the journal cannot be written: no space left on device"),
+        ] {
+            let sent = refusal(&error);
+            let (head, body) = sent.into_parts();
+            let body = axum::body::to_bytes(body, ANSWER_BYTES).await.unwrap();
+            let answer = Answer {
+                status: head.status,
+                text: String::from_utf8(body.to_vec()).unwrap(),
+            };
+            let back = answer.success().unwrap_err();
+            assert_eq!(back.kind(), error.kind());
+            assert_eq!(back.to_string(), error.to_string());
+        }
+        let nothing = Answer {
+            status: StatusCode::NOT_FOUND,
+            text: String::new(),
+        };
+        assert_eq!(
+            nothing.success().unwrap_err().to_string(),
+            "the running process answers HTTP 404; is it another version?"
+        );
     }
 
     #[tokio::test]

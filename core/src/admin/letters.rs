@@ -10,12 +10,9 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{Admin, PATIENCE, ask, unexpected};
+use super::{Admin, PATIENCE, ask, refusal};
 use crate::engine::letters::{Replay, Replayed};
 use crate::error::{Error, Result};
-
-/// The most that an answer to a command may have: reasons are the far side's words.
-const ANSWER_BYTES: usize = 16 << 20;
 
 /// `POST /-/dead-letters/replay`, with a [`Replay`]; answers a [`Replayed`].
 pub(super) async fn replay(
@@ -23,8 +20,8 @@ pub(super) async fn replay(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    if let Some(refusal) = admin.refuses(&headers) {
-        return refusal;
+    if let Some(no) = admin.refuses(&headers) {
+        return no;
     }
     match serde_json::from_slice::<Replay>(&body) {
         Ok(wish) => json(&admin.control.replayer.replay(&wish).await),
@@ -38,8 +35,8 @@ pub(super) async fn drop_letters(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    if let Some(refusal) = admin.refuses(&headers) {
-        return refusal;
+    if let Some(no) = admin.refuses(&headers) {
+        return no;
     }
     let letters = match serde_json::from_slice::<Vec<i64>>(&body) {
         Ok(letters) => letters,
@@ -50,7 +47,7 @@ pub(super) async fn drop_letters(
             tracing::warn!(letters = ?dropped, "dead letters were dropped, as an operator asked");
             json(&dropped)
         }
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+        Err(error) => refusal(&error),
     }
 }
 
@@ -84,27 +81,8 @@ async fn exchange<T: DeserializeOwned>(
     let body = serde_json::to_vec(wish)
         .map_err(|error| Error::bug("the request makes no JSON").with_cause(error))?;
     let answer = ask(journal_dir, &["dead-letters", action], body, patience).await?;
-    if answer.status() != StatusCode::OK {
-        return Err(unexpected(answer.status().as_u16()));
-    }
-    let text = text_of(answer).await?;
-    serde_json::from_slice(&text).map_err(|error| {
+    serde_json::from_str(&answer.success()?).map_err(|error| {
         Error::unavailable("the running process answers something else; is it another version?")
             .with_cause(error)
     })
-}
-
-/// The body of an answer.
-pub(super) async fn text_of(mut answer: reqwest::Response) -> Result<Vec<u8>> {
-    let mut text = Vec::new();
-    while let Some(chunk) = answer.chunk().await.map_err(|error| {
-        Error::unavailable("the running process breaks off its answer")
-            .with_cause(error.without_url())
-    })? {
-        text.extend_from_slice(&chunk);
-        if text.len() > ANSWER_BYTES {
-            return Err(Error::unavailable("the running process answers too much"));
-        }
-    }
-    Ok(text)
 }

@@ -7,9 +7,8 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use tokio::sync::oneshot;
 
-use super::letters::text_of;
-use super::{Admin, PATIENCE, ask, unexpected};
-use crate::error::{Error, Result};
+use super::{Admin, PATIENCE, ask};
+use crate::error::Result;
 
 /// `POST /-/reload`: answers what changed, or why nothing did.
 pub(super) async fn reload(State(admin): State<Admin>, headers: HeaderMap) -> Response {
@@ -34,14 +33,5 @@ pub(super) async fn reload(State(admin): State<Admin>, headers: HeaderMap) -> Re
 /// Asks the process that holds the journal in `journal_dir` to read its configuration anew. Returns what changed.
 pub async fn ask_to_reload(journal_dir: &Path) -> Result<String> {
     let answer = ask(journal_dir, &["reload"], Vec::new(), PATIENCE).await?;
-    let status = answer.status().as_u16();
-    let text = String::from_utf8_lossy(&text_of(answer).await?)
-        .trim_end()
-        .to_owned();
-    match status {
-        200 => Ok(text),
-        422 => Err(Error::config(text)),
-        503 => Err(Error::unavailable(text)),
-        status => Err(unexpected(status)),
-    }
+    Ok(answer.success()?.trim_end().to_owned())
 }

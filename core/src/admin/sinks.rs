@@ -7,9 +7,8 @@ use axum::extract::{Path as UrlPath, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 
-use super::letters::text_of;
-use super::{Admin, PATIENCE, ask, unexpected};
-use crate::error::{Error, Kind, Result};
+use super::{Admin, Answer, PATIENCE, ask, refusal};
+use crate::error::{Error, Result};
 
 /// `POST /-/sinks/NAME/forget`.
 pub(super) async fn forget(
@@ -17,18 +16,17 @@ pub(super) async fn forget(
     UrlPath(sink): UrlPath<String>,
     headers: HeaderMap,
 ) -> Response {
-    if let Some(refusal) = admin.refuses(&headers) {
-        return refusal;
+    if let Some(no) = admin.refuses(&headers) {
+        return no;
     }
     match admin.journal.forget_orphan(&sink).await {
         Ok(Some(true)) => format!("sink {sink} is forgotten\n").into_response(),
         Ok(Some(false)) => unknown(&sink),
-        Ok(None) => {
-            let refusal =
-                format!("sink {sink} is in the running configuration; remove it there first\n");
-            (StatusCode::CONFLICT, refusal).into_response()
-        }
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+        Ok(None) => refusal(&Error::config(format!(
+            "sink {sink} is in the running configuration; when it has left the file, `audit-exporter reload` lets go of \
+             it, and then it can be forgotten"
+        ))),
+        Err(error) => refusal(&error),
     }
 }
 
@@ -51,8 +49,8 @@ pub(super) async fn resume(
 }
 
 async fn set_paused(admin: &Admin, sink: &str, headers: &HeaderMap, paused: bool) -> Response {
-    if let Some(refusal) = admin.refuses(headers) {
-        return refusal;
+    if let Some(no) = admin.refuses(headers) {
+        return no;
     }
     match admin.journal.pause_sink(sink, paused).await {
         Ok(true) => {
@@ -60,7 +58,7 @@ async fn set_paused(admin: &Admin, sink: &str, headers: &HeaderMap, paused: bool
             "done\n".into_response()
         }
         Ok(false) => unknown(sink),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+        Err(error) => refusal(&error),
     }
 }
 
@@ -71,24 +69,18 @@ pub(super) async fn pass_on(
     headers: HeaderMap,
     request: String,
 ) -> Response {
-    if let Some(refusal) = admin.refuses(&headers) {
-        return refusal;
+    if let Some(no) = admin.refuses(&headers) {
+        return no;
     }
     match admin.control.replayer.ask(&sink, request).await {
         Ok(text) => text.into_response(),
-        Err(error) => {
-            let status = match error.kind() {
-                Kind::Config => StatusCode::UNPROCESSABLE_ENTITY,
-                _ => StatusCode::BAD_GATEWAY,
-            };
-            (status, error.to_string()).into_response()
-        }
+        Err(error) => refusal(&error),
     }
 }
 
 fn unknown(sink: &str) -> Response {
-    let refusal = format!("the journal knows no sink {sink}\n");
-    (StatusCode::NOT_FOUND, refusal).into_response()
+    let text = format!("the journal knows no sink {sink}\n");
+    (StatusCode::NOT_FOUND, text).into_response()
 }
 
 /// Asks the process that holds the journal in `journal_dir` to forget a sink. `false` if its journal knows none of
@@ -101,14 +93,7 @@ pub async fn ask_to_forget(journal_dir: &Path, sink: &str) -> Result<bool> {
         PATIENCE,
     )
     .await?;
-    match answer.status().as_u16() {
-        200 => Ok(true),
-        404 => Ok(false),
-        409 => Err(Error::config(format!(
-            "sink {sink} is in the running configuration; remove it there, and start the program anew"
-        ))),
-        status => Err(unexpected(status)),
-    }
+    found(answer)
 }
 
 /// Asks the process that holds the journal in `journal_dir` to pause or resume a sink. `false` if its journal knows none
@@ -117,11 +102,16 @@ pub async fn ask_to_pause(journal_dir: &Path, sink: &str, paused: bool) -> Resul
     let action = if paused { "pause" } else { "resume" };
     let path = ["sinks", sink, action];
     let answer = ask(journal_dir, &path, Vec::new(), PATIENCE).await?;
-    match answer.status().as_u16() {
-        200 => Ok(true),
-        404 => Ok(false),
-        status => Err(unexpected(status)),
+    found(answer)
+}
+
+/// Whether the journal knows the sink that was asked for.
+fn found(answer: Answer) -> Result<bool> {
+    // Who does not know the path either has nothing to say ([`Answer::success`]).
+    if answer.status == StatusCode::NOT_FOUND && !answer.text.is_empty() {
+        return Ok(false);
     }
+    answer.success().map(|_| true)
 }
 
 /// Passes a request on to a sink of the process that holds the journal in `journal_dir`, and the answer back.
@@ -133,13 +123,5 @@ pub async fn ask_sink(
 ) -> Result<String> {
     let path = ["sinks", sink, "ask"];
     let answer = ask(journal_dir, &path, request.as_bytes().to_vec(), patience).await?;
-    let status = answer.status();
-    let text = String::from_utf8(text_of(answer).await?)
-        .map_err(|error| Error::unavailable("the answer is no text").with_cause(error))?;
-    match status.as_u16() {
-        200 => Ok(text),
-        422 => Err(Error::config(text)),
-        502 => Err(Error::unavailable(text)),
-        status => Err(unexpected(status)),
-    }
+    answer.success()
 }

@@ -211,6 +211,7 @@ pub(super) const ENGINE: &[(&str, &[&str])] = &[
             "handover_memory",
         ],
     ),
+    ("tenant_files", &["folder"]),
 ];
 
 const TENANT: &[&str] = &["id", "tags"];

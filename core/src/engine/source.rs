@@ -71,7 +71,7 @@ pub(super) struct Runner {
 }
 
 impl Runner {
-    /// Runs until stopped, or until a bug stops this source alone.
+    /// Runs until stopped.
     pub(super) async fn run(self) {
         let [component, name, tenant] = self.labels();
         let up = self

@@ -271,7 +271,11 @@ fn replace(
     // In one step each has the other's name: broken off at any moment, the damaged one is never where leftovers are.
     renameat_with(CWD, &new, CWD, aside, RenameFlags::NOREPLACE)
         .and_then(|()| renameat_with(CWD, aside, CWD, dir, RenameFlags::EXCHANGE))
-        .map_err(|error| Error::from(std::io::Error::from(error)))?;
+        .map_err(|error| {
+            let [aside, dir] = [aside, dir].map(Path::display);
+            Error::unavailable(format!("{aside} and {dir} cannot change names"))
+                .with_cause(std::io::Error::from(error))
+        })?;
     told.push(format!(
         "the next run begins anew with what Microsoft still lists (the last {} days): sinks get events that they had \
          once more; the account of earlier hours is in the damaged journal alone",

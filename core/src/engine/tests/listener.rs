@@ -259,7 +259,7 @@ async fn only_the_control_token_lets_a_sink_be_forgotten() {
         forget("gone", format!("Authorization: Basic {token}\r\n")).await,
         refused
     );
-    assert_eq!(forget("a", bearer(&token)).await.0, 409);
+    assert_eq!(forget("a", bearer(&token)).await.0, 422);
     let (_, metrics) = get(&engine, "/metrics").await;
     assert!(metrics.contains(r#"sink="gone""#));
     assert_eq!(

@@ -15,18 +15,18 @@ use super::config::Settings;
 use super::window::{Progress, Window};
 
 /// Why there is a gap, and what can be done.
-pub(super) const GONE: &str = "content of this time cannot be listed any more, it is older than seven days; a search \
-    in Microsoft Purview goes further back";
+pub(super) const GONE: &str = "content of this time cannot be listed any more, it is older than seven days; `audit-exporter \
+    backfill` brings it in by a source that searches";
 /// The same, for what showed up late.
 pub(super) const UNSWEPT: &str = "content that showed up late in this time was not looked for before it was older than \
     seven days, because nothing ran then; what was there earlier is collected";
 /// The same, for what Microsoft did not keep.
-pub(super) const UNSUBSCRIBED: &str = "there was no subscription, so Microsoft kept no content; a search in Microsoft \
-    Purview may find the events";
+pub(super) const UNSUBSCRIBED: &str = "there was no subscription, so Microsoft kept no content; `audit-exporter \
+    backfill` brings the events in by a source that searches";
 /// The same, when it is not sure that Microsoft did not.
 pub(super) const PERHAPS_UNSUBSCRIBED: &str = "Microsoft said that there was no subscription, and later that there is one; \
-    since when, no answer tells, so it may have kept no content of this time, or all of it; a search in Microsoft Purview \
-    may find the events";
+    since when, no answer tells, so it may have kept no content of this time, or all of it; \
+    `audit-exporter backfill` brings the events in by a source that searches";
 
 /// A window that will not be listed, and why.
 pub(super) type Unlisted = (Window, &'static str);

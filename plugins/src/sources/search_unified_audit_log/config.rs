@@ -261,6 +261,8 @@ mod tests {
         assert_eq!(settings.page_size, 1_000);
         assert_eq!(settings.schedule.again, [3_600, 21_600, 86_400, 259_200]);
         assert_eq!(settings.schedule.kept, TimeDelta::days(180));
+        // As docs/sources.md has it: first searches, and repeated ones.
+        assert_eq!(settings.schedule.searches_a_day(), 144 + 36);
     }
 
     #[test]

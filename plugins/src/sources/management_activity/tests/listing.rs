@@ -258,7 +258,7 @@ async fn a_downtime_of_more_than_a_week_is_on_record_and_counted() {
     let length = gaps[0].to_ms - gaps[0].from_ms;
     // `Date` has no fractions of a second.
     assert_eq!((length + 2_000) / 60_000, 24 * 60 + 10);
-    assert!(gaps[0].reason.contains("Purview"));
+    assert!(gaps[0].reason.contains("backfill"));
     let counted =
         bench
             .filled
