@@ -14,402 +14,204 @@ use prometheus::{
 };
 
 use crate::error::{Error, Result};
-use families::{Families, counters, floats, gauges, histogram, int, ints};
+use families::{Families, count, counters, floats, gauges, histogram, int, ints};
 
 pub use meter::Meter;
-
-/// The series of one engine.
-#[derive(Clone, Debug)]
-pub struct Metrics {
-    families: Arc<[Registry]>,
-    /// The newest error of each component, by component, name and tenant.
-    newest: Arc<Mutex<BTreeMap<[String; 3], String>>>,
-    /// Events cut from fetched units.
-    pub events_received: IntCounterVec,
-    /// Bytes of these.
-    pub received_bytes: IntCounterVec,
-    /// Events dropped because they were journaled before.
-    pub events_repeated: IntCounterVec,
-    /// Bytes of these.
-    pub repeated_bytes: IntCounterVec,
-    /// Events whose identity was known with other bytes; they are delivered.
-    pub events_variant: IntCounterVec,
-    /// Records too large to be events, stored as dead letters.
-    pub records_oversized: IntCounterVec,
-    /// Units that a source has listed for the first time.
-    pub units_listed: IntCounterVec,
-    /// Units that were fetched completely.
-    pub units_fetched: IntCounterVec,
-    /// Units that expired or vanished before they could be fetched.
-    pub units_lost: IntCounterVec,
-    /// Time that a source could not list and never will.
-    pub listing_gap: IntCounterVec,
-    /// Units that showed up in a time that was listed before, by the pass that found them.
-    pub stragglers: IntCounterVec,
-    /// Events journaled from these, by the workload too.
-    pub events_late: IntCounterVec,
-    /// Hours of content or of events, of the last month, by their state.
-    pub coverage_hours: IntGaugeVec,
-    /// Time until the first content that was not listed yet cannot be listed any more.
-    pub listing_expiry: GaugeVec,
-    /// Whether a tenant's accounts add up, by hour and in sum.
-    pub account_balanced: IntGaugeVec,
-    /// Whether a workload, or all of them, is silent as it never was before.
-    pub silent: IntGaugeVec,
-    /// Events that a sink's filters dropped.
-    pub events_filtered: IntCounterVec,
-    /// Bytes of these.
-    pub filtered_bytes: IntCounterVec,
-    /// Events that a sink's far side has.
-    pub events_delivered: IntCounterVec,
-    /// Bytes of these.
-    pub delivered_bytes: IntCounterVec,
-    /// Events that a sink's far side refused for good.
-    pub events_dead_lettered: IntCounterVec,
-    /// Bytes of these.
-    pub dead_lettered_bytes: IntCounterVec,
-    /// Time from `CreationTime` to delivery.
-    pub freshness: HistogramVec,
-    /// Time of one delivery.
-    pub delivery: HistogramVec,
-    /// Requests to the webhook listener.
-    pub webhook_requests: IntCounterVec,
-    /// By how much notifications brought listings forward.
-    pub webhook_lead: HistogramVec,
-    /// Errors, by what the engine does about them.
-    pub errors: IntCounterVec,
-    /// Tries after a failure.
-    pub retries: IntCounterVec,
-    /// Requests to a peer.
-    pub requests: IntCounterVec,
-    /// Time spent waiting because a peer or our own rate limit asked for it.
-    pub throttle_wait: CounterVec,
-    /// When a source last listed everything, seconds since 1970.
-    pub last_listing: GaugeVec,
-    /// Time since a source last listed everything.
-    pub listing_lag: GaugeVec,
-    /// Whether a source or sink works.
-    pub up: IntGaugeVec,
-    /// Whether a tenant waits because the journal is full.
-    pub tenant_paused: IntGaugeVec,
-    /// Events that a sink has not dealt with.
-    pub sink_pending: IntGaugeVec,
-    /// Age of the oldest of these.
-    pub sink_lag: GaugeVec,
-    /// Events that a sink was moved past.
-    pub sink_skipped: IntGaugeVec,
-    /// Whether a sink's account balances.
-    pub sink_balanced: IntGaugeVec,
-    /// Units that wait to be fetched.
-    pub units_pending: IntGaugeVec,
-    /// Time until the first of these expires.
-    pub units_expiry: GaugeVec,
-    /// Bytes that the journal uses.
-    pub journal_bytes: IntGauge,
-    /// Bytes that it may use.
-    pub journal_limit_bytes: IntGauge,
-    /// Transactions that could not be written.
-    pub journal_errors: IntCounter,
-}
 
 const UNIT: &[&str] = &["tenant", "source", "content_type"];
 const STREAM: &[&str] = &["tenant", "source"];
 const SINK: &[&str] = &["sink", "tenant"];
 const COMPONENT: &[&str] = &["component", "name", "tenant"];
 
+const HOUR: f64 = 3600.0;
+const FRESHNESS: &[f64] = &[
+    1.0,
+    5.0,
+    30.0,
+    60.0,
+    300.0,
+    900.0,
+    HOUR,
+    4.0 * HOUR,
+    24.0 * HOUR,
+    168.0 * HOUR,
+];
+const LEAD: &[f64] = &[1.0, 5.0, 15.0, 30.0, 60.0, 300.0, 900.0, HOUR, 6.0 * HOUR];
+const DELIVERY: &[f64] = &[0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0, 300.0];
+
+/// Declares each series once: what documents the field is the help text too.
+macro_rules! series {
+    ($($(#[doc = $help:literal])+ $see:vis $field:ident: $type:ty = $make:ident($name:literal $(, $more:expr)*);)+) => {
+        /// The series of one engine.
+        #[derive(Clone, Debug)]
+        pub struct Metrics {
+            families: Arc<[Registry]>,
+            /// The newest error of each component, by component, name and tenant.
+            newest: Arc<Mutex<BTreeMap<[String; 3], String>>>,
+            $($(#[doc = $help])+ $see $field: $type,)+
+        }
+
+        impl Metrics {
+            fn build() -> prometheus::Result<Self> {
+                let families = Families::default();
+                Ok(Self {
+                    $($field: $make(&families, $name, concat!($($help),+).trim_start() $(, $more)*)?,)+
+                    newest: Arc::default(),
+                    families: families.into_registries().into(),
+                })
+            }
+        }
+    };
+}
+
+series! {
+    /// The program's version, in a label.
+    build_info: IntGaugeVec = ints("build_info", &["version"]);
+
+    /// Events cut from fetched content.
+    pub events_received: IntCounterVec = counters("events_received_total", UNIT);
+
+    /// Bytes of the events received.
+    pub received_bytes: IntCounterVec = counters("received_bytes_total", UNIT);
+
+    /// Events dropped because they were received before.
+    pub events_repeated: IntCounterVec = counters("events_repeated_total", UNIT);
+
+    /// Bytes of the records dropped because they were journaled before.
+    pub repeated_bytes: IntCounterVec = counters("repeated_bytes_total", UNIT);
+
+    /// Events delivered although their identity was known, with other bytes.
+    pub events_variant: IntCounterVec = counters("events_variant_total", UNIT);
+
+    /// Records larger than limits.record_size, stored as dead letters.
+    pub records_oversized: IntCounterVec = counters("records_oversized_total", UNIT);
+
+    /// Content blobs (or pages) listed for the first time.
+    pub units_listed: IntCounterVec = counters("units_listed_total", UNIT);
+
+    /// Content blobs (or pages) fetched completely.
+    pub units_fetched: IntCounterVec = counters("units_fetched_total", UNIT);
+
+    /// Content blobs (or pages) that expired or vanished before they could be fetched.
+    pub units_lost: IntCounterVec = counters("units_lost_total", UNIT);
+
+    /// Time that could not be listed and never will be; nobody knows what was in it.
+    pub listing_gap: IntCounterVec = counters("listing_gap_seconds_total", UNIT);
+
+    /// Content blobs (or pages) that showed up in a time that was listed before.
+    pub stragglers: IntCounterVec =
+        counters("stragglers_total", &["tenant", "source", "content_type", "pass"]);
+
+    /// Events of content that showed up late.
+    pub events_late: IntCounterVec =
+        counters("events_late_total", &["tenant", "source", "content_type", "pass", "workload"]);
+
+    /// Hours of the last 30 days by what is known of their events.
+    pub coverage_hours: IntGaugeVec = ints("coverage", &["tenant", "state"]);
+
+    /// Time until the first content that was not listed yet cannot be listed any more.
+    pub listing_expiry: GaugeVec = gauges("listing_expiry_seconds", UNIT);
+
+    /// 1 if the tenant's accounts by hour add up to those of the sinks.
+    pub account_balanced: IntGaugeVec = ints("account_balanced", &["tenant"]);
+
+    /// 1 while less comes of a workload than ever in the weeks before.
+    pub silent: IntGaugeVec = ints("silent", &["tenant", "workload"]);
+
+    /// Events dropped by the sink's filters.
+    pub events_filtered: IntCounterVec = counters("events_filtered_total", SINK);
+
+    /// Bytes of the records dropped by the sink's filters.
+    pub filtered_bytes: IntCounterVec = counters("filtered_bytes_total", SINK);
+
+    /// Events that the destination has durably.
+    pub events_delivered: IntCounterVec = counters("events_delivered_total", SINK);
+
+    /// Bytes of the records delivered.
+    pub delivered_bytes: IntCounterVec = counters("delivered_bytes_total", SINK);
+
+    /// Events that the destination refused for good.
+    pub events_dead_lettered: IntCounterVec = counters("events_dead_lettered_total", SINK);
+
+    /// Bytes of the records that the destination refused for good.
+    pub dead_lettered_bytes: IntCounterVec = counters("dead_lettered_bytes_total", SINK);
+
+    /// Time from an event's CreationTime to its delivery.
+    pub freshness: HistogramVec = histogram("freshness_seconds", FRESHNESS, &["sink"]);
+
+    /// Time of one delivery.
+    pub delivery: HistogramVec = histogram("delivery_seconds", DELIVERY, &["sink"]);
+
+    /// Requests to the webhook listener by outcome.
+    pub webhook_requests: IntCounterVec =
+        counters("webhook_requests_total", &["tenant", "source", "outcome"]);
+
+    /// Time by which a notification brought a listing forward.
+    pub webhook_lead: HistogramVec = histogram("webhook_lead_seconds", LEAD, &["source"]);
+
+    /// Errors by kind: what the engine does about them.
+    pub errors: IntCounterVec = counters("errors_total", &["component", "name", "tenant", "kind"]);
+
+    /// Tries after a failure.
+    pub retries: IntCounterVec = counters("retries_total", COMPONENT);
+
+    /// Requests to the source's service by outcome.
+    pub requests: IntCounterVec =
+        counters("requests_total", &["tenant", "source", "operation", "outcome"]);
+
+    /// Time spent waiting for rate limits.
+    pub throttle_wait: CounterVec = floats("throttle_wait_seconds_total", STREAM);
+
+    /// When the source last listed everything.
+    pub last_listing: GaugeVec = gauges("last_listing_timestamp_seconds", STREAM);
+
+    /// Time since the source last listed everything.
+    pub listing_lag: GaugeVec = gauges("listing_lag_seconds", STREAM);
+
+    /// 1 if the source or sink works, 0 while it fails.
+    pub up: IntGaugeVec = ints("up", COMPONENT);
+
+    /// 1 while the journal is full and collecting the tenant waits.
+    pub tenant_paused: IntGaugeVec = ints("tenant_paused", &["tenant"]);
+
+    /// Events journaled that the sink has not dealt with.
+    pub sink_pending: IntGaugeVec = ints("sink_pending_events", SINK);
+
+    /// Age in the journal of the oldest event that the sink has not dealt with.
+    pub sink_lag: GaugeVec = gauges("sink_lag_seconds", SINK);
+
+    /// Events that the sink was moved past, for the journal was full or damaged.
+    pub sink_skipped: IntGaugeVec = ints("sink_skipped_events", SINK);
+
+    /// 1 if journaled = filtered + delivered + dead + skipped + pending.
+    pub sink_balanced: IntGaugeVec = ints("sink_balanced", SINK);
+
+    /// Content blobs (or pages) that wait to be fetched.
+    pub units_pending: IntGaugeVec = ints("units_pending", UNIT);
+
+    /// Time until the first unfetched content blob (or page) expires.
+    pub units_expiry: GaugeVec = gauges("units_expiry_seconds", UNIT);
+
+    /// Bytes of the journal in use.
+    pub journal_bytes: IntGauge = int("journal_used_bytes");
+
+    /// Bytes that the journal may use.
+    pub journal_limit_bytes: IntGauge = int("journal_limit_bytes");
+
+    /// Journal transactions that could not be written.
+    pub journal_errors: IntCounter = count("journal_errors_total");
+}
+
 impl Metrics {
     /// The series, all at zero.
     pub fn new() -> Result<Self> {
-        Self::build().map_err(|error| Error::bug("a metric is declared wrongly").with_cause(error))
-    }
-
-    #[allow(clippy::too_many_lines)] // one line a series
-    fn build() -> prometheus::Result<Self> {
-        let families = Families::default();
-        let r = &families;
-        let freshness = &[
-            1.0,
-            5.0,
-            30.0,
-            60.0,
-            300.0,
-            900.0,
-            3600.0,
-            4.0 * 3600.0,
-            86400.0,
-            604_800.0,
-        ];
-        let lead = &[
-            1.0,
-            5.0,
-            15.0,
-            30.0,
-            60.0,
-            300.0,
-            900.0,
-            3600.0,
-            6.0 * 3600.0,
-        ];
-        let delivery = &[0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0, 300.0];
-        let info = ints(
-            r,
-            "build_info",
-            "The program's version, in a label.",
-            &["version"],
-        )?;
-        info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        Ok(Self {
-            events_received: counters(
-                r,
-                "events_received_total",
-                "Events cut from fetched content.",
-                UNIT,
-            )?,
-            received_bytes: counters(
-                r,
-                "received_bytes_total",
-                "Bytes of the events received.",
-                UNIT,
-            )?,
-            events_repeated: counters(
-                r,
-                "events_repeated_total",
-                "Events dropped because they were received before.",
-                UNIT,
-            )?,
-            repeated_bytes: counters(
-                r,
-                "repeated_bytes_total",
-                "Bytes of the records dropped because they were journaled before.",
-                UNIT,
-            )?,
-            events_variant: counters(
-                r,
-                "events_variant_total",
-                "Events delivered although their identity was known, with other bytes.",
-                UNIT,
-            )?,
-            records_oversized: counters(
-                r,
-                "records_oversized_total",
-                "Records larger than limits.record_size, stored as dead letters.",
-                UNIT,
-            )?,
-            units_listed: counters(
-                r,
-                "units_listed_total",
-                "Content blobs (or pages) listed for the first time.",
-                UNIT,
-            )?,
-            units_fetched: counters(
-                r,
-                "units_fetched_total",
-                "Content blobs (or pages) fetched completely.",
-                UNIT,
-            )?,
-            units_lost: counters(
-                r,
-                "units_lost_total",
-                "Content blobs (or pages) that expired or vanished before they could be fetched.",
-                UNIT,
-            )?,
-            listing_gap: counters(
-                r,
-                "listing_gap_seconds_total",
-                "Time that could not be listed and never will be; nobody knows what was in it.",
-                UNIT,
-            )?,
-            stragglers: counters(
-                r,
-                "stragglers_total",
-                "Content blobs (or pages) that showed up in a time that was listed before.",
-                &["tenant", "source", "content_type", "pass"],
-            )?,
-            events_late: counters(
-                r,
-                "events_late_total",
-                "Events of content that showed up late.",
-                &["tenant", "source", "content_type", "pass", "workload"],
-            )?,
-            coverage_hours: ints(
-                r,
-                "coverage",
-                "Hours of the last 30 days by what is known of their events.",
-                &["tenant", "state"],
-            )?,
-            listing_expiry: gauges(
-                r,
-                "listing_expiry_seconds",
-                "Time until the first content that was not listed yet cannot be listed any more.",
-                UNIT,
-            )?,
-            account_balanced: ints(
-                r,
-                "account_balanced",
-                "1 if the tenant's accounts by hour add up to those of the sinks.",
-                &["tenant"],
-            )?,
-            silent: ints(
-                r,
-                "silent",
-                "1 while less comes of a workload than ever in the weeks before.",
-                &["tenant", "workload"],
-            )?,
-            events_filtered: counters(
-                r,
-                "events_filtered_total",
-                "Events dropped by the sink's filters.",
-                SINK,
-            )?,
-            filtered_bytes: counters(
-                r,
-                "filtered_bytes_total",
-                "Bytes of the records dropped by the sink's filters.",
-                SINK,
-            )?,
-            events_delivered: counters(
-                r,
-                "events_delivered_total",
-                "Events that the destination has durably.",
-                SINK,
-            )?,
-            delivered_bytes: counters(
-                r,
-                "delivered_bytes_total",
-                "Bytes of the records delivered.",
-                SINK,
-            )?,
-            events_dead_lettered: counters(
-                r,
-                "events_dead_lettered_total",
-                "Events that the destination refused for good.",
-                SINK,
-            )?,
-            dead_lettered_bytes: counters(
-                r,
-                "dead_lettered_bytes_total",
-                "Bytes of the records that the destination refused for good.",
-                SINK,
-            )?,
-            freshness: histogram(
-                r,
-                "freshness_seconds",
-                "Time from an event's CreationTime to its delivery.",
-                freshness,
-                &["sink"],
-            )?,
-            delivery: histogram(
-                r,
-                "delivery_seconds",
-                "Time of one delivery.",
-                delivery,
-                &["sink"],
-            )?,
-            webhook_requests: counters(
-                r,
-                "webhook_requests_total",
-                "Requests to the webhook listener by outcome.",
-                &["tenant", "source", "outcome"],
-            )?,
-            webhook_lead: histogram(
-                r,
-                "webhook_lead_seconds",
-                "Time by which a notification brought a listing forward.",
-                lead,
-                &["source"],
-            )?,
-            errors: counters(
-                r,
-                "errors_total",
-                "Errors by kind: what the engine does about them.",
-                &["component", "name", "tenant", "kind"],
-            )?,
-            retries: counters(r, "retries_total", "Tries after a failure.", COMPONENT)?,
-            requests: counters(
-                r,
-                "requests_total",
-                "Requests to the source's service by outcome.",
-                &["tenant", "source", "operation", "outcome"],
-            )?,
-            throttle_wait: floats(
-                r,
-                "throttle_wait_seconds_total",
-                "Time spent waiting for rate limits.",
-                STREAM,
-            )?,
-            last_listing: gauges(
-                r,
-                "last_listing_timestamp_seconds",
-                "When the source last listed everything.",
-                STREAM,
-            )?,
-            listing_lag: gauges(
-                r,
-                "listing_lag_seconds",
-                "Time since the source last listed everything.",
-                STREAM,
-            )?,
-            up: ints(
-                r,
-                "up",
-                "1 if the source or sink works, 0 while it fails.",
-                COMPONENT,
-            )?,
-            tenant_paused: ints(
-                r,
-                "tenant_paused",
-                "1 while the journal is full and collecting the tenant waits.",
-                &["tenant"],
-            )?,
-            sink_pending: ints(
-                r,
-                "sink_pending_events",
-                "Events journaled that the sink has not dealt with.",
-                SINK,
-            )?,
-            sink_lag: gauges(
-                r,
-                "sink_lag_seconds",
-                "Age in the journal of the oldest event that the sink has not dealt with.",
-                SINK,
-            )?,
-            sink_skipped: ints(
-                r,
-                "sink_skipped_events",
-                "Events that the sink was moved past, for the journal was full or damaged.",
-                SINK,
-            )?,
-            sink_balanced: ints(
-                r,
-                "sink_balanced",
-                "1 if journaled = filtered + delivered + dead + skipped + pending.",
-                SINK,
-            )?,
-            units_pending: ints(
-                r,
-                "units_pending",
-                "Content blobs (or pages) that wait to be fetched.",
-                UNIT,
-            )?,
-            units_expiry: gauges(
-                r,
-                "units_expiry_seconds",
-                "Time until the first unfetched content blob (or page) expires.",
-                UNIT,
-            )?,
-            journal_bytes: int(r, "journal_used_bytes", "Bytes of the journal in use.")?,
-            journal_limit_bytes: int(r, "journal_limit_bytes", "Bytes that the journal may use.")?,
-            journal_errors: {
-                let counter = IntCounter::new(
-                    "journal_errors_total",
-                    "Journal transactions that could not be written.",
-                )?;
-                r.register(counter.clone())?;
-                counter
-            },
-            newest: Arc::default(),
-            families: families.into_registries().into(),
-        })
+        let metrics = Self::build()
+            .map_err(|error| Error::bug("a metric is declared wrongly").with_cause(error))?;
+        let version = metrics
+            .build_info
+            .with_label_values(&[env!("CARGO_PKG_VERSION")]);
+        version.set(1);
+        Ok(metrics)
     }
 
     /// All series in Prometheus' text format.

@@ -140,21 +140,13 @@ fn declared_metrics() -> BTreeSet<String> {
     let rendered = Metrics::new().unwrap().render().unwrap();
     assert!(rendered.contains("audit_exporter_build_info"));
     let code = text(&root().join("core/src/metrics.rs"));
-    let build = code
-        .split("fn build()")
-        .nth(1)
-        .unwrap()
-        .split("\n    }\n")
-        .next()
-        .unwrap()
-        .to_owned();
-    let is_name = |word: &&str| word.bytes().all(|c| c.is_ascii_lowercase() || c == b'_');
-    let quoted: Vec<&str> = build.split('"').skip(1).step_by(2).collect();
-    // A help text, which has spaces, follows each name; labels stand after it.
-    let names = quoted
-        .windows(2)
-        .filter(|pair| is_name(&pair[0]) && pair[1].contains(' '));
-    names.map(|pair| pair[0].to_owned()).collect()
+    // `field: Type = counters("name", …);`, perhaps in two lines.
+    let declarations = code.split("series! {").nth(1).unwrap();
+    let declarations = declarations.split("\n}\n").next().unwrap().split(';');
+    declarations
+        .filter_map(|declaration| declaration.split("(\"").nth(1)?.split('"').next())
+        .map(str::to_owned)
+        .collect()
 }
 
 #[test]

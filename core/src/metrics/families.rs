@@ -3,8 +3,8 @@
 use std::cell::RefCell;
 
 use prometheus::{
-    CounterVec, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, Result, core::Collector,
+    CounterVec, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, Result, core::Collector,
 };
 
 /// Those that were made so far.
@@ -62,6 +62,12 @@ pub(super) fn ints(r: &Families, name: &str, help: &str, labels: &[&str]) -> Res
 
 pub(super) fn int(r: &Families, name: &str, help: &str) -> Result<IntGauge> {
     let series = IntGauge::new(name, help)?;
+    r.register(series.clone())?;
+    Ok(series)
+}
+
+pub(super) fn count(r: &Families, name: &str, help: &str) -> Result<IntCounter> {
+    let series = IntCounter::new(name, help)?;
     r.register(series.clone())?;
     Ok(series)
 }
