@@ -41,7 +41,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::http;
-use crate::journal::{Closer, Journal, Orphan, Status, Stream};
+use crate::journal::{Closer, Journal, Left, Orphan, Status, Stream};
 use crate::metrics::Metrics;
 use crate::plugin::Registry;
 use backfill::Backfiller;
@@ -62,10 +62,15 @@ const SERVERS_DEADLINE: Duration = Duration::from_secs(5);
 /// How often the journal is asked to do what only time makes due.
 const HOUSEKEEPING: Duration = Duration::from_hours(1);
 
-/// Frees what orphans hold once their grace is over, folds old accounts, and audits the sinks'.
-async fn keep_house(journal: Journal, stop: CancellationToken) {
+/// Frees what orphans hold once their grace is over, sees to units that nobody else does, folds old accounts, and audits
+/// the sinks'.
+async fn keep_house(journal: Journal, metrics: Metrics, stop: CancellationToken) {
     loop {
         let kept = async {
+            let left = journal.look_after_units(retry::LONGEST, source::EXPIRY_GRACE);
+            for unit in left.await? {
+                tell_lost(&journal, &metrics, &unit);
+            }
             journal.fold().await?;
             journal.audit().await
         };
@@ -80,6 +85,19 @@ async fn keep_house(journal: Journal, stop: CancellationToken) {
             tracing::warn!("orphans cannot be looked after: {error}");
         }
     }
+}
+
+fn tell_lost(journal: &Journal, metrics: &Metrics, left: &Left) {
+    let (tenant, source) = (journal.tenant_name(&left.tenant), &*left.source);
+    let labels = [&*tenant, source, &*left.content_type];
+    metrics.units_lost.with_label_values(&labels).inc();
+    tracing::error!(
+        source,
+        tenant = &*tenant,
+        content_type = left.content_type,
+        blob = left.unit,
+        "content is lost: its source or tenant left the configuration before it was fetched, and Microsoft no longer has it"
+    );
 }
 
 /// A running engine. Stop it with [`Engine::shutdown`]; dropping it breaks everything off, which loses nothing.
@@ -254,7 +272,9 @@ impl Engine {
         };
         engine.listen(listeners, ask)?;
         let stop = engine.signals.stop.clone();
-        engine.servers.spawn(keep_house(journal.clone(), stop));
+        engine
+            .servers
+            .spawn(keep_house(journal.clone(), metrics.clone(), stop));
         let prepared = engine.prepare(&parts, sources).await?;
         engine.collect(&parts, &prepared).await?;
         if let Some(spans) = spans {

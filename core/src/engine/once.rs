@@ -120,7 +120,7 @@ impl Engine {
             let listings = self.own.listings.sum();
             // What is listed later is not waited for; what a source lists anew is not settled by an older account.
             let all_ended = listings.ended >= self.streams.len();
-            if all_ended && listings == before && is_settled(&status) {
+            if all_ended && listings == before && self.is_settled(&status) {
                 return Ok(true);
             }
             let now = Some(Progress::of(&status, listings));
@@ -207,8 +207,13 @@ impl Engine {
                 let time = DateTime::from_timestamp_millis(ms).unwrap_or_default();
                 time.format("%Y-%m-%d %H:%M")
             };
+            let waits = if self.runs(&sum.source, &sum.tenant) {
+                "wait for their turn"
+            } else {
+                "were listed and not fetched, and this source is not in the configuration any more"
+            };
             format!(
-                "tenant {}, source {}: {} of {} wait for their turn, of {} to {} UTC",
+                "tenant {}, source {}: {} of {} {waits}, of {} to {} UTC",
                 config.tenant_of(&sum.tenant),
                 sum.source,
                 sum.units,
@@ -218,6 +223,20 @@ impl Engine {
             )
         });
         Ok(failed.chain(untried).collect())
+    }
+
+    /// Whether nothing waits, but of sources and for sinks that are gone.
+    fn is_settled(&self, status: &Status) -> bool {
+        let mut units = status.tenants.iter().filter(|unit| unit.pending > 0);
+        let mut sinks = status.sinks.iter().filter(|sink| sink.pending > 0);
+        !units.any(|unit| self.runs(&unit.source, &unit.tenant))
+            && sinks.all(|sink| sink.orphan_since.is_some())
+    }
+
+    /// Whether a source collects a tenant, of which the id is given.
+    fn runs(&self, source: &str, tenant: &str) -> bool {
+        let tenant = self.journal.tenant_name(tenant);
+        self.streams.contains_key(&(source.into(), tenant))
     }
 
     fn has_listed_all(&self) -> bool {
@@ -285,13 +304,4 @@ impl Engine {
             })
             .collect()
     }
-}
-
-/// Whether nothing waits, but for sinks that are gone.
-fn is_settled(status: &Status) -> bool {
-    let mut sinks = status
-        .sinks
-        .iter()
-        .filter(|sink| sink.orphan_since.is_none());
-    status.tenants.iter().all(|unit| unit.pending == 0) && sinks.all(|sink| sink.pending == 0)
 }

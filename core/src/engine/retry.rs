@@ -15,7 +15,7 @@ const REFUSED: (Duration, Duration) = (Duration::from_secs(5), Duration::from_ho
 /// "At once" would be a loop.
 const SHORTEST: Duration = Duration::from_secs(1);
 /// No peer may keep us waiting longer than this, whatever it asks for.
-const LONGEST: Duration = Duration::from_hours(6);
+pub(super) const LONGEST: Duration = Duration::from_hours(6);
 
 /// The error that a plugin's panic stands for. What it said is in the panic's own message.
 pub(crate) fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {

@@ -47,7 +47,9 @@ const REMIND: Duration = Duration::from_hours(1);
 
 /// A unit is given up only so long after its expiry. The peer itself says when it is gone; this is for one that never
 /// answers, and leaves room for a clock of ours that is wrong.
-const EXPIRY_GRACE: TimeDelta = TimeDelta::days(2);
+pub(super) const EXPIRY_GRACE: Duration = Duration::from_hours(48);
+/// And only after so many tries: one of a clock that was ahead once is none.
+const LEAST_TRIES: u32 = 10;
 
 /// One source of one tenant, ready to run.
 pub(super) struct Runner {
@@ -235,17 +237,14 @@ impl Runner {
         let span = self.span();
         let listings = self.once.then(|| self.listings.clone());
         async move {
-            let slot = slots
-                .acquire_owned()
-                .await
-                .map_err(|_| Error::bug("the fetch slots are gone"))?;
             let mut out = intake.writer(&due.unit);
+            out.enter(slots).await?;
             if let Some(listings) = listings {
                 out.tell(listings);
             }
             source.fetch(&due.unit, &mut out).instrument(span).await?;
             out.complete().await?;
-            drop((slot, place));
+            drop(place);
             out.finish().await
         }
     }
@@ -333,7 +332,10 @@ impl Runner {
         match error.kind() {
             Kind::Lost | Kind::Rejected => true,
             Kind::Throttled | Kind::Auth | Kind::Config => false,
-            Kind::Unavailable | Kind::Bug => self.clock.now() >= due.unit.expires + EXPIRY_GRACE,
+            Kind::Unavailable | Kind::Bug => {
+                let is_over = self.clock.now() >= due.unit.expires + EXPIRY_GRACE;
+                is_over && due.attempts + 1 >= LEAST_TRIES
+            }
         }
     }
 }

@@ -42,6 +42,7 @@ mod store;
 mod struck;
 mod sums;
 mod units;
+mod waiting;
 mod wal;
 mod writer;
 
@@ -73,7 +74,8 @@ pub use resend::{Fate, Found, Kept};
 pub(crate) use status::look_into;
 pub use status::{GapStatus, SKIPS, SinkStatus, Skip, Status, TenantStatus};
 pub use store::{Changes, Store};
-pub use units::{Due, Registered, Stream, Unfetched, Untried};
+pub use units::{Due, Registered, Stream};
+pub use waiting::{Left, Unfetched, Untried};
 
 use open::open_read_only;
 #[cfg(test)]

@@ -42,36 +42,6 @@ pub struct Due {
     pub attempts: u32,
 }
 
-/// A unit that waits to be fetched again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unfetched {
-    /// The tenant's id.
-    pub tenant: String,
-    /// Its name at the source.
-    pub unit: String,
-    /// How often it was tried.
-    pub attempts: i64,
-    /// Why the last try failed.
-    pub error: String,
-}
-
-/// Units of one content type that wait and were not tried yet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Untried {
-    /// The tenant's id.
-    pub tenant: String,
-    /// The source's name.
-    pub source: String,
-    /// The content type.
-    pub content_type: String,
-    /// How many there are.
-    pub units: i64,
-    /// When the first of them became available, in milliseconds since 1970.
-    pub first_ms: i64,
-    /// When the last did.
-    pub last_ms: i64,
-}
-
 /// Fetched units are remembered for so long after the source has forgotten them, so that none is fetched twice.
 const REMEMBER_FETCHED_MS: i64 = 2 * 86_400_000;
 /// Lost units are what somebody may ask for by name.
@@ -210,48 +180,6 @@ impl Journal {
         .await
     }
 
-    /// Units that wait to be fetched, those that were tried most first; at most `most`.
-    pub async fn unfetched(&self, most: u32) -> Result<Vec<Unfetched>> {
-        self.ask(move |conn| {
-            let mut select = sql(conn.prepare(
-                "SELECT s.tenant, u.unit, u.attempts, u.error FROM units u JOIN streams s USING (stream) \
-                 WHERE u.state = 0 AND u.error IS NOT NULL ORDER BY u.attempts DESC, u.due LIMIT ?1",
-            ))?;
-            let rows = sql(select.query_map([most], |row| {
-                Ok(Unfetched {
-                    tenant: row.get(0)?,
-                    unit: row.get(1)?,
-                    attempts: row.get(2)?,
-                    error: row.get(3)?,
-                })
-            }))?;
-            sql(rows.collect())
-        })
-        .await
-    }
-
-    /// How many units wait that were not tried yet, by source and content type.
-    pub async fn untried(&self) -> Result<Vec<Untried>> {
-        self.ask(|conn| {
-            let mut select = sql(conn.prepare(
-                "SELECT s.tenant, s.source, u.content_type, count(*), min(u.created), max(u.created) FROM units u \
-                 JOIN streams s USING (stream) WHERE u.state = 0 AND u.error IS NULL GROUP BY 1, 2, 3 ORDER BY 1, 2, 3",
-            ))?;
-            let rows = sql(select.query_map([], |row| {
-                Ok(Untried {
-                    tenant: row.get(0)?,
-                    source: row.get(1)?,
-                    content_type: row.get(2)?,
-                    units: row.get(3)?,
-                    first_ms: row.get(4)?,
-                    last_ms: row.get(5)?,
-                })
-            }))?;
-            sql(rows.collect())
-        })
-        .await
-    }
-
     /// Puts a unit off after a failure.
     pub async fn put_off(
         &self,
@@ -370,7 +298,7 @@ pub(super) fn finish_unit(tx: &Tx<'_>, stream: &Stream, origin: &Origin) -> Resu
     }
 }
 
-fn count(
+pub(super) fn count(
     tx: &Tx<'_>,
     stream: i64,
     content_type: &str,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{Intake, JOURNAL_FULL};
 use crate::buffer::Buffer;
@@ -21,6 +22,9 @@ use crate::plugin::{LaneKind, Unit};
 /// How long a fetch waits for room before it is broken off. Longer, and the peer would close its connection; and it
 /// would keep other tenants' fetches from their share of memory.
 const ROOM_PATIENCE: Duration = Duration::from_secs(20);
+
+/// A shorter wait is not worth a commit.
+const WORTH_LEAVING: Duration = Duration::from_secs(1);
 
 /// How many times as large a body usually is when it is inflated.
 const USUAL_RATIO: usize = 8;
@@ -68,6 +72,9 @@ pub struct UnitWriter {
     records: Vec<Piece>,
     record_bytes: usize,
     held: Held,
+    /// Its place among the fetches of the whole process, and where it has that from.
+    slot: Option<OwnedSemaphorePermit>,
+    slots: Option<Arc<Semaphore>>,
     /// The pages that were read, and who wants to know.
     pages: u64,
     listings: Option<Listings>,
@@ -101,9 +108,48 @@ impl UnitWriter {
             records: Vec::new(),
             record_bytes: 0,
             held: Held::default(),
+            slot: None,
+            slots: None,
             pages: 0,
             listings: None,
         }
+    }
+
+    /// Waits for a place among the fetches of the whole process.
+    pub(in crate::engine) async fn enter(&mut self, slots: Arc<Semaphore>) -> Result<()> {
+        let slot = Arc::clone(&slots).acquire_owned().await;
+        self.slot = Some(slot.map_err(|_| Error::bug("the fetch slots are gone"))?);
+        self.slots = Some(slots);
+        Ok(())
+    }
+
+    /// Waits because the peer asks for it: its limit is used up, and to break off would be to read everything again.
+    /// Until then this fetch holds neither memory nor a place among the process's fetches, so that it holds up no other:
+    /// what is complete is committed first.
+    pub async fn wait(&mut self, time: Duration) -> Result<()> {
+        let inner = &self.intake.0;
+        inner
+            .metrics
+            .throttle_wait
+            .with_label_values(&[&*inner.tenant.name, &*inner.source])
+            .inc_by(time.as_secs_f64());
+        if time < WORTH_LEAVING {
+            tokio::time::sleep(time).await;
+            return Ok(());
+        }
+        self.flush().await?;
+        self.slot = None;
+        tokio::time::sleep(time).await;
+        match self.slots.clone() {
+            Some(slots) => self.enter(slots).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Commits all records that are complete.
+    pub async fn flush(&mut self) -> Result<()> {
+        self.commit(false).await?;
+        self.settle().await
     }
 
     /// Tells a single run of the pages that are read.
@@ -225,7 +271,9 @@ impl UnitWriter {
     pub(in crate::engine) async fn complete(&mut self) -> Result<()> {
         let bytes = self.pending_bytes();
         let memory = &self.intake.0.limits.memory;
-        memory.complete(&mut self.held, bytes).await
+        memory.complete(&mut self.held, bytes).await?;
+        self.slot = None;
+        Ok(())
     }
 
     /// Commits the rest, and with it the end of the unit; fails if anything of it is missing, even if the source did

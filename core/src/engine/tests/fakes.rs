@@ -56,6 +56,8 @@ pub(super) enum Fate {
     Pages(u64),
     /// Breaks off after them.
     BreakOff(u64),
+    /// Works, but the peer asks for so much time in the middle.
+    Wait(Duration),
 }
 
 /// How a sink's far side keeps its place.

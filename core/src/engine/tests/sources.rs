@@ -188,6 +188,31 @@ async fn a_batch_that_could_not_be_committed_is_fetched_again_even_if_those_behi
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_fetch_whose_peer_asks_for_time_holds_up_nobody() {
+    const HOUR: Duration = Duration::from_hours(1);
+    let world = World::new();
+    world.show("contoso", "long", 50);
+    world.on_fetch("long", Fate::Wait(HOUR));
+    let more = "[limits]\nparallel_fetches = 1\n[sinks]a\nfine: tenants = [\"fabrikam\"]";
+    let engine = world.start(more).await;
+    let start = tokio::time::Instant::now();
+    // What it had is committed first.
+    until(&engine, |status| {
+        status.sinks.iter().any(|sink| sink.delivered > 0)
+    })
+    .await;
+    world.show("fabrikam", "u", 3);
+    until(&engine, |status| has_all(status, "fine", 3)).await;
+    assert!(start.elapsed() < HOUR, "{:?}", start.elapsed());
+    done(&engine, &world).await;
+    assert_eq!(world.has("a"), world.records(None));
+    let waited = &engine.metrics().throttle_wait;
+    let waited = waited.with_label_values(&["contoso", "activity"]).get();
+    assert!((waited - HOUR.as_secs_f64()).abs() < 1.0, "{waited}");
+    engine.shutdown(MINUTE).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_tenant_that_waits_for_room_takes_no_fetch_from_the_others() {
     let world = World::new();
     // More than its share, to a sink that never answers; and only two fetches at once in the whole process.

@@ -1,7 +1,7 @@
 use std::collections::HashSet;
 
 use super::*;
-use crate::plugin::{Gap, Listing};
+use crate::plugin::{Gap, Listing, Reach};
 
 async fn due(bench: &Bench, busy: &[&str], wanted: usize) -> (Vec<String>, Option<DateTime<Utc>>) {
     let busy: HashSet<Arc<str>> = busy.iter().map(|id| (*id).into()).collect();
@@ -280,4 +280,59 @@ async fn a_time_that_was_never_listed_is_on_record_with_the_checkpoint() {
         (gaps[1].tenant.as_str(), gaps[1].content_type.as_str()),
         (TENANT, "Audit.General")
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn content_of_a_source_that_is_gone_is_lost_when_it_has_expired() {
+    let bench = Bench::attached(&[sink("a")]).await;
+    let stream = bench.stream().await;
+    let reach = || Reach {
+        content_type: "Audit.General".into(),
+        since: start(),
+        passes: Vec::new(),
+        kept: 7 * DAY,
+    };
+    let listed = Unit {
+        expires: start() + 7 * DAY,
+        ..unit("u")
+    };
+    let listing = Listing {
+        units: vec![listed],
+        reach: vec![reach()],
+        ..Listing::default()
+    };
+    let journal = bench.journal();
+    journal
+        .register_listing(&stream, listing, None)
+        .await
+        .unwrap();
+    let look = async || {
+        let left = journal.look_after_units(DAY, 2 * DAY).await.unwrap();
+        left.into_iter().map(|left| left.unit).collect::<Vec<_>>()
+    };
+    tokio::time::advance(10 * DAY).await;
+    assert_eq!(look().await, [""; 0], "its source runs");
+    journal.collect_only(Vec::new()).await.unwrap();
+    assert_eq!(look().await, ["u"]);
+    assert_eq!(look().await, [""; 0]);
+    let status = journal.status().await.unwrap();
+    assert_eq!((status.tenants[0].lost, status.tenants[0].pending), (1, 0));
+}
+
+#[tokio::test]
+async fn a_unit_that_a_clock_ahead_put_off_is_due_when_the_clock_is_right() {
+    let hour = Duration::from_hours(1);
+    let bench = Bench::attached(&[sink("a")]).await;
+    let stream = bench.stream().await;
+    let journal = bench.journal();
+    let listed = vec![unit("near"), unit("far")];
+    journal.register(&stream, listed, None).await.unwrap();
+    for (id, wait) in [("near", hour), ("far", 100 * hour)] {
+        let unit = unit(id);
+        let failed = journal.put_off(&stream, &unit, wait, "HTTP 503".into());
+        failed.await.unwrap();
+    }
+    assert_eq!(due(&bench, &[], 10).await.0, [""; 0]);
+    journal.look_after_units(6 * hour, hour).await.unwrap();
+    assert_eq!(due(&bench, &[], 10).await.0, ["far"]);
 }

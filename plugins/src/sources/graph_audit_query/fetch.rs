@@ -9,12 +9,14 @@ use audit_exporter_core::plugin::{Unit, UnitWriter};
 use audit_exporter_core::{Error, Kind, Result};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 use url::Url;
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use super::client::Client;
 use super::errors::{BAD_REQUEST, NOT_FOUND};
 use super::record::{self, Page};
+use crate::sources::patience;
 use crate::sources::slices::Slice;
 
 /// A query whose readings go on to differ is given up to the later passes after so many.
@@ -25,9 +27,15 @@ const PAGE_TRIES: u32 = 3;
 const PAGE_WAIT: Duration = Duration::from_millis(100);
 /// No query has more pages, short of a service that goes round in circles.
 const MOST_PAGES: usize = 200_000;
-/// Fetches of a unit that fail before its time is searched in halves: paging was seen to break off for good after some
-/// 20,000 records (reference: graph-audit-queries.md §7).
-const MOST_FAILURES: u32 = 3;
+/// Fetches of a unit that break off behind its first page before its time is searched in halves: paging was seen to break
+/// off for good after some 20,000 records (reference: graph-audit-queries.md §7).
+const MOST_BREAKS: u32 = 3;
+/// One whose first page fails for so long is searched in halves too: no outage lasts so long. Each query costs a part of
+/// the day's quota.
+const LONGEST_FAILURE: Duration = Duration::from_hours(3);
+/// Fetches that find the query gone before it is created again: the first may have asked a server that has not heard of
+/// it.
+const MOST_ABSENCES: u32 = 2;
 
 /// Where a unit's records are, beside its id, which is the query's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,8 +69,15 @@ pub(super) struct Fetcher {
 struct Notes {
     /// Units whose time is searched anew.
     replaced: HashSet<String>,
-    failures: HashMap<Arc<str>, u32>,
+    failures: HashMap<Arc<str>, Failures>,
     unreadable: Vec<Unreadable>,
+}
+
+/// How fetches of a unit have failed.
+struct Failures {
+    since: Instant,
+    breaks: u32,
+    absences: u32,
 }
 
 impl Fetcher {
@@ -100,13 +115,14 @@ impl Fetcher {
         if locator.beta {
             self.client.set_beta(true);
         }
-        let read = self.read(unit, out).await;
+        let mut seen = Seen::new();
+        let read = self.read(unit, &mut seen, out).await;
         match &read {
             Ok(()) => {
                 self.notes().failures.remove(&unit.id);
             }
             Err(error) => {
-                if let Some(cure) = self.cure(unit, error) {
+                if let Some(cure) = self.cure(unit, error, seen.broke_off) {
                     let unreadable = (Arc::clone(&unit.id), locator.slice, cure);
                     self.notes().unreadable.push(unreadable);
                     out.list_again();
@@ -117,23 +133,31 @@ impl Fetcher {
     }
 
     /// What is to be done about a unit, beside reading it again, after an error.
-    fn cure(&self, unit: &Unit, error: &Error) -> Option<Cure> {
-        if error.code() == Some(NOT_FOUND) {
-            return Some(Cure::Again);
-        }
+    pub(super) fn cure(&self, unit: &Unit, error: &Error, broke_off: bool) -> Option<Cure> {
         if error.kind() != Kind::Unavailable {
             return None;
         }
+        let is_absent = error.code() == Some(NOT_FOUND);
         let mut notes = self.notes();
-        let failures = notes.failures.entry(Arc::clone(&unit.id)).or_default();
-        *failures += 1;
-        (*failures >= MOST_FAILURES).then_some(Cure::Split)
+        let failures = notes.failures.entry(Arc::clone(&unit.id));
+        let failures = failures.or_insert_with(|| Failures {
+            since: Instant::now(),
+            breaks: 0,
+            absences: 0,
+        });
+        failures.absences += u32::from(is_absent);
+        failures.breaks += u32::from(broke_off && !is_absent);
+        if failures.absences >= MOST_ABSENCES {
+            return Some(Cure::Again);
+        }
+        let is_hopeless = failures.breaks >= MOST_BREAKS
+            || (!is_absent && failures.since.elapsed() >= LONGEST_FAILURE);
+        is_hopeless.then_some(Cure::Split)
     }
 
-    async fn read(&self, unit: &Unit, out: &mut UnitWriter) -> Result<()> {
-        let mut seen = Seen::new();
+    async fn read(&self, unit: &Unit, seen: &mut Seen, out: &mut UnitWriter) -> Result<()> {
         for reading in 1..=MOST_READINGS {
-            let new = self.reading(unit, &mut seen, out).await?;
+            let new = self.reading(unit, seen, out).await?;
             if !self.read_twice || (reading > 1 && new == 0) {
                 return Ok(());
             }
@@ -149,16 +173,21 @@ impl Fetcher {
     async fn reading(&self, unit: &Unit, seen: &mut Seen, out: &mut UnitWriter) -> Result<usize> {
         let mut url = self.client.records(&unit.id);
         let mut new = 0;
-        for _ in 0..MOST_PAGES {
-            let body = self.page(&url).await?;
+        for number in 1..=MOST_PAGES {
+            // What fails from here on is the paging; below, it would be the journal.
+            seen.broke_off = number > 1;
+            let body = self.page(&url, out).await?;
             out.has_read_a_page();
+            seen.broke_off = true;
             let page = Page::read(&body)?;
+            seen.broke_off = false;
             for row in page.rows {
                 if seen.is_new(row.get()) {
                     new += 1;
                     out.record(record::clean(row)).await?;
                 }
             }
+            seen.broke_off = true;
             fail::fail_point!("source::fetch");
             let Some(next) = page.next else {
                 return Ok(new);
@@ -176,10 +205,10 @@ impl Fetcher {
     }
 
     /// A page, asked for again if the service fails.
-    async fn page(&self, url: &Url) -> Result<Bytes> {
+    async fn page(&self, url: &Url, out: &mut UnitWriter) -> Result<Bytes> {
         let mut tries = 0;
         loop {
-            let error = match self.client.page(url.clone()).await {
+            let error = match patience::page(out, || self.client.page(url.clone())).await {
                 Ok(body) => return Ok(body),
                 Err(error) => error,
             };
@@ -193,7 +222,7 @@ impl Fetcher {
             if !is_passing || tries >= PAGE_TRIES || wait > Duration::from_mins(1) {
                 return Err(error);
             }
-            tokio::time::sleep(wait).await;
+            out.wait(wait).await?;
         }
     }
 }
@@ -202,6 +231,8 @@ impl Fetcher {
 struct Seen {
     seed: u64,
     hashes: HashSet<u128>,
+    /// What fails now, fails behind the first page, or because of what a page holds.
+    broke_off: bool,
 }
 
 impl Seen {
@@ -209,6 +240,7 @@ impl Seen {
         Self {
             seed: rand::random(),
             hashes: HashSet::new(),
+            broke_off: false,
         }
     }
 

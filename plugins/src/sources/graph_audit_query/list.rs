@@ -22,6 +22,8 @@ use super::errors::NOT_FOUND;
 use super::fetch::{Cure, Fetcher};
 use crate::sources::slices::{Plan, Slice};
 
+/// A slice whose records cannot be read is not cut below this: halves of halves would use up the day's queries.
+const SHORTEST: TimeDelta = TimeDelta::minutes(1);
 /// Slices are looked at for being due this often at least.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 /// Queries are created one by one: many in a row are refused even within the quota (reference:
@@ -198,7 +200,7 @@ impl Lister {
             }
             tracing::warn!(query = %unit, %slice, ?cure, "the query's records cannot be read; its time is searched anew");
             checkpoint.plan.reopen(slice);
-            if cure == Cure::Split {
+            if cure == Cure::Split && slice.to - slice.from > SHORTEST {
                 checkpoint.plan.split(slice);
             }
         }

@@ -35,6 +35,8 @@ use subscriptions::is_unsubscribed;
 
 /// The longest time that a content type that fails alone is left out.
 const LONGEST_REST: Duration = Duration::from_mins(15);
+/// The longest that it is, because the service asks for it.
+const LONGEST_WISH: Duration = Duration::from_hours(1);
 /// A window is begun anew this often when the service takes back its pages or its limits.
 const MOST_RESTARTS: i32 = 2;
 /// How much later a window begins that the service says is too old.
@@ -167,7 +169,8 @@ impl Lister {
             standing.failures = standing.failures.saturating_add(1);
             let rest = interval.saturating_mul(1 << standing.failures.min(10)) / 2;
             let rest = rest.min(LONGEST_REST);
-            let rest = rest.max(error.retry_after().unwrap_or_default());
+            let wish = error.retry_after().unwrap_or_default();
+            let rest = rest.max(wish.min(LONGEST_WISH));
             standing.rests_until = Some(Instant::now() + rest);
             standing.trouble = Some(Trouble::of(content_type, error));
         });

@@ -20,15 +20,17 @@ mod listing;
 mod webhook;
 mod window;
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use audit_exporter_core::plugin::{
     Context, Finding, Heard, Intake, Next, Source, Unit, UnitWriter,
 };
 use audit_exporter_core::{Error, Kind, Result};
-use chrono::{DateTime, TimeDelta, Utc};
 use reqwest::header::HeaderMap;
+use tokio::time::Instant;
 
 use self::client::Client;
 use self::config::Settings;
@@ -38,15 +40,13 @@ use self::webhook::{Message, Webhook};
 use crate::microsoft::cloud::Access;
 use crate::microsoft::errors;
 
-/// A blob this young that the API does not know may only not have reached the server that was asked.
-const SETTLING: TimeDelta = TimeDelta::hours(1);
-
 /// One tenant's audit log by the Management Activity API.
 struct ManagementActivity {
     client: Arc<Client>,
     settings: Settings,
     lister: Lister,
     webhook: Option<Arc<Webhook>>,
+    absences: Absences,
 }
 
 /// Builds the source for the one tenant of `context`.
@@ -69,6 +69,7 @@ impl ManagementActivity {
             client,
             webhook,
             settings,
+            absences: Absences::default(),
         })
     }
 }
@@ -112,7 +113,7 @@ impl Source for ManagementActivity {
             .client
             .content(unit)
             .await
-            .map_err(|error| judge(unit, error, self.client.now()))?;
+            .map_err(|error| judge(error, || self.absences.may_pass(&unit.id)))?;
         body::copy(response, out).await
     }
 
@@ -137,12 +138,29 @@ impl Source for ManagementActivity {
     }
 }
 
+/// The blobs that the API says it does not know, though it has listed them: since when, in this process.
+#[derive(Default)]
+struct Absences(Mutex<HashMap<Arc<str>, Instant>>);
+
+impl Absences {
+    /// What was listed late, or long ago, may not have reached the server that was asked.
+    const SETTLING: Duration = Duration::from_hours(1);
+
+    /// Whether it is too early to believe it of this blob.
+    fn may_pass(&self, unit: &Arc<str>) -> bool {
+        let mut since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        since.retain(|_, since| since.elapsed() < 2 * Self::SETTLING);
+        let first = since.entry(Arc::clone(unit)).or_insert_with(Instant::now);
+        first.elapsed() < Self::SETTLING
+    }
+}
+
 /// What a refusal of one blob means. The tenant's own troubles show when it is listed; one blob does not stop it.
-fn judge(unit: &Unit, error: Error, now: DateTime<Utc>) -> Error {
+fn judge(error: Error, may_pass: impl FnOnce() -> bool) -> Error {
     let code = error.code().unwrap_or_default();
-    let is_young = code == errors::UNKNOWN_CONTENT && unit.created > now - SETTLING;
+    let is_settling = code == errors::UNKNOWN_CONTENT && may_pass();
     let is_alone = error.kind() == Kind::Auth && (code.starts_with("AF") || code == "HTTP 403");
-    if !(is_young || is_alone) {
+    if !(is_settling || is_alone) {
         return error;
     }
     Error::unavailable(error.to_string())

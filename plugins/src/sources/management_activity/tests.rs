@@ -12,6 +12,8 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use super::super::bench::Filled;
+use chrono::{TimeDelta, Utc};
+
 use super::*;
 use crate::microsoft::testing::{self, Peer, Reply, SECRET, Seen, TENANT};
 

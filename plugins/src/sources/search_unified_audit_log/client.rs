@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use audit_exporter_core::Result;
 use audit_exporter_core::plugin::Context;
 use audit_exporter_core::sizes::size;
-use audit_exporter_core::{Kind, Result};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
@@ -18,14 +18,6 @@ use crate::microsoft::cloud::Access;
 /// Rows that a session of either command shows at most (reference: search-unified-audit-log.md, C).
 const LARGE_SET: u64 = 50_000;
 const PREVIEW: u64 = 5_000;
-
-/// A page that is refused for now is asked for this often again. To give up its session would be to read it all again,
-/// and a limit that is less than a session would never let one end.
-const MOST_WAITS: u32 = 5;
-/// The first wait, if the service asks for none; each further one is twice as long.
-const WAIT: Duration = Duration::from_secs(10);
-/// For a longer one a session is not kept.
-const LONGEST_WAIT: Duration = Duration::from_mins(5);
 
 /// One page to ask for.
 #[derive(Clone, Copy, Debug)]
@@ -109,25 +101,19 @@ impl Client {
         }
     }
 
-    /// The next page of a session. Waits, and asks again, while the service has no room for it.
+    /// The next page of a session.
     pub(super) async fn page(&self, query: Query<'_>) -> Result<Bytes> {
-        let mut waits = 0;
-        loop {
-            let answer = match self {
-                Self::Exchange(exchange) => exchange.search(query).await,
-                Self::Legacy(legacy) => legacy.search(query).await,
-            };
-            let error = match answer {
-                Err(error) if error.kind() == Kind::Throttled && waits < MOST_WAITS => error,
-                answer => return answer,
-            };
-            let wait = error.retry_after().unwrap_or(WAIT * (1 << waits));
-            if wait > LONGEST_WAIT {
-                return Err(error);
-            }
-            tracing::debug!(?wait, %error, "the session waits");
-            waits += 1;
-            tokio::time::sleep(wait).await;
+        match self {
+            Self::Exchange(exchange) => exchange.search(query).await,
+            Self::Legacy(legacy) => legacy.search(query).await,
+        }
+    }
+
+    /// How long the service asks to be left alone, because its limit of this minute is used up.
+    pub(super) fn rest(&self) -> Duration {
+        match self {
+            Self::Exchange(exchange) => exchange.rest(),
+            Self::Legacy(_) => Duration::ZERO,
         }
     }
 }

@@ -2,6 +2,7 @@
 //! search-unified-audit-log.md, B).
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use audit_exporter_core::clock::Clock;
 use audit_exporter_core::plugin::Context;
@@ -10,18 +11,20 @@ use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat, Utc};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep};
 use url::Url;
 use uuid::Uuid;
 
 use super::client::Query;
-use super::refusal;
+use super::{page, refusal};
 use crate::http::body::read_capped;
 use crate::http::headers;
 use crate::microsoft::cloud::Access;
 use crate::microsoft::explain::AUDITING_IS_OFF;
 use crate::microsoft::http::{Api, Call};
+use crate::sources::patience::LONGEST_WAIT;
 
 /// The largest page that is read. A page that is larger is asked for in smaller ones.
 const PAGE_CAP: usize = 32 * 1024 * 1024;
@@ -48,9 +51,11 @@ struct AuditConfig {
 }
 
 #[derive(Deserialize)]
-struct AuditConfigs {
+struct AuditConfigs<'b> {
     #[serde(default)]
     value: Vec<AuditConfig>,
+    #[serde(borrow, default)]
+    error: Option<&'b RawValue>,
 }
 
 impl Exchange {
@@ -114,10 +119,13 @@ impl Exchange {
             Err(error) if error.code() == Some(refusal::NO_SUCH_CMDLET) => return Ok(None),
             answer => answer?,
         };
-        let configs: AuditConfigs = serde_json::from_slice(&body).map_err(|error| {
+        let configs: AuditConfigs<'_> = serde_json::from_slice(&body).map_err(|error| {
             Error::unavailable("the answer to Get-AdminAuditLogConfig is not understood")
                 .with_cause(error)
         })?;
+        if let Some(error) = configs.error {
+            return Err(page::failed(error));
+        }
         Ok(configs.value.first().and_then(|config| config.is_on))
     }
 
@@ -140,7 +148,7 @@ impl Exchange {
         parameters: &Value,
         size: usize,
     ) -> Result<Bytes> {
-        self.rest().await;
+        sleep(self.rest()).await;
         let input = json!({"CmdletInput": {"CmdletName": cmdlet, "Parameters": parameters}});
         let headers = self.headers(cmdlet, size)?;
         let call = input.to_string();
@@ -150,20 +158,21 @@ impl Exchange {
             *self
                 .rests_until
                 .lock()
-                .unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + wait);
+                .unwrap_or_else(PoisonError::into_inner) =
+                Some(Instant::now() + wait.min(LONGEST_WAIT));
         }
         read_capped(answer, PAGE_CAP).await
     }
 
-    /// Waits for the next of the service's minutes, if the last answer used this one up.
-    async fn rest(&self) {
+    /// How long it is to the next of the service's minutes, if the last answer used this one up.
+    pub(super) fn rest(&self) -> Duration {
         let until = *self
             .rests_until
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if let Some(until) = until {
-            sleep_until(until).await;
-        }
+        until.map_or(Duration::ZERO, |until| {
+            until.saturating_duration_since(Instant::now())
+        })
     }
 
     fn url(&self) -> Url {

@@ -15,6 +15,11 @@ impl Window {
     fn seconds(self) -> i64 {
         (self.to - self.from).num_seconds()
     }
+
+    /// Whether it is a second, of which there are no parts.
+    pub(super) fn is_shortest(self) -> bool {
+        self.seconds() < 2
+    }
 }
 
 /// A length that follows what sessions hold. Only a hint: whether a session is complete is seen from its rows.
@@ -42,12 +47,10 @@ impl Pace {
 
     /// A window held too much: the next is half as long. False if it cannot be any shorter.
     pub(super) fn shorten(&mut self, window: Window) -> bool {
-        let half = window.seconds() / 2;
-        if half < 1 {
-            return false;
+        if !window.is_shortest() {
+            self.seconds = window.seconds() / 2;
         }
-        self.seconds = half;
-        true
+        !window.is_shortest()
     }
 
     /// A window held so many rows: if many more would have fitted, windows become longer.

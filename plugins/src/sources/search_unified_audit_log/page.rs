@@ -44,6 +44,9 @@ struct Body<'b> {
     warnings: Option<Vec<String>>,
     #[serde(rename = "@odata.nextLink", default)]
     next: Option<String>,
+    /// Why it failed, although the status says that it did not.
+    #[serde(borrow, default, alias = "odata.error")]
+    error: Option<&'b RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -62,6 +65,9 @@ impl<'b> Page<'b> {
         let body: Body<'b> = serde_json::from_slice(body).map_err(|error| {
             Error::unavailable("the answer is not the result of a search").with_cause(error)
         })?;
+        if let Some(error) = body.error {
+            return Err(failed(error));
+        }
         let rows: Vec<Row<'b>> = body
             .value
             .unwrap_or_default()
@@ -74,6 +80,12 @@ impl<'b> Page<'b> {
             is_cut: body.next.is_some(),
         })
     }
+}
+
+/// An answer that says by its body alone that it is none.
+pub(super) fn failed(error: &RawValue) -> Error {
+    let said = first_sentence(error.get());
+    Error::unavailable(format!("the search failed, though with HTTP 200 ({said})"))
 }
 
 /// Fails for warnings that mean that rows are missing: all of them where there are no rows.
@@ -223,6 +235,14 @@ mod tests {
             (r#"{"value":[{"ResultCount":0}]}"#.into(), "no ResultIndex"),
             (r#"{"value":[1]}"#.into(), "no row"),
             ("<html>".into(), "not the result of a search"),
+            (
+                r#"{"error":{"code":"InternalServerError"}}"#.into(),
+                "InternalServerError",
+            ),
+            (
+                r#"{"odata.error":{"code":"TransientException"},"value":[]}"#.into(),
+                "TransientException",
+            ),
         ] {
             assert!(failure(&body).contains(told), "{body}");
         }

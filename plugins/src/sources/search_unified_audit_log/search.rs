@@ -13,6 +13,7 @@ use super::pace::{Pace, Window};
 use super::page::Page;
 use super::session::{Session, Step};
 use crate::http::body::TOO_LARGE;
+use crate::sources::patience;
 
 /// A window is read in this many sessions before its unit is put off.
 const MOST_SESSIONS: usize = 3;
@@ -65,6 +66,7 @@ impl Searcher {
             most => operations.chunks(most.min(operations.len())).collect(),
         };
         let mut pace = *self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lost = None;
         for operations in groups {
             let mut at = from;
             while at < to {
@@ -75,14 +77,25 @@ impl Searcher {
                         at = window.to;
                     }
                     _ if pace.shorten(window) => fail::fail_point!("source::split"),
-                    Outcome::TooMany => return Err(too_many(window, self.client.ceiling())),
+                    // What this second shows is all that can be had of it; the rest is not lost with it.
+                    Outcome::TooMany => {
+                        lost.get_or_insert_with(|| too_many(window, self.client.ceiling()));
+                        at = window.to;
+                    }
                     _ => return Err(unproven(window)),
                 }
             }
         }
         *self.pace.lock().unwrap_or_else(PoisonError::into_inner) = pace;
         fail::fail_point!("source::close");
-        records.close()
+        records.close()?;
+        match lost {
+            None => Ok(()),
+            Some(error) => {
+                out.flush().await?;
+                Err(error)
+            }
+        }
     }
 
     /// Reads a window, anew if rows are missing, in smaller pages if they are too large.
@@ -127,7 +140,11 @@ impl Searcher {
         let mut session = Session::new(size, self.client.ceiling());
         fail::fail_point!("source::session");
         loop {
-            let body = self.client.page(query).await?;
+            let rest = self.client.rest();
+            if !rest.is_zero() {
+                records.out.wait(rest).await?;
+            }
+            let body = patience::page(records.out, || self.client.page(query)).await?;
             records.out.has_read_a_page();
             fail::fail_point!("source::page");
             let page = Page::read(&body)?;
@@ -143,6 +160,9 @@ impl Searcher {
             match step {
                 Step::More => {}
                 Step::Complete => return Ok(Outcome::Complete(session.rows())),
+                // No shorter time is to be had: what the session shows of it is taken.
+                Step::TooMany if window.is_shortest() && session.rows() < self.client.ceiling() => {
+                }
                 Step::TooMany => return Ok(Outcome::TooMany),
                 Step::Unproven => return Ok(Outcome::Unproven),
             }
@@ -152,8 +172,8 @@ impl Searcher {
 
 fn too_many(window: Window, ceiling: u64) -> Error {
     Error::lost(format!(
-        "in the second from {} are {ceiling} events or more, which a search cannot show; the source management_activity \
-         has them for seven days",
+        "in the second from {} are {ceiling} events or more, of which a search shows no more; the rest of the time is \
+         collected, and the source management_activity has them for seven days",
         window.from
     ))
 }

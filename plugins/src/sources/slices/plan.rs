@@ -79,9 +79,13 @@ impl<S: Default + PartialEq> Plan<S> {
         }
         let horizon = floor(now - schedule.kept, schedule.slice);
         let gaps = self.give_up(horizon, content_type);
-        let since = *self
-            .since
-            .get_or_insert_with(|| floor(now - schedule.start, schedule.slice).max(horizon));
+        let begin = floor(now - schedule.start, schedule.slice);
+        let since = self.since.get_or_insert(begin.max(horizon));
+        if self.planned.is_empty() {
+            // It was fixed before the service's time was known, by a clock that may have been ahead.
+            *since = begin.min(*since);
+        }
+        let since = *since;
         let planned = self.trusted(now, since);
         let mut due = Vec::new();
         let mut later = since.max(horizon);

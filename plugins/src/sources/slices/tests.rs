@@ -356,6 +356,20 @@ fn a_first_search_that_fails_moves_no_beginning() {
 }
 
 #[test]
+fn a_beginning_by_a_clock_that_was_ahead_leaves_nothing_out() {
+    for ahead in [TimeDelta::hours(5), TimeDelta::days(30)] {
+        let now = at("10T12:10");
+        let mut plan = TestPlan::default();
+        plan.begin(now + ahead, &schedule());
+        advance(&mut plan, now, &schedule());
+        let first = plan.open().map(|open| open.slice.from).min();
+        assert_eq!(first, Some(at("03T12:00")));
+        let reach = plan.reach("log", now, &schedule());
+        assert_eq!(reach.since, at("03T12:00"));
+    }
+}
+
+#[test]
 fn a_plan_for_a_day_alone_searches_that_day_and_nothing_else() {
     let (schedule, now) = (schedule(), at("16T09:47"));
     let day = |day: &str| at(&format!("{day}T00:00"));

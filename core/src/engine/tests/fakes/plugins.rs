@@ -225,9 +225,12 @@ impl Source for FakeSource {
             Some(Fate::Half | Fate::Truncate) => body.len() / 2,
             _ => body.len(),
         };
-        for chunk in body.as_bytes()[..end].chunks(300) {
+        for (number, chunk) in body.as_bytes()[..end].chunks(300).enumerate() {
             out.write(chunk)?;
             out.settle().await?;
+            if let (1, Some(Fate::Wait(time))) = (number, &fate) {
+                out.wait(*time).await?;
+            }
             self.0.take_turns().await;
         }
         match fate {

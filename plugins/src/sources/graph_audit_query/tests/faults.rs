@@ -1,3 +1,9 @@
+use audit_exporter_core::Error;
+use audit_exporter_core::plugin::LaneKind;
+use audit_exporter_simulator::AnswerFaults;
+use chrono::Utc;
+
+use super::super::fetch::Cure;
 use super::*;
 
 fn graph(faults: GraphAuditFaults) -> Faults {
@@ -43,6 +49,73 @@ async fn every_fault_at_once_loses_nothing_and_leaks_no_token() {
         assert!(kinds.keys().all(|kind| known.contains(kind)), "{kinds:?}");
         bench.assert_whole().await;
     }
+}
+
+#[tokio::test]
+async fn throttling_does_not_end_a_reading() {
+    let answers = AnswerFaults {
+        throttled_429: 0.5,
+        ..AnswerFaults::default()
+    };
+    let faults = Faults {
+        retry_after_seconds: Some(0),
+        ..graph(GraphAuditFaults {
+            answers,
+            ..GraphAuditFaults::default()
+        })
+    };
+    let config = Config {
+        faults,
+        graph_audit: plenty(),
+        ..events(5000)
+    };
+    let bench = Bench::new(config, MANY).await;
+    let mut pages = 0;
+    loop {
+        let listed = bench.list().await.is_ok();
+        for unit in bench.due().await {
+            bench.fetch(&unit).await.unwrap();
+            pages += 1;
+        }
+        if listed && pages > 0 && bench.open().await == 0 && bench.due().await.is_empty() {
+            break;
+        }
+        bench.simulator.control().advance(TimeDelta::seconds(20));
+    }
+    let throttled = bench
+        .simulator
+        .stats()
+        .count("graph_records", "TooManyRequests");
+    assert!(throttled > 20, "{throttled}");
+    bench.assert_whole().await;
+}
+
+#[tokio::test]
+async fn a_query_that_seems_gone_once_is_read_and_not_paid_for_again() {
+    let error = |code: &'static str| Error::unavailable("as told").with_code(code);
+    let bench = Bench::new(events(10), ALL).await;
+    let fetcher = &bench.source.fetcher;
+    let unit = |id: &str| Unit {
+        id: id.into(),
+        content_type: "Audit".into(),
+        locator: String::new(),
+        created: Utc::now(),
+        expires: Utc::now(),
+        lane: LaneKind::Live,
+    };
+    let gone = unit("gone");
+    assert_eq!(fetcher.cure(&gone, &error("HTTP 404"), false), None);
+    let cure = fetcher.cure(&gone, &error("HTTP 404"), false);
+    assert_eq!(cure, Some(Cure::Again));
+    // An outage is no reason to search in halves; paging that breaks off is.
+    let there = unit("there");
+    for _ in 0..100 {
+        assert_eq!(fetcher.cure(&there, &error("HTTP 503"), false), None);
+    }
+    assert_eq!(fetcher.cure(&there, &error("HTTP 500"), true), None);
+    assert_eq!(fetcher.cure(&there, &error("HTTP 500"), true), None);
+    let cure = fetcher.cure(&there, &error("HTTP 500"), true);
+    assert_eq!(cure, Some(Cure::Split));
 }
 
 #[tokio::test]

@@ -106,17 +106,17 @@ async fn a_body_that_inflates_a_thousandfold_is_committed_in_steps() {
 
 #[tokio::test]
 async fn a_refused_blob_fails_alone() {
-    for (status, code, age_hours, kind) in [
-        (400, "AF20051", 0, Kind::Lost),
-        (400, "AF20050", 2, Kind::Lost),
-        (400, "AF20050", 0, Kind::Unavailable),
-        (400, "AF20052", 0, Kind::Lost),
-        (403, "other", 0, Kind::Unavailable),
-        (403, "AF10001", 0, Kind::Unavailable),
-        (401, "other", 0, Kind::Auth),
-        (429, "AF429", 0, Kind::Throttled),
-        (404, "other", 0, Kind::Unavailable),
-        (500, "AF50000", 0, Kind::Unavailable),
+    for (status, code, kind) in [
+        (400, "AF20051", Kind::Lost),
+        // It was listed, so another server may know it.
+        (400, "AF20050", Kind::Unavailable),
+        (400, "AF20052", Kind::Lost),
+        (403, "other", Kind::Unavailable),
+        (403, "AF10001", Kind::Unavailable),
+        (401, "other", Kind::Auth),
+        (429, "AF429", Kind::Throttled),
+        (404, "other", Kind::Unavailable),
+        (500, "AF50000", Kind::Unavailable),
     ] {
         let peer = tenant(move |seen| {
             seen.target
@@ -125,12 +125,23 @@ async fn a_refused_blob_fails_alone() {
         })
         .await;
         let bench = Bench::new(&peer, "").await;
-        let mut unit = unit(&format!("{}/audit/a", peer.url));
-        unit.created -= TimeDelta::hours(age_hours);
+        let unit = unit(&format!("{}/audit/a", peer.url));
         let error = bench.fetch(&unit).await.unwrap_err();
         assert_eq!(error.kind(), kind, "{status} {code}");
         assert!(!error.to_string().contains(SECRET));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_blob_that_was_listed_is_not_believed_to_be_unknown_for_an_hour() {
+    let absences = Absences::default();
+    let [one, other] = ["one", "other"].map(Arc::<str>::from);
+    assert!(absences.may_pass(&one));
+    tokio::time::advance(Duration::from_mins(59)).await;
+    assert!(absences.may_pass(&one) && absences.may_pass(&other));
+    tokio::time::advance(Duration::from_mins(2)).await;
+    assert!(!absences.may_pass(&one));
+    assert!(absences.may_pass(&other));
 }
 
 #[tokio::test]

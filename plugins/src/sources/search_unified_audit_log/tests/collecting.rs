@@ -136,6 +136,44 @@ async fn a_time_with_more_rows_than_a_session_shows_is_searched_in_parts() {
     }
 }
 
+#[tokio::test]
+async fn a_second_that_is_too_full_takes_nothing_else_with_it() {
+    let slice = (Utc::now() - TimeDelta::hours(12)).duration_trunc(TimeDelta::hours(6));
+    let begin = slice.unwrap() + TimeDelta::hours(1);
+    let record = |number: i64| {
+        // A session of the older service shows 5,000.
+        let second = if number < 5_100 {
+            1_800
+        } else {
+            number - 5_100
+        };
+        let time = (begin + TimeDelta::seconds(second)).format("%Y-%m-%dT%H:%M:%S");
+        let id = format!("00000000-0000-4000-8000-{number:012x}");
+        format!(
+            r#"{{"CreationTime":"{time}","Id":"{id}","Operation":"CreateFlow","RecordType":30}}"#
+        )
+    };
+    // A second apart, before and after it.
+    let records = (0..8_700).filter(|number| *number < 5_100 || number % 60 == 30);
+    let records: Vec<String> = records.map(record).collect();
+    let others = records.len() - 5_100;
+    let config = blobs([ExplicitBlob::new(ContentType::General, records)]);
+    let options = format!("{}page_size = 400\n", Way::Rest.options());
+    let bench = Bench::new(config, &options).await;
+    bench.list().await.unwrap();
+    let mut lost = Vec::new();
+    for unit in bench.due().await {
+        if let Err(error) = bench.fetch(&unit).await {
+            assert_eq!(error.kind(), Kind::Lost, "{error}");
+            lost.push(error.to_string());
+        }
+    }
+    assert_eq!(lost.len(), 1, "{lost:?}");
+    let full = begin + TimeDelta::seconds(1_800);
+    assert!(lost[0].contains(&full.to_string()), "{lost:?}");
+    assert_eq!(bench.journaled().await.len(), 5_000 + others);
+}
+
 /// A record of some minutes ago.
 fn record(operation: &str, minutes: i64) -> String {
     let time = (Utc::now() - TimeDelta::minutes(minutes)).format("%Y-%m-%dT%H:%M:%S");
