@@ -4,6 +4,9 @@
 //! moves cursors, stores dead letters, counts, and stops. A plugin owns one protocol and holds no acknowledgement
 //! handle: what it does not confirm has not happened.
 
+mod finding;
+mod registry;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +26,8 @@ use crate::http;
 use crate::journal::{Changes, Position, Store};
 use crate::metrics::Meter;
 
+pub use self::finding::{Finding, Severity};
+pub use self::registry::Registry;
 pub use crate::engine::backfill::Spans;
 pub use crate::engine::intake::{Intake, UnitWriter};
 
@@ -175,52 +180,6 @@ pub enum Heard {
     Nothing,
     /// It cannot be read.
     Unreadable,
-}
-
-/// One line of what `check` found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    /// Whether this stops or loses anything.
-    pub severity: Severity,
-    /// What was found, and for a problem what to do.
-    pub message: String,
-}
-
-/// How bad a finding is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Severity {
-    /// As it should be.
-    Ok,
-    /// Works, but somebody should know.
-    Warning,
-    /// Will not work, or would lose events.
-    Problem,
-}
-
-impl Finding {
-    /// As it should be.
-    pub fn ok(message: impl Into<String>) -> Self {
-        Self {
-            severity: Severity::Ok,
-            message: message.into(),
-        }
-    }
-
-    /// Works, but somebody should know.
-    pub fn warning(message: impl Into<String>) -> Self {
-        Self {
-            severity: Severity::Warning,
-            message: message.into(),
-        }
-    }
-
-    /// Will not work, or would lose events.
-    pub fn problem(message: impl Into<String>) -> Self {
-        Self {
-            severity: Severity::Problem,
-            message: message.into(),
-        }
-    }
 }
 
 /// Lets an event pass, changes it, or drops it. Cheap and synchronous.
@@ -419,70 +378,4 @@ impl Context {
             }
         }
     }
-}
-
-type SourceBuilder = fn(Context) -> Result<Box<dyn Source>>;
-type FilterBuilder = fn(Context) -> Result<Box<dyn Filter>>;
-type SinkBuilder = fn(Context) -> Result<Box<dyn Sink>>;
-
-/// The plugins that a program knows. Ours and yours stand side by side.
-#[derive(Clone, Default)]
-pub struct Registry {
-    sources: BTreeMap<&'static str, SourceBuilder>,
-    filters: BTreeMap<&'static str, FilterBuilder>,
-    sinks: BTreeMap<&'static str, SinkBuilder>,
-}
-
-impl Registry {
-    /// Adds a source type; a later one of the same name replaces it.
-    #[must_use]
-    pub fn source(mut self, kind: &'static str, build: SourceBuilder) -> Self {
-        self.sources.insert(kind, build);
-        self
-    }
-
-    /// Adds a filter type.
-    #[must_use]
-    pub fn filter(mut self, kind: &'static str, build: FilterBuilder) -> Self {
-        self.filters.insert(kind, build);
-        self
-    }
-
-    /// Adds a sink type.
-    #[must_use]
-    pub fn sink(mut self, kind: &'static str, build: SinkBuilder) -> Self {
-        self.sinks.insert(kind, build);
-        self
-    }
-
-    /// Builds a source of type `kind`.
-    pub fn build_source(&self, kind: &str, context: Context) -> Result<Box<dyn Source>> {
-        find(&self.sources, "source", kind, &context.options)?(context)
-    }
-
-    /// Builds a filter of type `kind`.
-    pub fn build_filter(&self, kind: &str, context: Context) -> Result<Box<dyn Filter>> {
-        find(&self.filters, "filter", kind, &context.options)?(context)
-    }
-
-    /// Builds a sink of type `kind`.
-    pub fn build_sink(&self, kind: &str, context: Context) -> Result<Box<dyn Sink>> {
-        find(&self.sinks, "sink", kind, &context.options)?(context)
-    }
-}
-
-fn find<'a, B>(
-    builders: &'a BTreeMap<&'static str, B>,
-    what: &str,
-    kind: &str,
-    options: &Options,
-) -> Result<&'a B> {
-    builders.get(kind).ok_or_else(|| {
-        options.unknown_value(
-            "type",
-            &format!("a {what} type"),
-            kind,
-            builders.keys().copied(),
-        )
-    })
 }
