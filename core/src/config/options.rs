@@ -2,12 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use figment::Figment;
 use serde::de::DeserializeOwned;
 
+use super::Span;
 use super::layers::Layer;
 use super::message::{self, Table};
 use crate::error::{Error, Result};
@@ -167,6 +170,25 @@ impl Options {
     #[must_use]
     pub fn path(&self) -> &str {
         &self.0.path
+    }
+
+    /// The lengths, in seconds, of time spans of whole seconds that lie within `range` and rise.
+    pub fn rising_spans(
+        &self,
+        key: &str,
+        given: &[Span],
+        range: &RangeInclusive<Duration>,
+    ) -> Result<Vec<i64>> {
+        let is_fit = |span: &Span| range.contains(&span.0) && span.0.subsec_nanos() == 0;
+        let mut pairs = given.iter().zip(given.iter().skip(1));
+        let falling = pairs.find_map(|(one, next)| (next <= one).then_some(next));
+        if let Some(wrong) = given.iter().find(|span| !is_fit(span)).or(falling) {
+            let (least, most) = (Span(*range.start()), Span(*range.end()));
+            let expected = format!("rising time spans of whole seconds, from {least} to {most}");
+            return Err(self.invalid(key, &expected, &wrong.to_string()));
+        }
+        let seconds = given.iter().map(|span| span.0.as_secs().cast_signed());
+        Ok(seconds.collect())
     }
 
     /// The error for a value that is understood but cannot be right. `found` stands in the message as it is.

@@ -9,7 +9,7 @@ use audit_exporter_core::event::RecordType;
 use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 
-use crate::sources::slices::{Lag, Schedule};
+use crate::sources::slices::Schedule;
 
 /// A shorter slice would cost more queries than Microsoft grants; one longer than a day would not show in coverage.
 const SLICE: RangeInclusive<Duration> = Duration::from_mins(1)..=Duration::from_hours(24);
@@ -178,7 +178,7 @@ fn schedule(options: &Options, given: &SourceOptions) -> Result<Schedule> {
             &longest,
         )?),
         settle: delta(span(options, "settle", given.settle, &SETTLE)?),
-        again: lags(options, &given.search_again_after)?,
+        again: options.rising_spans("search_again_after", &given.search_again_after, &AGAIN)?,
         start: delta(span(options, "start", given.start, &start)?),
         kept: delta(KEPT),
     })
@@ -196,19 +196,6 @@ fn span(
     let (least, most) = (Span(*range.start()), Span(*range.end()));
     let expected = format!("a time span from {least} to {most}");
     Err(options.invalid(key, &expected, &given.to_string()))
-}
-
-/// The lags of the passes, if they come one after the other.
-fn lags(options: &Options, given: &[Span]) -> Result<Vec<Lag>> {
-    let whole = |span: &Span| AGAIN.contains(&span.0) && span.0.subsec_nanos() == 0;
-    let mut pairs = given.iter().zip(given.iter().skip(1));
-    let falling = pairs.find_map(|(one, next)| (next <= one).then_some(next));
-    if let Some(wrong) = given.iter().find(|span| !whole(span)).or(falling) {
-        let expected = "rising time spans of whole seconds, from 1m to 30d";
-        return Err(options.invalid("search_again_after", expected, &wrong.to_string()));
-    }
-    let lag = |span: &Span| Lag::try_from(span.0.as_secs()).unwrap_or(Lag::MAX);
-    Ok(given.iter().map(lag).collect())
 }
 
 #[cfg(test)]

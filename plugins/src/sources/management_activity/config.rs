@@ -7,7 +7,7 @@ use audit_exporter_core::Result;
 use audit_exporter_core::config::{Options, Secret, Span};
 use serde::Deserialize;
 
-use super::window::{Lag, Schedule};
+use super::window::Schedule;
 
 /// Every content type that the API has (reference: management-activity-api.md §2).
 pub(super) const CONTENT_TYPES: [&str; 5] = [
@@ -98,6 +98,9 @@ impl Settings {
         if content_types.is_empty() {
             return Err(options.invalid("content_types", "at least one content type", "none"));
         }
+        if given.relist_after.is_empty() {
+            return Err(options.invalid("relist_after", "at least one time span", "none"));
+        }
         if given.poll_interval.0 < SHORTEST_POLL {
             let found = given.poll_interval.to_string();
             return Err(options.invalid("poll_interval", "a time span of at least 1s", &found));
@@ -112,7 +115,11 @@ impl Settings {
             schedule: Schedule {
                 overlap: given.overlap.0,
                 start: given.start.0,
-                relist_after: lags(options, &given.relist_after)?,
+                relist_after: options.rising_spans(
+                    "relist_after",
+                    &given.relist_after,
+                    &RELIST_WITHIN,
+                )?,
             },
             webhook_auth_id: webhook(options, &given)?,
             start_subscriptions: given.start_subscriptions,
@@ -135,22 +142,6 @@ fn webhook(options: &Options, given: &SourceOptions) -> Result<Option<Secret>> {
         return Err(options.problem("webhook_auth_id", problem));
     }
     Ok(given.webhook_auth_id.clone())
-}
-
-/// The lags of the passes, if they come one after the other.
-fn lags(options: &Options, given: &[Span]) -> Result<Vec<Lag>> {
-    let whole = |span: &Span| RELIST_WITHIN.contains(&span.0) && span.0.subsec_nanos() == 0;
-    let wrong = given.iter().find(|span| !whole(span)).or_else(|| {
-        let mut pairs = given.iter().zip(given.iter().skip(1));
-        pairs.find_map(|(one, next)| (next <= one).then_some(next))
-    });
-    if wrong.is_some() || given.is_empty() {
-        let expected = "rising time spans of whole seconds, from 1s to 6d 23h, at least one";
-        let found = wrong.map_or_else(|| "none".to_owned(), ToString::to_string);
-        return Err(options.invalid("relist_after", expected, &found));
-    }
-    let lag = |span: &Span| Lag::try_from(span.0.as_secs()).unwrap_or(Lag::MAX);
-    Ok(given.iter().map(lag).collect())
 }
 
 /// The content type that `name` means, in Microsoft's spelling.
@@ -208,11 +199,11 @@ mod tests {
             ("poll_interval = \"10ms\"", "poll_interval"),
             ("overlap = \"13h\"", "overlap"),
             ("overlap = \"1s\"", "overlap"),
-            ("relist_after = []", "at least one, found none"),
+            ("relist_after = []", "at least one time span, found none"),
             (r#"relist_after = ["1h", "10ms"]"#, "found 10ms"),
             (r#"relist_after = ["1h", "1h"]"#, "rising"),
             (r#"relist_after = ["6h", "1h"]"#, "found 1h"),
-            (r#"relist_after = ["1h", "7d"]"#, "6d 23h"),
+            (r#"relist_after = ["1h", "7d"]"#, "6days 23h"),
             (r#"relist_after = ["1500ms"]"#, "whole seconds"),
             ("webhook = true", "webhook_auth_id"),
             (

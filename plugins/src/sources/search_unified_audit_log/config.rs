@@ -8,7 +8,7 @@ use audit_exporter_core::config::{Options, Secret, Span};
 use chrono::TimeDelta;
 use serde::Deserialize;
 
-use crate::sources::slices::{Lag, Schedule};
+use crate::sources::slices::Schedule;
 
 const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
@@ -137,7 +137,11 @@ impl Settings {
                 slice: within("slice", given.slice, &SLICE)?,
                 longest: LONGEST,
                 settle: within("settle", given.settle, &SETTLE)?,
-                again: lags(options, &given.search_again_after)?,
+                again: options.rising_spans(
+                    "search_again_after",
+                    &given.search_again_after,
+                    &AGAIN,
+                )?,
                 start,
                 kept: kept.max(start),
             },
@@ -221,23 +225,6 @@ fn names(options: &Options, key: &str, given: &[String]) -> Result<Vec<String>> 
         }
     }
     Ok(names)
-}
-
-/// The lags of the passes, if they come one after the other. None is one search alone.
-fn lags(options: &Options, given: &[Span]) -> Result<Vec<Lag>> {
-    let whole = |span: &Span| AGAIN.contains(&span.0) && span.0.subsec_nanos() == 0;
-    let wrong = given.iter().find(|span| !whole(span)).or_else(|| {
-        let mut pairs = given.iter().zip(given.iter().skip(1));
-        pairs.find_map(|(one, next)| (next <= one).then_some(next))
-    });
-    if let Some(wrong) = wrong {
-        let expected = "rising time spans of whole seconds, from 1s to 30d";
-        return Err(options.invalid("search_again_after", expected, &wrong.to_string()));
-    }
-    Ok(given
-        .iter()
-        .map(|span| span.0.as_secs().cast_signed())
-        .collect())
 }
 
 #[cfg(test)]
