@@ -1,7 +1,10 @@
 //! How connections end, and what that says about the events.
 
+use std::time::Duration;
+
 use audit_exporter_core::Error;
 use tokio::io::AsyncWriteExt as _;
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
@@ -28,11 +31,15 @@ async fn delivered(option: &str, ends: &[bool]) -> Result<Delivered> {
     let options = format!("ca_file = {:?}\n{option}", authority.path());
     let sink = sink(&address, &options);
     let events = batch([event("{\"Id\":\"1\"}")]);
-    let (answer, texts) = tokio::join!(sink.deliver(&events), async {
+    let server = async {
         let texts = serve(&listener, &acceptor, ends).await;
         drop(listener);
         texts
-    });
+    };
+    let both = async { tokio::join!(sink.deliver(&events), server) };
+    let (answer, texts) = timeout(Duration::from_secs(30), both)
+        .await
+        .expect("as many connections as ends");
     assert_eq!(messages(&texts[0]).len(), 1);
     assert!(texts[1..].iter().all(String::is_empty), "{texts:?}");
     answer
