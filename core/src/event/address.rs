@@ -1,6 +1,17 @@
 //! Client addresses as they stand in records.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// The fields that may hold the client's address. Exchange has the second one.
+pub(super) const FIELDS: [&str; 2] = ["ClientIP", "ClientIPAddress"];
+
+/// The first address in the texts of [`FIELDS`].
+pub(super) fn first(texts: &[Option<Cow<'_, str>>; FIELDS.len()]) -> Option<(IpAddr, Option<u16>)> {
+    texts
+        .iter()
+        .find_map(|text| client_address(text.as_deref()?))
+}
 
 /// The address that a `ClientIP` names, and the port if it names one.
 ///

@@ -18,6 +18,7 @@ pub mod time;
 
 use std::borrow::Cow;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -138,10 +139,11 @@ impl AuditEvent {
         self.header.organization_id.text(&self.raw)
     }
 
-    /// `ClientIP` (or `ClientIPAddress`, as Exchange has it) as it stands in the record, read on demand.
+    /// The client's address, and its port if there is one: of `ClientIP`, or of `ClientIPAddress` if that holds no
+    /// address. Read on demand.
     #[must_use]
-    pub fn client_ip(&self) -> Option<Cow<'_, str>> {
-        header::top_level_text(&self.raw, &["ClientIP", "ClientIPAddress"])
+    pub fn client(&self) -> Option<(IpAddr, Option<u16>)> {
+        address::first(&header::top_level_texts(&self.raw, address::FIELDS))
     }
 }
 

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 
 use super::header::top_level_texts;
 use super::ndjson::write_raw_line;
-use super::{AuditEvent, client_address, text, time};
+use super::{AuditEvent, address, text, time};
 
 /// Appends the normalized form of `event` to `out`: one line, without the line break.
 pub fn write(event: &AuditEvent, out: &mut Vec<u8>) {
@@ -29,15 +29,13 @@ pub fn write(event: &AuditEvent, out: &mut Vec<u8>) {
         raw,
         [
             "UserType",
-            "ClientIP",
-            "ClientIPAddress",
+            address::FIELDS[0],
+            address::FIELDS[1],
             "ObjectId",
             "ResultStatus",
         ],
     );
-    let client = [client_ip, client_ip_address]
-        .iter()
-        .find_map(|text| client_address(text.as_deref()?));
+    let client = address::first(&[client_ip, client_ip_address]);
     let origin = event.origin();
 
     let mut object = Object::open(out);

@@ -17,7 +17,7 @@ use std::net::IpAddr;
 
 use audit_exporter_core::Result;
 use audit_exporter_core::config::Options;
-use audit_exporter_core::event::{AuditEvent, RecordType, client_address};
+use audit_exporter_core::event::{AuditEvent, RecordType};
 use audit_exporter_core::plugin::{Context, Filter};
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -87,8 +87,9 @@ impl Condition {
                 .is_some_and(|found| types.contains(&found.0)),
             Self::User(names) => fits(names, event.user_id()),
             Self::Organization(names) => fits(names, event.organization_id()),
-            Self::ClientIp(nets) => client_ip(event)
-                .is_some_and(|address| nets.iter().any(|net| net.contains(&address))),
+            Self::ClientIp(nets) => event
+                .client()
+                .is_some_and(|(address, _port)| nets.iter().any(|net| net.contains(&address))),
             Self::All(conditions) => conditions.iter().all(|condition| condition.holds(event)),
             Self::Any(conditions) => conditions.iter().any(|condition| condition.holds(event)),
             Self::Not(condition) => !condition.holds(event),
@@ -96,10 +97,20 @@ impl Condition {
     }
 }
 
-/// The client's address; an IPv4 address in IPv6 clothes counts as IPv4.
-fn client_ip(event: &AuditEvent) -> Option<IpAddr> {
-    let (address, _port) = client_address(&event.client_ip()?)?;
-    Some(address.to_canonical())
+/// An address or a network; IPv4 in IPv6 clothes counts as IPv4, as it does in events. `None` also for such a network
+/// with a prefix that is too short for it: no event could fit it.
+fn network(text: &str) -> Option<IpNet> {
+    let Ok(network) = text.parse::<IpNet>() else {
+        let address = text.parse::<IpAddr>().ok()?;
+        return Some(address.to_canonical().into());
+    };
+    match network.addr().to_canonical() {
+        IpAddr::V4(address) if matches!(network, IpNet::V6(_)) => {
+            let prefix = network.prefix_len().checked_sub(128 - 32)?;
+            IpNet::new(address.into(), prefix).ok()
+        }
+        _ => Some(network),
+    }
 }
 
 /// Turns tables into conditions. Keys in errors are paths, as `all[1].client_ip`.
@@ -193,12 +204,10 @@ impl Compiler<'_> {
         }
         list.iter()
             .map(|text| {
-                text.parse::<IpNet>()
-                    .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
-                    .map_err(|_| {
-                        self.0
-                            .invalid(path, "an address or a network (10.0.0.0/8)", text)
-                    })
+                network(text).ok_or_else(|| {
+                    self.0
+                        .invalid(path, "an address or a network (10.0.0.0/8)", text)
+                })
             })
             .collect::<Result<_>>()
             .map(Condition::ClientIp)
@@ -310,11 +319,36 @@ mod tests {
                 "{found}"
             );
         }
+        for (written, fits) in [
+            ("::ffff:10.0.0.0/104", true),
+            ("::ffff:10.9.8.7", true),
+            ("::ffff:11.0.0.0/104", false),
+            ("::/0", false),
+        ] {
+            let option = format!(r#"client_ip = "{written}""#);
+            assert_eq!(
+                passes(&option, r#"{"ClientIP":"10.9.8.7"}"#),
+                fits,
+                "{written}"
+            );
+        }
         assert!(passes(
             r#"client_ip = "2001:db8::/32""#,
             r#"{"ClientIP":"[2001:db8::1]:443"}"#
         ));
         assert!(!passes(ten, r#"{"ClientIP":"10.9.8.7.example"}"#));
+    }
+
+    #[test]
+    fn the_client_is_the_one_that_the_normalized_event_has() {
+        for first in ["<null>", "", "0.0.0.0", "client.example"] {
+            let record = format!(r#"{{"ClientIP":"{first}","ClientIPAddress":"10.1.2.3"}}"#);
+            assert!(passes(r#"client_ip = "10.0.0.0/8""#, &record), "{first}");
+            let mut line = Vec::new();
+            audit_exporter_core::event::normalized::write(&event(&record), &mut line);
+            let line = String::from_utf8(line).unwrap();
+            assert!(line.contains(r#""client_ip":"10.1.2.3""#), "{line}");
+        }
     }
 
     #[test]
@@ -330,6 +364,7 @@ mod tests {
             ("record_type = \"NoSuchType\"", "filters.f.record_type"),
             ("user = []", "filters.f.user"),
             ("client_ip = []", "filters.f.client_ip"),
+            ("client_ip = \"::ffff:10.0.0.0/8\"", "filters.f.client_ip"),
             ("record_type = []", "filters.f.record_type"),
             ("all = [{ usr = \"a\" }]", "filters.f"),
         ] {

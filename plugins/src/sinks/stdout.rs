@@ -1,7 +1,8 @@
 //! `stdout`: one line of NDJSON an event on standard output.
 //!
 //! A delivery is `Ok` after everything has been handed to the operating system; whether the program at the other end
-//! of a pipe has read it, nobody can know. After an error or a stop in mid-delivery, lines come again.
+//! of a pipe has read it, nobody can know. After an error or a stop in mid-delivery, lines come again; if one was torn,
+//! the next begins on a line of its own.
 //!
 //! Records are whatever users could put into them. On a terminal, what would command it is shown as an escape; into
 //! pipes and files everything goes byte for byte.
@@ -39,6 +40,8 @@ struct Lines {
     out: Box<dyn Write + Send>,
     terminal: bool,
     buffer: Vec<u8>,
+    /// What was written last ends in the middle of a line.
+    torn: bool,
 }
 
 /// Builds a `stdout` sink.
@@ -58,6 +61,7 @@ impl Stdout {
                 out,
                 terminal,
                 buffer: Vec::new(),
+                torn: false,
             })),
         }
     }
@@ -83,6 +87,9 @@ impl Sink for Stdout {
 impl Lines {
     fn write(&mut self, format: Format, events: &[AuditEvent]) -> io::Result<()> {
         self.buffer.clear();
+        if self.torn {
+            self.buffer.push(b'\n');
+        }
         for event in events {
             let begin = self.buffer.len();
             format.write(event, &mut self.buffer);
@@ -92,15 +99,32 @@ impl Lines {
                 self.buffer.extend_from_slice(printable(&line).as_bytes());
             }
             if self.buffer.len() >= BUFFER_BYTES {
-                self.out.write_all(&self.buffer)?;
+                self.write_buffer()?;
                 self.buffer.clear();
             }
         }
-        self.out.write_all(&self.buffer)?;
+        self.write_buffer()?;
         // One huge record must not keep its memory.
         self.buffer.clear();
         self.buffer.shrink_to(2 * BUFFER_BYTES);
         self.out.flush()
+    }
+
+    /// Like `write_all`, which does not tell where it broke off.
+    fn write_buffer(&mut self) -> io::Result<()> {
+        let mut rest = &self.buffer[..];
+        while !rest.is_empty() {
+            match self.out.write(rest) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(count) => {
+                    self.torn = rest[count - 1] != b'\n';
+                    rest = &rest[count..];
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -199,6 +223,52 @@ mod tests {
         let error = sink.deliver(&batch([event("{}")])).await.unwrap_err();
         assert!(flushed.load(Ordering::SeqCst));
         assert!(error.to_string().contains("disk on fire"), "{error}");
+    }
+
+    /// A disk with room for so many bytes.
+    #[derive(Clone)]
+    struct Disk(Arc<std::sync::Mutex<(Vec<u8>, usize)>>);
+
+    impl Write for Disk {
+        fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+            let (text, room) = &mut *self.0.lock().unwrap();
+            let count = data.len().min(*room - text.len());
+            text.extend_from_slice(&data[..count]);
+            if count == 0 {
+                return Err(ErrorKind::StorageFull.into());
+            }
+            Ok(count)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn after_a_torn_line_the_next_begins_on_its_own() {
+        let events = batch([event("{\"Id\":\"1\"}"), event("{\"Id\":\"2\"}")]);
+        let (one, two) = ("{\"Id\":\"1\"}\n", "{\"Id\":\"2\"}\n");
+        for (room, left) in [
+            (0, String::new()),
+            (5, format!("{}\n", &one[..5])),
+            (one.len(), one.to_owned()),
+            (one.len() + 3, format!("{one}{}\n", &two[..3])),
+        ] {
+            let disk = Disk(Arc::default());
+            disk.0.lock().unwrap().1 = room;
+            let sink = Stdout::new(Format::Raw, false, Box::new(disk.clone()));
+            // Also if it stays full for a while.
+            for _ in 0..2 {
+                let error = sink.deliver(&events).await.unwrap_err();
+                assert_eq!(error.kind(), Kind::Unavailable);
+            }
+            disk.0.lock().unwrap().1 = 1000;
+            sink.deliver(&events).await.unwrap();
+            sink.deliver(&events).await.unwrap();
+            let text = String::from_utf8(disk.0.lock().unwrap().0.clone()).unwrap();
+            assert_eq!(text, format!("{left}{one}{two}{one}{two}"), "{room}");
+        }
     }
 
     /// What a program has read, unless the disk behind it is full.

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""A simulated tenant into rsyslog, by TCP and by TLS, while rsyslog is ended and restarted.
+"""A simulated tenant into rsyslog, by TCP and by TLS (with both of its drivers), while rsyslog is ended and restarted.
 
     syslog.py [EVENTS] [--release]
 
 Each message has its length before it. rsyslog writes what it has read before it closes a connection; so nothing that counts
-as delivered may be missing, and an end may repeat what was on its way. By TLS it is killed with SIGKILL: without the end of
-the TLS stream nothing counts. By TCP it is ended with SIGTERM: if a server is killed with what it has read and not
+as delivered may be missing, and an end may repeat what was on its way. By TLS it is killed with SIGKILL: an end without
+close_notify does not count, for rsyslog's driver ossl always sends it. Its driver gtls never does, which the sink has to
+find out by itself. There, and by TCP, it is ended with SIGTERM: if a server is killed with what it has read and not
 written, the system closes its connection just as it would itself, and no sender can know.
 Compared record by record with a file sink beside it, and that with the simulator's ledger.
 """
@@ -47,6 +48,11 @@ type = "syslog"
 address = "localhost:{tls}"
 ca_file = "certificate.pem"
 batch_events = 200
+[sinks.gtls]
+type = "syslog"
+address = "localhost:{gtls}"
+ca_file = "certificate.pem"
+batch_events = 200
 """
 # Without queues, a message is in its file before the next one is read. The records are any text.
 RSYSLOG = """
@@ -61,8 +67,9 @@ template(name="record" type="string" string="%msg%\\n")
 ruleset(name="records" queue.type="Direct") {{ action(type="omfile" file="{folder}/{name}" template="record") }}
 input(type="imtcp" address="127.0.0.1" port="{port}" ruleset="records"{tls})
 """
-TLS = ' streamDriver.name="ossl" streamDriver.mode="1" streamDriver.authMode="anon"'
-ENDS = {"tcp": signal.SIGTERM, "tls": signal.SIGKILL}
+TLS = ' streamDriver.name="{driver}" streamDriver.mode="1" streamDriver.authMode="anon"'
+DRIVERS = {"tls": "ossl", "gtls": "gtls"}
+ENDS = {"tcp": signal.SIGTERM, "tls": signal.SIGKILL, "gtls": signal.SIGTERM}
 
 
 def certificate(folder):
@@ -80,7 +87,7 @@ class Rsyslog:
     def __init__(self, folder, name):
         self.folder, self.name, self.port = folder, name, free_port()
         self.file, self.config, self.log = folder / name, folder / f"{name}.conf", folder / f"{name}.log"
-        tls = TLS if name == "tls" else ""
+        tls = TLS.format(driver=DRIVERS[name]) if name in DRIVERS else ""
         self.config.write_text(RSYSLOG.format(folder=folder, name=name, port=self.port, tls=tls))
         self.start()
 
@@ -119,7 +126,7 @@ def deliver(run, servers, simulator, events):
         await_("rsyslog gets on", alive(lambda: count() >= goal))
         for server in servers:
             server.end()
-        ups = ('up{component="sink",name="tcp"', 'up{component="sink",name="tls"')
+        ups = tuple(f'up{{component="sink",name="{name}"' for name in ENDS)
         down = lambda: any(not up for name, up in run.metrics().items() if name.startswith(ups))  # noqa: E731
         await_("the outage is noticed", alive(lambda: down() or run.is_idle()))
         for server in servers:

@@ -24,6 +24,8 @@ pub(super) struct Addresses {
 /// A mail, ready to be sent.
 #[derive(Clone, Debug)]
 pub(super) struct Mail {
+    /// Its `Message-ID`.
+    pub(super) id: String,
     pub(super) envelope: Envelope,
     /// The message with its headers.
     pub(super) bytes: Vec<u8>,
@@ -91,6 +93,7 @@ pub(super) fn build(
         .multipart(body)
         .map_err(|error| Error::config("the mail cannot be put together").with_cause(error))?;
     Ok(Mail {
+        id: message_id.to_owned(),
         envelope: message.envelope().clone(),
         bytes: message.formatted(),
     })

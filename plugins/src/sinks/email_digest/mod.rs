@@ -6,8 +6,8 @@
 //!   cursor ([`store`]). The journal does not wait for the mail.
 //! - **Every event is in a mail, once**: in that of its period, by the time of the event; or, if it came after that
 //!   mail was made, in the next one as late.
-//! - **At most one repeat**: a mail is written down before it is sent. Killed between the server's answer and our
-//!   commit, the next process sends the same mail again, under the same `Message-ID`.
+//! - **A repeat is the same mail**: it is written down before it is sent. If the server's answer is lost, or the
+//!   process is killed between it and our commit, the same mail goes out again, under the same `Message-ID`.
 //! - **A mail that is refused loses nothing**: its rows stay, it is an error, and it is tried again; those of other
 //!   tenants go out meanwhile.
 //! - **No crossing**: a mail has the rows of its own tenant alone, unless the configuration combines them.

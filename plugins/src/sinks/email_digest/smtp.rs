@@ -1,5 +1,6 @@
 //! Mails by SMTP, step by step, so that an error says which step was refused and whose address it was.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,13 +13,21 @@ use lettre::transport::smtp::commands::{Data, Mail as From, Rcpt};
 use lettre::transport::smtp::extension::{ClientId, Extension, MailBodyParameter, MailParameter};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
+use tokio::sync::Mutex;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::message::Mail;
 use crate::http::is_loopback;
 use crate::microsoft::token::Tokens;
 
-/// How long the whole exchange may take. Servers that scan mails answer the last line slowly.
+/// How long a call waits for an exchange: less than a sink's usual timeout, so that other mails get their turn.
 const EXCHANGE: Duration = Duration::from_mins(3);
+/// How long a server may take for the mail itself and the answer to it: two minutes for the one, ten for the other
+/// (RFC 5321 4.5.3.2). Servers that scan mails do.
+const ANSWER: Duration = Duration::from_mins(12);
+/// How long it may take to say good-bye.
+const GOODBYE: Duration = Duration::from_secs(3);
 /// How long to connect.
 const CONNECT: Duration = Duration::from_secs(20);
 /// What Exchange Online's tokens for SMTP are for.
@@ -81,6 +90,9 @@ pub(super) struct Smtp {
     tls: Tls,
     parameters: Option<TlsParameters>,
     login: Login,
+    /// The mails that a server has been given and not yet answered, by `Message-ID`. Whoever waits for one may give
+    /// up and come back: an answer that nobody hears would send the same mail again.
+    under_way: Mutex<BTreeMap<String, JoinSet<Result<()>>>>,
 }
 
 impl SmtpOptions {
@@ -141,26 +153,46 @@ impl Smtp {
             tls: given.tls,
             parameters,
             login,
+            under_way: Mutex::default(),
         })
     }
 
     /// Hands a mail over. `Ok` only when the server has taken responsibility for it.
     pub(super) async fn send(&self, mail: &Mail) -> Result<()> {
         self.within(async {
-            let mut connection = self.connect().await?;
-            let sent = transfer(&mut connection, mail).await;
-            // The mail is theirs, or refused: nothing depends on how they say goodbye.
-            drop(connection.quit().await);
-            sent
+            let mut under_way = self.under_way.lock().await;
+            if !under_way.contains_key(&mail.id) {
+                let connection = self.address(mail).await?;
+                let handing = hand_over(connection, mail.bytes.clone());
+                under_way.insert(mail.id.clone(), JoinSet::from_iter([handing]));
+            }
+            let answer = match under_way.get_mut(&mail.id) {
+                Some(handing) => handing.join_next().await,
+                None => None,
+            };
+            under_way.remove(&mail.id);
+            let broken = || Err(Error::bug("handing over a mail broke off"));
+            answer.and_then(Result::ok).unwrap_or_else(broken)
         })
         .await
+    }
+
+    /// Connects and says whom a mail is from and to. Broken off here, nobody has got anything.
+    async fn address(&self, mail: &Mail) -> Result<AsyncSmtpConnection> {
+        let mut connection = self.connect().await?;
+        match address(&mut connection, mail).await {
+            Ok(()) => Ok(connection),
+            Err(error) => {
+                say_goodbye(connection).await;
+                Err(error)
+            }
+        }
     }
 
     /// Logs in and out again.
     pub(super) async fn check(&self) -> Result<String> {
         self.within(async {
-            let mut connection = self.connect().await?;
-            drop(connection.quit().await);
+            say_goodbye(self.connect().await?).await;
             let login = match &self.login {
                 Login::Nobody => "without a login".to_owned(),
                 Login::Password(user, ..) | Login::Token(user, _) => format!("as {user}"),
@@ -171,14 +203,9 @@ impl Smtp {
     }
 
     async fn within<T>(&self, exchange: impl Future<Output = Result<T>>) -> Result<T> {
-        let done = tokio::time::timeout(EXCHANGE, exchange).await;
-        done.unwrap_or_else(|_| {
-            let seconds = EXCHANGE.as_secs();
-            Err(Error::unavailable(format!(
-                "the exchange took longer than {seconds} s"
-            )))
-        })
-        .map_err(|error| error.context(format!("mail server {}:{}", self.host, self.port)))
+        let done = timeout(EXCHANGE, exchange).await;
+        done.unwrap_or_else(|_| Err(too_slow("the exchange takes longer than", EXCHANGE)))
+            .map_err(|error| error.context(format!("mail server {}:{}", self.host, self.port)))
     }
 
     async fn connect(&self) -> Result<AsyncSmtpConnection> {
@@ -232,7 +259,11 @@ enum Step {
     Mail,
 }
 
-async fn transfer(connection: &mut AsyncSmtpConnection, mail: &Mail) -> Result<()> {
+fn too_slow(what: &str, limit: Duration) -> Error {
+    Error::unavailable(format!("{what} {} s", limit.as_secs()))
+}
+
+async fn address(connection: &mut AsyncSmtpConnection, mail: &Mail) -> Result<()> {
     let server = connection.server_info();
     let mut parameters = Vec::new();
     if server.supports_feature(Extension::EightBitMime) {
@@ -262,15 +293,31 @@ async fn transfer(connection: &mut AsyncSmtpConnection, mail: &Mail) -> Result<(
             .await
             .map_err(refused)?;
     }
-    let refused = || {
-        step(format!(
-            "does not take the mail, of {} bytes",
-            mail.bytes.len()
-        ))
-    };
-    connection.command(Data).await.map_err(refused())?;
-    connection.message(&mail.bytes).await.map_err(refused())?;
     Ok(())
+}
+
+/// Hands over the mail itself.
+async fn hand_over(mut connection: AsyncSmtpConnection, mail: Vec<u8>) -> Result<()> {
+    let refused = |error: SmtpError| {
+        let what = format!("does not take the mail, of {} bytes", mail.len());
+        refusal(&what, Some(Step::Mail), &error)
+    };
+    let handing = async {
+        connection.command(Data).await.map_err(refused)?;
+        connection.message(&mail).await.map_err(refused)
+    };
+    let Ok(answer) = timeout(ANSWER, handing).await else {
+        let what =
+            "has been given the mail and not said whether it takes it; it is sent again after";
+        return Err(too_slow(what, ANSWER));
+    };
+    say_goodbye(connection).await;
+    answer.map(drop)
+}
+
+/// The mail is theirs, or refused: nothing depends on how they say good-bye.
+async fn say_goodbye(mut connection: AsyncSmtpConnection) {
+    drop(timeout(GOODBYE, connection.quit()).await);
 }
 
 /// What a failed step means: the server's own code and words, and what the engine does next.

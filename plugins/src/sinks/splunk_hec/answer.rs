@@ -61,15 +61,18 @@ pub(super) fn judge(
         }),
         1 | 22 => error(Kind::Auth, "; enable the token there"),
         2 | 3 | 4 | 21 => error(Kind::Auth, "; check token"),
-        5 | 6 | 12 | 13 | 15 => Ok(Said::Not(match reply.invalid {
-            // Those before it are indexed, but will never be acknowledged.
-            Some(index) => Outcome::Refused {
-                index,
-                stored_before: !acknowledged,
-                reason: said,
-            },
-            None => Outcome::Unclear(said),
-        })),
+        // They make dead letters, so they count only as Splunk gives them: a gateway may have codes of its own.
+        5 | 6 | 12 | 13 | 15 if status == StatusCode::BAD_REQUEST => {
+            Ok(Said::Not(match reply.invalid {
+                // Those before it are indexed, but will never be acknowledged.
+                Some(index) => Outcome::Refused {
+                    index,
+                    stored_before: !acknowledged,
+                    reason: said,
+                },
+                None => Outcome::Unclear(said),
+            }))
+        }
         7 => error(
             Kind::Config,
             "; check index, and which indexes the token may write",
@@ -202,6 +205,23 @@ mod tests {
         let unclear = Outcome::Unclear("No data (HTTP 400, code 5)".to_owned());
         let body = r#"{"text":"No data","code":5}"#;
         assert_eq!(said(400, body, false).unwrap(), Said::Not(unclear));
+    }
+
+    #[test]
+    fn a_gateways_code_refuses_no_event() {
+        for code in [5, 6, 12, 13, 15] {
+            for (status, kind) in [
+                (500, Kind::Unavailable),
+                (503, Kind::Throttled),
+                (200, Kind::Unavailable),
+                (429, Kind::Throttled),
+                (403, Kind::Auth),
+            ] {
+                let body = format!("{{\"code\":{code},\"invalid-event-number\":0}}");
+                let error = said(status, &body, false).unwrap_err();
+                assert_eq!(error.kind(), kind, "{status} {code}");
+            }
+        }
     }
 
     #[test]

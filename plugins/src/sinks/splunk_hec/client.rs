@@ -116,6 +116,24 @@ impl Collector {
                 Said::Not(outcome) => Ok(outcome),
             };
         };
+        let posted = self.post_acknowledged(endpoint, body, patience).await;
+        if posted
+            .as_ref()
+            .is_err_and(|error| error.kind() == Kind::Config)
+        {
+            // Its acknowledgement may have been switched off. The next try asks before it sends: otherwise each one
+            // would index the events again.
+            endpoint.acknowledges.store(false, Ordering::Relaxed);
+        }
+        posted
+    }
+
+    async fn post_acknowledged(
+        &self,
+        endpoint: &Endpoint,
+        body: &Packed,
+        patience: Duration,
+    ) -> Result<Outcome> {
         self.make_sure_of_acknowledgement(endpoint).await?;
         let mut channel = endpoint.channels.take();
         match self.hand_over(endpoint, body, Some(&mut channel)).await? {

@@ -7,7 +7,7 @@ use audit_exporter_core::config::{Options, Size};
 use audit_exporter_core::{Error, Result};
 use serde::Deserialize;
 
-use super::connection::Peer;
+use super::connection::{CloseNotify, Peer};
 use super::message::Layout;
 use crate::sinks::line::Format;
 use crate::sinks::template::Template;
@@ -27,6 +27,7 @@ struct Config {
     #[serde(default = "tls")]
     tls: bool,
     ca_file: Option<PathBuf>,
+    close_notify: Option<CloseNotify>,
     #[serde(default = "facility")]
     facility: String,
     #[serde(default = "hostname")]
@@ -109,6 +110,9 @@ fn peer(options: &Options, config: &Config) -> Result<Peer> {
         return Err(wrong());
     }
     let trust = Trust::read(options, config.ca_file.clone(), config.tls)?;
+    if config.close_notify.is_some() && !config.tls {
+        return Err(options.problem("close_notify", "has no effect without TLS"));
+    }
     let tls = config.tls.then(|| {
         let name = host
             .trim_start_matches('[')
@@ -121,5 +125,6 @@ fn peer(options: &Options, config: &Config) -> Result<Peer> {
         address: config.address.clone(),
         tls: tls.transpose()?,
         trust,
+        close_notify: config.close_notify.unwrap_or_default(),
     })
 }

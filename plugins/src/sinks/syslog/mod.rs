@@ -7,6 +7,10 @@
 //!
 //! What the peer does with messages that it has read, nobody can know; and a connection that it ends in the moment
 //! in which ours ends cannot be told from one that it has read.
+//!
+//! A process that is killed after its system took the bytes loses them, and its system closes the connection all the
+//! same. Only TLS shows that, by the `close_notify` that is not there; but rsyslog's driver gtls, and others, never
+//! send one (RFC 5425 4.4 demands it). So after an end without one, an empty connection tells whether that is usual.
 
 mod config;
 mod connection;
@@ -20,6 +24,7 @@ use audit_exporter_core::{Result, error::ResultExt as _};
 
 use super::per_tenant::PerTenant;
 use config::Settings;
+use connection::{CloseNotify, End};
 
 /// How much is encoded before it is written.
 const PIECE_BYTES: usize = 256 << 10;
@@ -57,7 +62,7 @@ impl Sink for Syslog {
                 }
             }
             connection.write(&piece).await?;
-            connection.end().await
+            server.peer.confirm(connection).await
         };
         sent.await.context(&server.peer.address)?;
         Ok(delivered)
@@ -68,17 +73,30 @@ impl Sink for Syslog {
         for server in self.servers.all() {
             let tried = async { server.peer.connect().await?.end().await };
             let address = &server.peer.address;
-            let finding = match tried.await {
-                Ok(()) => Finding::ok(format!("{address} takes connections")),
-                Err(error) => Finding::problem(error.context(address).to_string()),
+            let ended = tried.await;
+            let cut_off = matches!(ended, Ok(End::CutOff));
+            let finding = match (ended, server.peer.close_notify) {
+                (Ok(End::CutOff), CloseNotify::Required) => Finding::problem(format!(
+                    "{address} ends connections without TLS's close_notify, so that no delivery counts; set \
+                     close_notify = \"detect\", or change the server"
+                )),
+                (Ok(_), _) => Finding::ok(format!("{address} takes connections")),
+                (Err(error), _) => Finding::problem(error.context(address).to_string()),
             };
+            let unsure = cut_off && server.peer.close_notify == CloseNotify::Detect;
+            let unsure = unsure.then(|| {
+                Finding::warning(format!(
+                    "{address} ends connections without TLS's close_notify: if it is killed, what it has read and not \
+                     yet written may be lost unseen"
+                ))
+            });
             let clear = (!server.peer.is_private()).then(|| {
                 Finding::warning(format!(
                     "{address}: without tls the events travel in clear text"
                 ))
             });
             // Tenants may share a destination.
-            for finding in std::iter::once(finding).chain(clear) {
+            for finding in [Some(finding), unsure, clear].into_iter().flatten() {
                 if !findings.contains(&finding) {
                     findings.push(finding);
                 }

@@ -1,8 +1,9 @@
 mod contract;
+mod ends;
 
 use audit_exporter_core::Kind;
 use audit_exporter_core::plugin::Severity;
-use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
@@ -121,7 +122,11 @@ async fn over_tls_the_server_must_be_who_the_address_names() {
         let server = async {
             let (stream, _) = listener.accept().await.unwrap();
             match acceptor.accept(stream).await {
-                Ok(stream) => read(stream).await,
+                Ok(mut stream) => {
+                    let text = read(&mut stream).await;
+                    stream.shutdown().await.unwrap();
+                    text
+                }
                 Err(_) => String::new(),
             }
         };
@@ -158,6 +163,10 @@ fn options_are_checked() {
         (
             "address = \"s:1\"\ntls = false\nca_file = \"x\"",
             "sinks.syslog.ca_file: has no effect without TLS",
+        ),
+        (
+            "address = \"s:1\"\ntls = false\nclose_notify = \"ignored\"",
+            "sinks.syslog.close_notify: has no effect without TLS",
         ),
         (
             "address = \"s:1\"\nca_file = \"/nowhere\"",

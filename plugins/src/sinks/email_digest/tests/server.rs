@@ -1,6 +1,7 @@
 //! A small SMTP server on loopback for tests: takes mails, refuses what it is told to, and remembers everything.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -31,8 +32,10 @@ impl Taken {
 struct State {
     taken: Vec<Taken>,
     commands: Vec<String>,
-    /// A command that begins with this gets this answer.
+    /// A command that begins with this gets this answer; an empty one is silence.
     refusals: Vec<(String, String)>,
+    /// How long it takes to look through a mail.
+    scans: Duration,
 }
 
 /// The server. Ends when dropped.
@@ -61,6 +64,11 @@ impl Server {
     pub(crate) fn refuse(&self, command: &str, answer: &str) {
         let mut state = self.state.lock().unwrap();
         state.refusals.push((command.to_owned(), answer.to_owned()));
+    }
+
+    /// From now on mails are answered after this time.
+    pub(crate) fn scan_for(&self, time: Duration) {
+        self.state.lock().unwrap().scans = time;
     }
 
     /// Refuses nothing any more.
@@ -124,6 +132,8 @@ async fn converse(stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()
             (None, "DATA") => {
                 writer.write_all(b"354 go ahead\r\n").await?;
                 let text = message(&mut lines).await?;
+                let scans = state.lock().unwrap().scans;
+                tokio::time::sleep(scans).await;
                 let refusal = {
                     let mut state = state.lock().unwrap();
                     let found = state.refusals.iter().find(|(command, _)| command == ".");
@@ -145,7 +155,9 @@ async fn converse(stream: TcpStream, state: &Mutex<State>) -> std::io::Result<()
             }
             (None, _) => "250 ok".to_owned(),
         };
-        writer.write_all(format!("{answer}\r\n").as_bytes()).await?;
+        if !answer.is_empty() {
+            writer.write_all(format!("{answer}\r\n").as_bytes()).await?;
+        }
     }
     Ok(())
 }

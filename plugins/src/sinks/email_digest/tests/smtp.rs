@@ -1,6 +1,9 @@
 //! What a mail server says, and what becomes of it.
 
+use std::time::Duration;
+
 use audit_exporter_core::Kind;
+use tokio::time::timeout;
 
 use super::*;
 
@@ -145,4 +148,29 @@ async fn a_server_that_is_not_there_is_waited_for() {
             .contains("mail server 127.0.0.1:1: cannot be reached"),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn a_mail_that_was_taken_is_sent_whatever_becomes_of_the_good_bye() {
+    let bench = Bench::with_a_flow().await;
+    bench.server.refuse("QUIT", "");
+    let sent = bench.tick("2026-11-21T07:00:01Z");
+    let sent = timeout(Duration::from_secs(30), sent).await;
+    sent.expect("a good-bye has its own time").unwrap();
+    assert_eq!(bench.taken().len(), 1);
+}
+
+#[tokio::test]
+async fn a_late_answer_is_heard_although_nobody_waited_so_long() {
+    let bench = Bench::with_a_flow().await;
+    let standing = bench.complete_to(Some(at("2100-01-01T00:00:00Z")));
+    let sink = bench.sink("2026-11-21T07:00:01Z");
+    let begun = sink.tick(&standing).await.unwrap();
+    bench.store.apply(begun.changes).await.unwrap();
+    bench.server.scan_for(Duration::from_secs(2));
+    let patience = Duration::from_millis(500);
+    assert!(timeout(patience, sink.tick(&standing)).await.is_err());
+    let sent = sink.tick(&standing).await.unwrap();
+    assert!(!sent.changes.is_empty());
+    assert_eq!(bench.taken().len(), 1, "it was not handed over twice");
 }

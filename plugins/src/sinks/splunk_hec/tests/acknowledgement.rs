@@ -123,3 +123,54 @@ async fn a_token_that_wants_a_channel_is_told_apart() {
         "{error}"
     );
 }
+
+#[tokio::test]
+async fn a_token_whose_acknowledgement_is_switched_off_repeats_events_once_at_most() {
+    let other = "0d000000-0000-4000-8000-000000000000";
+    let tokens = [true, false].map(|acknowledgement| HecToken {
+        token: if acknowledgement {
+            HecToken::default().token
+        } else {
+            other.to_owned()
+        },
+        acknowledgement,
+        ..HecToken::default()
+    });
+    // Before the next request, and between a request and its acknowledgement.
+    for meanwhile in [false, true] {
+        let splunk = splunk(HecConfig {
+            tokens: tokens.to_vec(),
+            acknowledged_after_millis: if meanwhile { 500 } else { 0 },
+            ..HecConfig::default()
+        })
+        .await;
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let set = |token: &HecToken| std::fs::write(file.path(), &token.token).unwrap();
+        set(&tokens[0]);
+        let urls = format!("urls = [\"{}\"]\n", splunk.url());
+        let token = format!("token = {{ file = {:?} }}\n", file.path());
+        let sink = with_options(&(urls + &token + ON));
+        sink.deliver(&batch(records(1))).await.unwrap();
+        let switches = async {
+            while meanwhile && splunk.stats().hec_events == 1 {
+                tokio::task::yield_now().await;
+            }
+            set(&tokens[1]);
+        };
+        let events = batch(records(1));
+        if meanwhile {
+            let (answer, ()) = tokio::join!(sink.deliver(&events), switches);
+            assert_eq!(answer.unwrap_err().kind(), Kind::Config);
+        } else {
+            switches.await;
+        }
+        for _ in 0..3 {
+            let error = sink.deliver(&events).await.unwrap_err();
+            assert_eq!(error.kind(), Kind::Config, "{error}");
+        }
+        assert_eq!(splunk.stats().hec_events, 2, "{meanwhile}");
+        set(&tokens[0]);
+        sink.deliver(&events).await.unwrap();
+        assert_eq!(splunk.stats().hec_events, 3, "{meanwhile}");
+    }
+}
