@@ -44,6 +44,7 @@ macro_rules! series {
     ($($(#[doc = $help:literal])+ $see:vis $field:ident: $type:ty = $make:ident($name:literal $(, $more:expr)*);)+) => {
         /// The series of one engine.
         #[derive(Clone, Debug)]
+        #[allow(clippy::doc_markdown)] // Help texts have no markup.
         pub struct Metrics {
             families: Arc<[Registry]>,
             /// The newest error of each component, by component, name and tenant.
