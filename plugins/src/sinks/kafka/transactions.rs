@@ -2,8 +2,11 @@
 //!
 //! A commit whose answer was lost is settled before anything else is sent: the next producer of the same transactional
 //! id waits until the brokers have ended what the last one began, and then the topic of positions says how.
+//!
+//! Brokers shut out a process alike if another one has taken over and if its transaction has become too old, as when the
+//! machine was suspended. Only in the second case the sink goes on, and only if nobody else has left a mark meanwhile.
 
-use std::sync::Arc;
+use std::collections::HashSet;
 
 use audit_exporter_core::event::AuditEvent;
 use audit_exporter_core::journal::Position;
@@ -16,7 +19,7 @@ use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer};
 use super::errors;
 use super::positions::{self, Mark, Owner};
 use super::producer::{Outcome, Producer, QUESTION};
-use super::properties::{Network, PATIENCE, Sending};
+use super::properties::{Network, PATIENCE, Sending, TRANSACTION};
 use super::record::{Destinations, Encoder};
 
 /// One sink's transactions.
@@ -31,6 +34,12 @@ pub(super) struct Transactions {
     ensured: bool,
     /// Another process has taken over.
     fenced: bool,
+    /// When the last transaction was begun.
+    begun: DateTime<Utc>,
+    /// The brokers have ended it for its age.
+    outlived: bool,
+    /// The deliveries of earlier processes, as they were found at the start.
+    earlier: HashSet<String>,
     /// Deliveries so far, for their names.
     count: u64,
     /// What tells this process's deliveries from those of others.
@@ -39,25 +48,18 @@ pub(super) struct Transactions {
 
 struct Doubt {
     delivery: String,
-    position: Option<Position>,
-    events: Arc<Vec<AuditEvent>>,
+    batch: Batch,
     rejected: Vec<Rejected>,
 }
 
-impl Doubt {
-    /// Whether `batch` is what was delivered.
-    fn is_about(&self, batch: &Batch) -> bool {
-        let same = |one: &AuditEvent, other: &AuditEvent| {
-            one.raw() == other.raw() && one.origin() == other.origin()
-        };
-        self.position == batch.position
-            && self.events.len() == batch.events.len()
-            && self
-                .events
-                .iter()
-                .zip(batch.events.iter())
-                .all(|(a, b)| same(a, b))
-    }
+/// Whether they are the same delivery.
+fn same(one: &Batch, other: &Batch) -> bool {
+    let same = |(one, other): (&AuditEvent, &AuditEvent)| {
+        one.raw() == other.raw() && one.origin() == other.origin()
+    };
+    one.position == other.position
+        && one.events.len() == other.events.len()
+        && one.events.iter().zip(other.events.iter()).all(same)
 }
 
 impl Transactions {
@@ -69,6 +71,9 @@ impl Transactions {
             doubt: None,
             ensured: false,
             fenced: false,
+            begun: DateTime::UNIX_EPOCH,
+            outlived: false,
+            earlier: HashSet::new(),
             count: 0,
             process: format!("{:016x}", rand::random::<u64>()),
         }
@@ -79,6 +84,7 @@ impl Transactions {
         self.producer = None;
         self.producer = Some(self.open(network, false).await?);
         let marks = positions::read(network, &self.topic, &self.owner).await?;
+        self.earlier = marks.iter().map(|mark| mark.delivery.clone()).collect();
         Ok(marks.into_iter().filter_map(|mark| mark.position).collect())
     }
 
@@ -95,7 +101,7 @@ impl Transactions {
         let network = destinations.network().clone();
         let mut producer = match self.producer.take() {
             Some(producer) => producer,
-            None => self.open(&network, false).await?,
+            None => self.open_again(&network).await?,
         };
         if let Some(rejected) = self.settle(&network, batch).await? {
             self.producer = Some(producer);
@@ -112,7 +118,7 @@ impl Transactions {
             match tried {
                 Ok(outcome) if outcome.refused_there.is_empty() => break,
                 Ok(outcome) => {
-                    self.abort(&producer).await?;
+                    self.abort(&network, &producer).await?;
                     if alone {
                         rejected.extend(rejections(outcome.refused_there));
                     }
@@ -121,7 +127,7 @@ impl Transactions {
                     producer = self.open(&network, alone).await?;
                 }
                 Err(error) => {
-                    self.abort(&producer).await?;
+                    self.abort(&network, &producer).await?;
                     return Err(error);
                 }
             }
@@ -133,6 +139,15 @@ impl Transactions {
             rejected,
             ..Delivered::default()
         })
+    }
+
+    /// A producer in place of one that is gone.
+    async fn open_again(&mut self, network: &Network) -> Result<Producer> {
+        if self.outlived {
+            // Before it takes over: who has taken over from us meanwhile must not be shut out in turn.
+            self.marks(network).await?;
+        }
+        self.open(network, false).await
     }
 
     /// A producer that is alone in writing under our id; what its predecessor left open is aborted.
@@ -159,15 +174,29 @@ impl Transactions {
 
     /// If a commit was not answered: whether it happened, and was `batch`. What was refused in it then.
     async fn settle(&mut self, network: &Network, batch: &Batch) -> Result<Option<Vec<Rejected>>> {
-        let Some(doubt) = &self.doubt else {
+        if self.doubt.is_none() && !self.outlived {
             return Ok(None);
-        };
-        let marks = positions::read(network, &self.topic, &self.owner).await?;
-        let happened = marks.iter().any(|mark| mark.delivery == doubt.delivery);
+        }
+        let marks = self.marks(network).await?;
+        self.outlived = false;
+        let happened = |doubt: &Doubt| marks.iter().any(|mark| mark.delivery == doubt.delivery);
         let doubt = self.doubt.take();
         Ok(doubt
-            .filter(|doubt| happened && doubt.is_about(batch))
+            .filter(|doubt| happened(doubt) && same(&doubt.batch, batch))
             .map(|doubt| doubt.rejected))
+    }
+
+    /// What was committed. An error if another process has committed something since the start.
+    async fn marks(&mut self, network: &Network) -> Result<Vec<Mark>> {
+        let marks = positions::read(network, &self.topic, &self.owner).await?;
+        let is_known = |mark: &Mark| {
+            mark.delivery.starts_with(&self.process) || self.earlier.contains(&mark.delivery)
+        };
+        self.fenced = !marks.iter().all(is_known);
+        if self.fenced {
+            return Err(fenced(&self.owner));
+        }
+        Ok(marks)
     }
 
     /// One transaction, without what is `rejected`. It is still open if the brokers refused something.
@@ -179,6 +208,7 @@ impl Transactions {
         rejected: &mut Vec<Rejected>,
         now: DateTime<Utc>,
     ) -> Result<Outcome> {
+        self.begun = destinations.network().clock.now();
         let begun = producer.blocking(ThreadedProducer::begin_transaction);
         begun.await?.map_err(|error| producer.error(&error))?;
         let mut wanted = vec![true; batch.events.len()];
@@ -198,8 +228,7 @@ impl Transactions {
         let delivery = self.mark(producer, position).await?;
         self.doubt = Some(Doubt {
             delivery,
-            position: batch.position.clone(),
-            events: Arc::clone(&batch.events),
+            batch: batch.clone(),
             rejected: rejected.clone(),
         });
         fail::fail_point!("sink::kafka::marked");
@@ -245,24 +274,31 @@ impl Transactions {
             .context("the transaction was not committed"))
     }
 
-    /// Ends a transaction that has failed. An error if another process has taken over: to begin again would take over
-    /// in turn.
-    async fn abort(&mut self, producer: &Producer) -> Result<()> {
+    /// Ends a transaction that has failed. An error if the brokers have shut us out: if that was another process, to
+    /// begin again would take over in turn.
+    async fn abort(&mut self, network: &Network, producer: &Producer) -> Result<()> {
         // If the brokers do not answer, the next producer ends it.
         let aborted = producer.blocking(|client| client.abort_transaction(QUESTION));
         if let Err(error) = aborted.await? {
             tracing::debug!("a transaction was not aborted: {error}");
         }
-        self.fenced = producer.fatal().is_some_and(|code| {
+        let is_shut_out = producer.fatal().is_some_and(|code| {
             matches!(
                 code,
                 RDKafkaErrorCode::Fenced | RDKafkaErrorCode::ProducerFenced
             )
         });
-        if self.fenced {
-            return Err(fenced(&self.owner));
+        if !is_shut_out {
+            return Ok(());
         }
-        Ok(())
+        // By the clock on the wall: while a machine is suspended, no other goes on.
+        let age = (network.clock.now() - self.begun).to_std();
+        self.outlived = age.is_ok_and(|age| age >= TRANSACTION);
+        if self.outlived {
+            return Err(outlived());
+        }
+        self.fenced = true;
+        Err(fenced(&self.owner))
     }
 }
 
@@ -282,6 +318,14 @@ fn fenced(owner: &Owner) -> Error {
         "another process has taken over the transactional id {}: it runs this sink on a copy of this journal; \
          end one of the two, then start this one again",
         owner.transactional_id()
+    ))
+    .with_code("Fenced")
+}
+
+fn outlived() -> Error {
+    Error::unavailable(format!(
+        "the transaction was open for more than {} s, so the brokers have ended it; it is begun again",
+        TRANSACTION.as_secs()
     ))
     .with_code("Fenced")
 }
