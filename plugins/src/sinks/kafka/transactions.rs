@@ -18,7 +18,7 @@ use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer};
 
 use super::errors;
 use super::positions::{self, Mark, Owner};
-use super::producer::{Outcome, Producer, QUESTION};
+use super::producer::{Producer, QUESTION};
 use super::properties::{Network, PATIENCE, Sending, TRANSACTION};
 use super::record::{Destinations, Encoder};
 
@@ -28,8 +28,9 @@ pub(super) struct Transactions {
     /// The topic of positions.
     topic: String,
     producer: Option<Producer>,
-    /// The delivery whose commit has not been answered.
-    doubt: Option<Doubt>,
+    under_way: UnderWay,
+    /// The delivery of what is under way whose commit has not been answered.
+    doubt: Option<String>,
     /// The topic of positions is there.
     ensured: bool,
     /// Another process has taken over.
@@ -46,20 +47,27 @@ pub(super) struct Transactions {
     process: String,
 }
 
-struct Doubt {
-    delivery: String,
-    batch: Batch,
+/// A batch that is not through. It outlives a call that fails or is dropped: what was found out about a batch in many
+/// transactions need not be found out again.
+#[derive(Default)]
+struct UnderWay {
+    batch: Option<Batch>,
     rejected: Vec<Rejected>,
+    /// The brokers have refused something, so each record is sent alone.
+    alone: bool,
 }
 
-/// Whether they are the same delivery.
-fn same(one: &Batch, other: &Batch) -> bool {
-    let same = |(one, other): (&AuditEvent, &AuditEvent)| {
-        one.raw() == other.raw() && one.origin() == other.origin()
-    };
-    one.position == other.position
-        && one.events.len() == other.events.len()
-        && one.events.iter().zip(other.events.iter()).all(same)
+impl UnderWay {
+    fn is(&self, batch: &Batch) -> bool {
+        let same = |(one, other): (&AuditEvent, &AuditEvent)| {
+            one.raw() == other.raw() && one.origin() == other.origin()
+        };
+        self.batch.as_ref().is_some_and(|known| {
+            known.position == batch.position
+                && known.events.len() == batch.events.len()
+                && known.events.iter().zip(batch.events.iter()).all(same)
+        })
+    }
 }
 
 impl Transactions {
@@ -68,6 +76,7 @@ impl Transactions {
             owner,
             topic,
             producer: None,
+            under_way: UnderWay::default(),
             doubt: None,
             ensured: false,
             fenced: false,
@@ -99,55 +108,63 @@ impl Transactions {
             return Err(fenced(&self.owner));
         }
         let network = destinations.network().clone();
+        let goes_on = self.under_way.is(batch);
+        let alone = goes_on && self.under_way.alone;
         let mut producer = match self.producer.take() {
             Some(producer) => producer,
-            None => self.open_again(&network).await?,
+            None => self.open_again(&network, alone).await?,
         };
-        if let Some(rejected) = self.settle(&network, batch).await? {
-            self.producer = Some(producer);
-            return Ok(Delivered {
-                rejected,
-                ..Delivered::default()
-            });
+        if self.settle(&network).await? && goes_on {
+            return Ok(self.delivered(producer));
         }
-        let (mut rejected, mut alone): (Vec<Rejected>, bool) = (Vec::new(), false);
+        if !goes_on {
+            self.under_way = UnderWay {
+                batch: Some(batch.clone()),
+                ..UnderWay::default()
+            };
+        }
         loop {
-            let tried = self
-                .attempt(&producer, destinations, batch, &mut rejected, now)
-                .await;
-            match tried {
-                Ok(outcome) if outcome.refused_there.is_empty() => break,
-                Ok(outcome) => {
-                    self.abort(&network, &producer).await?;
-                    if alone {
-                        rejected.extend(rejections(outcome.refused_there));
-                    }
-                    alone = true;
-                    drop(producer);
-                    producer = self.open(&network, alone).await?;
-                }
+            let refused = match self.attempt(&producer, destinations, batch, now).await {
+                Ok(refused) if refused.is_empty() => return Ok(self.delivered(producer)),
+                Ok(refused) => refused,
                 Err(error) => {
                     self.abort(&network, &producer).await?;
                     return Err(error);
                 }
+            };
+            if self.under_way.alone {
+                self.under_way.rejected.extend(rejections(refused));
             }
+            self.under_way.alone = true;
+            self.abort(&network, &producer).await?;
+            drop(producer);
+            producer = self.open(&network, true).await?;
         }
+    }
+
+    /// What is under way is through.
+    fn delivered(&mut self, producer: Producer) -> Delivered {
+        let UnderWay {
+            mut rejected,
+            alone,
+            ..
+        } = std::mem::take(&mut self.under_way);
         // A producer that sends each record alone has done its work.
         self.producer = (!alone).then_some(producer);
         rejected.sort_by_key(|rejected| rejected.index);
-        Ok(Delivered {
+        Delivered {
             rejected,
             ..Delivered::default()
-        })
+        }
     }
 
     /// A producer in place of one that is gone.
-    async fn open_again(&mut self, network: &Network) -> Result<Producer> {
+    async fn open_again(&mut self, network: &Network, alone: bool) -> Result<Producer> {
         if self.outlived {
             // Before it takes over: who has taken over from us meanwhile must not be shut out in turn.
             self.marks(network).await?;
         }
-        self.open(network, false).await
+        self.open(network, alone).await
     }
 
     /// A producer that is alone in writing under our id; what its predecessor left open is aborted.
@@ -172,18 +189,15 @@ impl Transactions {
         }
     }
 
-    /// If a commit was not answered: whether it happened, and was `batch`. What was refused in it then.
-    async fn settle(&mut self, network: &Network, batch: &Batch) -> Result<Option<Vec<Rejected>>> {
+    /// Whether a commit has happened that was not answered.
+    async fn settle(&mut self, network: &Network) -> Result<bool> {
         if self.doubt.is_none() && !self.outlived {
-            return Ok(None);
+            return Ok(false);
         }
         let marks = self.marks(network).await?;
         self.outlived = false;
-        let happened = |doubt: &Doubt| marks.iter().any(|mark| mark.delivery == doubt.delivery);
         let doubt = self.doubt.take();
-        Ok(doubt
-            .filter(|doubt| happened(doubt) && same(&doubt.batch, batch))
-            .map(|doubt| doubt.rejected))
+        Ok(doubt.is_some_and(|doubt| marks.iter().any(|mark| mark.delivery == doubt)))
     }
 
     /// What was committed. An error if another process has committed something since the start.
@@ -199,42 +213,37 @@ impl Transactions {
         Ok(marks)
     }
 
-    /// One transaction, without what is `rejected`. It is still open if the brokers refused something.
+    /// One transaction, without what is rejected. It is still open if the brokers refused something: that is given.
     async fn attempt(
         &mut self,
         producer: &Producer,
         destinations: &mut Destinations,
         batch: &Batch,
-        rejected: &mut Vec<Rejected>,
         now: DateTime<Utc>,
-    ) -> Result<Outcome> {
+    ) -> Result<Vec<(usize, RDKafkaErrorCode)>> {
         self.begun = destinations.network().clock.now();
         let begun = producer.blocking(ThreadedProducer::begin_transaction);
         begun.await?.map_err(|error| producer.error(&error))?;
         let mut wanted = vec![true; batch.events.len()];
-        for refused in rejected.iter() {
+        for refused in &self.under_way.rejected {
             wanted[refused.index] = false;
         }
         let indexes = (0..batch.events.len()).filter(|index| wanted[*index]);
         let mut encoder = Encoder::new(destinations, now);
-        let mut outcome = producer.send(&mut encoder, &batch.events, indexes).await?;
-        rejected.extend(rejections(std::mem::take(&mut outcome.refused_here)));
+        let outcome = producer.send(&mut encoder, &batch.events, indexes).await?;
+        let rejected = &mut self.under_way.rejected;
+        rejected.extend(rejections(outcome.refused_here));
         if !outcome.refused_there.is_empty() {
-            return Ok(outcome);
+            return Ok(outcome.refused_there);
         }
         fail::fail_point!("sink::kafka::sent");
         // What was refused is not at the far side, so the far side must not be believed to have the whole batch.
         let position = batch.position.clone().filter(|_| rejected.is_empty());
-        let delivery = self.mark(producer, position).await?;
-        self.doubt = Some(Doubt {
-            delivery,
-            batch: batch.clone(),
-            rejected: rejected.clone(),
-        });
+        self.doubt = Some(self.mark(producer, position).await?);
         fail::fail_point!("sink::kafka::marked");
         self.commit(producer).await?;
         fail::fail_point!("sink::kafka::committed");
-        Ok(outcome)
+        Ok(Vec::new())
     }
 
     /// Sends the position, as the transaction's last record.

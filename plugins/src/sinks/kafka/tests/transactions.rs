@@ -152,6 +152,33 @@ async fn a_refused_batch_is_aborted_and_comes_again_without_the_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_found_refused_is_known_after_a_call_that_is_broken_off() {
+    let bench = Bench::new(&["audit"]);
+    let sink = bench.sink(&format!("{OPTIONS}\nkey = \"tenant\""));
+    sink.recover(None).await.unwrap();
+    let refusal = RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_RECORD;
+    let busy = RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS;
+    let answers = [&[refusal, refusal][..], &[busy; 1000]].concat();
+    bench
+        .cluster
+        .request_errors(RDKafkaApiKey::Produce, &answers);
+    let all = events(0, 4);
+    let batch = batch_at(&bench.store, 1, 5, all.clone());
+    let patience = Duration::from_secs(5);
+    let waiting = tokio::time::timeout(patience, sink.deliver(&batch));
+    assert!(waiting.await.is_err());
+    bench.cluster.clear_request_errors(RDKafkaApiKey::Produce);
+    let delivered = sink.deliver(&batch).await.unwrap();
+    let refused: Vec<usize> = delivered.rejected.iter().map(|r| r.index).collect();
+    assert_eq!(refused, [0]);
+    // The next one owes it nothing.
+    let next = batch_at(&bench.store, 1, 6, events(0, 4));
+    assert_eq!(sink.deliver(&next).await.unwrap().rejected, []);
+    let found = [&all[1..], &all].concat();
+    assert_eq!(bench.values("audit"), values_of(&found));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn whoever_was_taken_over_from_stops_and_does_not_take_over_in_turn() {
     let bench = Bench::new(&["audit"]);
     let sink = bench.sink(OPTIONS);
