@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use audit_exporter_core::archive::lines::{Lines, STDIN, Text};
+use audit_exporter_core::archive::lines::{self, Lines, STDIN, Text};
 use audit_exporter_core::archive::{Archive, Line, Passed, Problem, Wish};
 use audit_exporter_core::event::ndjson;
 use audit_exporter_core::plugin::Registry;
@@ -93,11 +93,7 @@ pub(crate) async fn run(args: Args, registry: &Registry) -> Outcome {
     }
     let most_bytes = config.limits.record_size.bytes() + AROUND_RECORD;
     // All of them at first: what is not there is known before anything is delivered.
-    let files: Vec<(Arc<str>, Lines)> = args
-        .files
-        .iter()
-        .map(|file| Ok((file.as_str().into(), Lines::open(file, most_bytes)?)))
-        .collect::<Result<_>>()?;
+    args.files.iter().try_for_each(|file| lines::check(file))?;
     let skip = match &args.state {
         Some(_) if args.files.iter().any(|file| file == STDIN) => {
             return Err(Error::config(
@@ -119,7 +115,7 @@ pub(crate) async fn run(args: Args, registry: &Registry) -> Outcome {
         progress,
         sum: Sum::default(),
     };
-    let ended = replay.run(files, skip).await;
+    let ended = replay.run(most_bytes, skip).await;
     replay.progress.clear();
     replay.tell();
     if let Err(error) = ended {
@@ -186,10 +182,15 @@ struct Chunk {
 }
 
 impl Replay<'_> {
-    async fn run(&mut self, files: Vec<(Arc<str>, Lines)>, skip: u64) -> Result<()> {
+    async fn run(&mut self, most_bytes: usize, skip: u64) -> Result<()> {
         let stop = asked_to_stop();
         tokio::pin!(stop);
-        for (file, mut source) in files {
+        for file in &self.args.files {
+            let file: Arc<str> = file.as_str().into();
+            let mut source = tokio::select! {
+                source = open(Arc::clone(&file), most_bytes) => source?,
+                () = &mut stop => return Err(Error::unavailable("broken off")),
+            };
             let mut number = 0;
             loop {
                 let read = read(source, Arc::clone(&file), number, self.archive.most());
@@ -297,6 +298,12 @@ fn complain(file: &str, line: u64, what: &str) {
     terminal::tell(true, format!("{file}:{line}: {what}"));
 }
 
+/// Opens a file, off the runtime: a pipe may not have a writer yet.
+async fn open(file: Arc<str>, most_bytes: usize) -> Result<Lines> {
+    let opened = tokio::task::spawn_blocking(move || Lines::open(&file, most_bytes));
+    opened.await.map_err(broke_off)?
+}
+
 /// Reads the next lines, off the runtime.
 async fn read(
     mut source: Lines,
@@ -328,8 +335,11 @@ async fn read(
             broken,
         }
     });
-    read.await
-        .map_err(|error| Error::bug("reading the archive broke off").with_cause(error))
+    read.await.map_err(broke_off)
+}
+
+fn broke_off(error: tokio::task::JoinError) -> Error {
+    Error::bug("reading the archive broke off").with_cause(error)
 }
 
 fn append_to(path: &Path) -> Result<File> {

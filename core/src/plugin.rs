@@ -30,6 +30,7 @@ pub use self::finding::{Finding, Severity};
 pub use self::registry::Registry;
 pub use crate::engine::backfill::Spans;
 pub use crate::engine::intake::{Intake, UnitWriter};
+pub use crate::engine::retry::wait as wait_after;
 
 /// When a source wants to be asked again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -284,12 +285,27 @@ impl Standing {
 }
 
 /// What a sink has done by the clock.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Tick {
     /// What changes in its store.
     pub changes: Changes,
     /// When it wants to be asked again; `None` is never.
     pub next: Option<DateTime<Utc>>,
+    /// What could not be done, while the rest goes on.
+    pub trouble: Trouble,
+}
+
+/// What a sink could not do by the clock and tries again by itself, at a time of its own ([`wait_after`]): the rest does
+/// not wait for it. The sink is not up until there is none.
+#[derive(Debug, Default)]
+pub enum Trouble {
+    /// All is well.
+    #[default]
+    None,
+    /// What failed before waits to be tried again.
+    Waits,
+    /// This has failed now. It is counted and logged as an error of the tick; one that ends the sink ends it.
+    Failed(Error),
 }
 
 /// What a sink answers to an operator.
@@ -324,7 +340,8 @@ pub trait Sink: Send + Sync {
 
     /// Does what is due by the clock rather than by an event, a little at a time: between two calls events are
     /// delivered. Called at start, and then at the time that it asks for. After an error it comes again, with a growing
-    /// wait, and deliveries go on meanwhile. Default: nothing, ever.
+    /// wait, and deliveries go on meanwhile; where only a part has failed, [`Tick::trouble`] lets the others be in time.
+    /// Default: nothing, ever.
     async fn tick(&self, _standing: &Standing) -> Result<Tick> {
         Ok(Tick::default())
     }

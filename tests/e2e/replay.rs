@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use audit_exporter_simulator::{Config, Generated, Records, TenantConfig};
 
@@ -166,6 +166,35 @@ fn times_filters_standard_input_and_standard_output() {
     .concat();
     assert_eq!(ask(&one).lines().collect::<Vec<_>>(), lines[1..2]);
     assert_eq!(ask(&["--no-filters", "--skip", "4"]).trim_end(), lines[4]);
+}
+
+#[test]
+fn more_files_than_a_process_may_open_arrive_whole() {
+    let (_microsoft, home) = collected();
+    let folder = home.path("many");
+    std::fs::create_dir(&folder).unwrap();
+    let record = |n: u32| {
+        format!(r#"{{"Id":"{n}","CreationTime":"2026-01-01T10:00:00","Operation":"CreateFlow"}}"#)
+    };
+    for n in 0..300 {
+        std::fs::write(folder.join(format!("{n:03}.ndjson")), record(n) + "\n").unwrap();
+    }
+    let archive = files(&folder);
+    let more = ["--sink", "out", "--tenant", "contoso", "--no-filters"];
+    let command = home.command(&replay(&archive, &more));
+    let mut limited = Command::new("sh");
+    limited
+        .args(["-c", "ulimit -n 128 && exec \"$0\" \"$@\""])
+        .arg(command.get_program())
+        .args(command.get_args())
+        .env_remove("RUST_LOG")
+        .stdin(Stdio::null());
+    let output = limited.output().unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{told}");
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let expected: Vec<String> = (0..300).map(record).collect();
+    assert_eq!(lines.lines().collect::<Vec<_>>(), expected);
 }
 
 #[test]

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
-use std::path::Path;
 
 use crate::error::{Error, Result};
 
@@ -29,27 +28,42 @@ pub struct Lines {
     most_bytes: usize,
 }
 
+/// Whether [`Lines::open`] will find a file that this user may read. Holds nothing open: files may be very many.
+pub fn check(path: &str) -> Result<()> {
+    if path == STDIN {
+        return Ok(());
+    }
+    let kind = std::fs::metadata(path).map_err(unreadable(path))?;
+    if kind.is_dir() {
+        return Err(Error::config(format!(
+            "{path}: is a folder; give the files in it"
+        )));
+    }
+    // Whoever writes into a pipe notices that it is closed.
+    if kind.is_file() {
+        File::open(path).map_err(unreadable(path))?;
+    }
+    Ok(())
+}
+
+fn unreadable(path: &str) -> impl Fn(io::Error) -> Error {
+    move |error| {
+        Error::config(format!(
+            "{path}: cannot be read; give a file that this user may read"
+        ))
+        .with_cause(error)
+    }
+}
+
 impl Lines {
     /// The lines of the file at `path`, or of standard input, of at most `most_bytes` each.
     pub fn open(path: &str, most_bytes: usize) -> Result<Self> {
-        let unreadable = |error: io::Error| {
-            Error::config(format!(
-                "{path}: cannot be read; give a file that this user may read"
-            ))
-            .with_cause(error)
-        };
         let plain: Box<dyn Read + Send> = if path == STDIN {
             Box::new(io::stdin())
         } else {
-            let file = File::open(Path::new(path)).map_err(unreadable)?;
-            if file.metadata().map_err(unreadable)?.is_dir() {
-                return Err(Error::config(format!(
-                    "{path}: is a folder; give the files in it"
-                )));
-            }
-            Box::new(file)
+            Box::new(File::open(path).map_err(unreadable(path))?)
         };
-        Self::of(plain, most_bytes).map_err(unreadable)
+        Self::of(plain, most_bytes).map_err(unreadable(path))
     }
 
     fn of(plain: Box<dyn Read + Send>, most_bytes: usize) -> io::Result<Self> {
@@ -152,5 +166,22 @@ mod tests {
         while let Ok(text) = lines.read() {
             assert!(text.is_some(), "the end was not noticed");
         }
+    }
+
+    #[test]
+    fn a_file_is_checked_without_being_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+        std::fs::write(path("there"), "a\n").unwrap();
+        check(&path("there")).unwrap();
+        check(STDIN).unwrap();
+        for (name, told) in [("gone", "cannot be read"), (".", "is a folder")] {
+            let error = check(&path(name)).unwrap_err().to_string();
+            assert!(error.contains(told), "{error}");
+        }
+        // A pipe that nobody writes into yet would hold up whoever opens it.
+        let mut mkfifo = std::process::Command::new("mkfifo");
+        assert!(mkfifo.arg(path("pipe")).status().unwrap().success());
+        check(&path("pipe")).unwrap();
     }
 }

@@ -30,7 +30,8 @@ pub(crate) fn panicked(panic: &(dyn std::any::Any + Send)) -> Error {
 }
 
 /// The wait before try number `attempt` (from 1) after `error`: the peer's wish, or exponential back-off with jitter.
-pub(crate) fn wait(error: &Error, attempt: u32) -> Duration {
+#[must_use]
+pub fn wait(error: &Error, attempt: u32) -> Duration {
     let (shortest, longest) = match error.kind() {
         Kind::Throttled => THROTTLED,
         Kind::Auth | Kind::Config | Kind::Bug => REFUSED,

@@ -9,6 +9,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::retry;
 use super::sink::Worker;
 use crate::error::{Error, Kind, Result};
+use crate::plugin::{Tick, Trouble};
 
 /// The clock is looked at so often: somebody may set it.
 const LOOK_AGAIN: Duration = Duration::from_mins(1);
@@ -18,6 +19,8 @@ pub(super) struct Due {
     at: Option<DateTime<Utc>>,
     /// Failures in a row.
     failures: u32,
+    /// The sink has told of trouble that is not over.
+    troubled: bool,
 }
 
 impl Due {
@@ -26,6 +29,7 @@ impl Due {
         Self {
             at: Some(DateTime::UNIX_EPOCH),
             failures: 0,
+            troubled: false,
         }
     }
 
@@ -41,17 +45,11 @@ impl Worker {
         let is_due = |at: DateTime<Utc>| at <= self.clock.now();
         while due.at.is_some_and(is_due) && !self.journal.is_paused(&self.name) {
             match self.try_tick().await {
-                Ok(next) => {
-                    if due.failures > 0 {
-                        self.set_up(true);
-                        tracing::info!(sink = %self.name, "what is due by the clock works again");
-                    }
-                    *due = Due {
-                        at: next,
-                        failures: 0,
-                    };
+                Ok(tick) => {
+                    due.at = tick.next;
+                    self.show(due, tick.trouble)?;
                 }
-                Err(error) if error.kind() == Kind::Bug || error.is_fatal() => {
+                Err(error) if ends(&error) => {
                     return Err(error.context("what is due by the clock"));
                 }
                 Err(error) => self.put_off(due, &error),
@@ -63,21 +61,48 @@ impl Worker {
         Ok(())
     }
 
-    async fn try_tick(&self) -> Result<Option<DateTime<Utc>>> {
+    async fn try_tick(&self) -> Result<Tick> {
         let standing = self.journal.standing(&self.name, &self.sources).await?;
         let tick = self.in_time(self.sink.tick(&standing)).await?;
         fail::fail_point!("sink::ticked");
         self.keep(&tick.changes).await?;
-        Ok(tick.next)
+        Ok(tick)
+    }
+
+    /// Shows what the sink has told of its trouble.
+    fn show(&self, due: &mut Due, trouble: Trouble) -> Result<()> {
+        let had_failed = std::mem::take(&mut due.failures) > 0;
+        match trouble {
+            Trouble::None => {
+                if std::mem::take(&mut due.troubled) || had_failed {
+                    self.set_up(true);
+                    tracing::info!(sink = %self.name, "what is due by the clock works again");
+                }
+            }
+            // A delivery may have shown it as up meanwhile.
+            Trouble::Waits => self.set_up(false),
+            Trouble::Failed(error) if ends(&error) => {
+                return Err(error.context("what is due by the clock"));
+            }
+            Trouble::Failed(error) => {
+                let is_new = !std::mem::replace(&mut due.troubled, true);
+                self.complain(&error, is_new);
+            }
+        }
+        Ok(())
+    }
+
+    fn complain(&self, error: &Error, is_new: bool) {
+        self.metrics.error("sink", &self.name, "", error);
+        self.set_up(false);
+        if is_new {
+            tracing::warn!(sink = %self.name, kind = error.kind().as_str(), "what is due by the clock failed, will be retried: {error}");
+        }
     }
 
     fn put_off(&self, due: &mut Due, error: &Error) {
         due.failures += 1;
-        self.metrics.error("sink", &self.name, "", error);
-        self.set_up(false);
-        if due.failures == 1 {
-            tracing::warn!(sink = %self.name, kind = error.kind().as_str(), "what is due by the clock failed, will be retried: {error}");
-        }
+        self.complain(error, due.failures == 1);
         let wait = TimeDelta::from_std(retry::wait(error, due.failures));
         due.at = Some(self.clock.now() + wait.unwrap_or(TimeDelta::hours(1)));
     }
@@ -92,4 +117,9 @@ impl Worker {
             None => std::future::pending().await,
         }
     }
+}
+
+/// Whether no other try mends it.
+fn ends(error: &Error) -> bool {
+    error.kind() == Kind::Bug || error.is_fatal()
 }

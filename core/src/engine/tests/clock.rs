@@ -81,6 +81,28 @@ async fn what_fails_by_the_clock_is_tried_again_and_holds_up_no_delivery() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_fails_in_part_by_the_clock_shows_until_it_is_over_and_puts_nothing_off() {
+    let world = World::new();
+    world.far("a", |far| {
+        far.on_tick = [Fate::Half, Fate::More, Fate::Half, Fate::More].into();
+    });
+    let engine = world.start("a: ticks_every = 60").await;
+    for count in 1..=5 {
+        until_ticks(&world, count).await;
+        let began = world.now();
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        assert_eq!(up(&engine, "sink", "a", ""), i64::from(count == 5));
+        until_ticks(&world, count + 1).await;
+        let passed = (world.now() - began).num_seconds();
+        assert!((58..=62).contains(&passed), "{count}: {passed}");
+    }
+    let errors = &engine.metrics().errors;
+    let count = errors.with_label_values(&["sink", "a", "", "config"]).get();
+    assert_eq!(count, 2, "what waits is not counted again");
+    engine.shutdown(MINUTE).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_paused_sink_gets_nothing_even_after_a_restart_and_goes_on_where_it_stopped() {
     let world = World::new();
     world.show("contoso", "u", 3);

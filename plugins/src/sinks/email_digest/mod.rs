@@ -8,8 +8,8 @@
 //!   mail was made, in the next one as late.
 //! - **A repeat is the same mail**: it is written down before it is sent. If the server's answer is lost, or the
 //!   process is killed between it and our commit, the same mail goes out again, under the same `Message-ID`.
-//! - **A mail that is refused loses nothing**: its rows stay, it is an error, and it is tried again; those of other
-//!   tenants go out meanwhile.
+//! - **A mail that is refused loses nothing**: its rows stay, it is an error, and it is tried again at a time
+//!   of its own ([`retries`]); those of other tenants go out in time meanwhile.
 //! - **No crossing**: a mail has the rows of its own tenant alone, unless the configuration combines them.
 //! - **Text of others is text**: escaped in HTML, one line in plain text and headers, no formula in CSV.
 
@@ -22,6 +22,7 @@ mod message;
 mod period;
 mod render;
 mod report;
+mod retries;
 mod row;
 mod smtp;
 mod store;
@@ -31,20 +32,20 @@ mod tests;
 mod transport;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use audit_exporter_core::clock::Clock;
 use audit_exporter_core::config::Tenant;
 use audit_exporter_core::journal::Changes;
 use audit_exporter_core::plugin::{
-    Answer, Batch, Context, Delivered, Finding, Sink, Standing, Tick,
+    Answer, Batch, Context, Delivered, Finding, Sink, Standing, Tick, Trouble,
 };
-use audit_exporter_core::{Error, Result};
+use audit_exporter_core::{Error, Kind, Result};
 use chrono::{DateTime, Utc};
 
 use config::Settings;
-use mailing::{Mailing, Name, Plan};
+use mailing::{Mailing, Name, Plan, Share};
+use retries::Retries;
 use row::Row;
 use store::{Rows, State};
 use transport::Transport;
@@ -53,8 +54,7 @@ struct EmailDigest {
     clock: Clock,
     rows: Rows,
     mailings: Vec<Mailing>,
-    /// The mailings whose mail was refused in this round, so that the others come first.
-    refused: Mutex<BTreeMap<usize, Error>>,
+    retries: Retries,
 }
 
 /// Builds an `email_digest` sink.
@@ -87,7 +87,7 @@ pub(crate) fn build(context: Context) -> Result<Box<dyn Sink>> {
         clock: context.clock,
         rows: Rows::new(context.store),
         mailings,
-        refused: Mutex::default(),
+        retries: Retries::default(),
     }))
 }
 
@@ -143,52 +143,32 @@ impl Sink for EmailDigest {
 
     async fn tick(&self, standing: &Standing) -> Result<Tick> {
         let now = self.clock.now();
-        let mut changes = Changes::default();
-        let (mut ready, mut wake) = (Vec::new(), None);
+        let mut tick = Tick::default();
+        let mut ready = Vec::new();
         for (index, mailing) in self.mailings.iter().enumerate() {
-            match mailing
-                .plan(&self.rows, standing, now, &mut changes)
-                .await?
-            {
-                Plan::Wait(until) => {
-                    wake = Some(wake.map_or(until, |wake: DateTime<Utc>| wake.min(until)));
-                }
-                Plan::Begin => {}
-                Plan::Send(shares) => ready.push((index, shares)),
+            let plan = mailing
+                .plan(&self.rows, standing, now, &mut tick.changes)
+                .await?;
+            match (plan, self.retries.at(index)) {
+                (Plan::Wait(until), _) => ask_at(&mut tick, until),
+                (Plan::Begin, _) => {}
+                (Plan::Send(_), Some(until)) if until > now => ask_at(&mut tick, until),
+                (Plan::Send(shares), _) => ready.push((index, shares)),
             }
         }
-        if changes.is_empty() {
-            for (index, shares) in ready {
-                if self.was_refused(index) {
-                    continue;
-                }
-                match self.mailings[index].send(&self.rows, &shares).await {
-                    Ok(sent) => {
-                        changes = sent;
-                        break;
-                    }
-                    Err(error) => self.refuse(index, error),
-                }
-            }
+        if tick.changes.is_empty() {
+            self.send_one(ready, now, &mut tick).await?;
         }
-        if changes.is_empty() {
-            // All that can be sent is sent; what was refused is tried again after a wait.
-            if let Some(error) = self.end_of_round() {
-                return Err(error);
-            }
-            for mailing in &self.mailings {
-                let keep = mailing.settings.keep;
-                for tenant in &mailing.tenants {
-                    if let Some(state) = self.rows.state(&tenant.id).await? {
-                        self.rows
-                            .prune(&mut changes, &tenant.id, state.next - keep)
-                            .await?;
-                    }
-                }
-            }
+        if tick.changes.is_empty() {
+            self.prune(&mut tick.changes).await?;
         }
-        let next = if changes.is_empty() { wake } else { Some(now) };
-        Ok(Tick { changes, next })
+        if matches!(tick.trouble, Trouble::None) && self.retries.any() {
+            tick.trouble = Trouble::Waits;
+        }
+        if !tick.changes.is_empty() {
+            tick.next = Some(now);
+        }
+        Ok(tick)
     }
 
     async fn command(&self, request: &str) -> Result<Answer> {
@@ -245,25 +225,52 @@ impl EmailDigest {
         Ok(state)
     }
 
-    fn was_refused(&self, mailing: usize) -> bool {
-        let refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        refused.contains_key(&mailing)
-    }
-
-    fn refuse(&self, mailing: usize, error: Error) {
-        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
-        refused.insert(mailing, error);
-    }
-
-    /// The first refusal of this round; the others are logged.
-    fn end_of_round(&self) -> Option<Error> {
-        let refused =
-            std::mem::take(&mut *self.refused.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut errors = refused.into_values();
-        let first = errors.next();
-        for error in errors {
-            tracing::warn!(%error, "a mail is not sent, and tried again");
+    /// Sends the first of these mails that is not refused. What is sent is committed before the next.
+    async fn send_one(
+        &self,
+        ready: Vec<(usize, Vec<Share>)>,
+        now: DateTime<Utc>,
+        tick: &mut Tick,
+    ) -> Result<()> {
+        let mut bug = None;
+        for (index, shares) in ready {
+            match self.mailings[index].send(&self.rows, &shares).await {
+                Ok(changes) => {
+                    self.retries.sent(index);
+                    tick.changes = changes;
+                    return Ok(());
+                }
+                // It ends the sink, but not before the others' mails are out.
+                Err(error) if error.kind() == Kind::Bug || error.is_fatal() => {
+                    bug = bug.or(Some(error));
+                }
+                Err(error) => {
+                    ask_at(tick, self.retries.refused(index, &error, now));
+                    if matches!(tick.trouble, Trouble::None) {
+                        tick.trouble = Trouble::Failed(error);
+                    }
+                }
+            }
         }
-        first
+        bug.map_or(Ok(()), Err)
     }
+
+    /// Adds the removal of rows whose time is over.
+    async fn prune(&self, changes: &mut Changes) -> Result<()> {
+        for mailing in &self.mailings {
+            let keep = mailing.settings.keep;
+            for tenant in &mailing.tenants {
+                if let Some(state) = self.rows.state(&tenant.id).await? {
+                    let before = state.next - keep;
+                    self.rows.prune(changes, &tenant.id, before).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Asks for a tick at this time, if not for an earlier one.
+fn ask_at(tick: &mut Tick, at: DateTime<Utc>) {
+    tick.next = Some(tick.next.map_or(at, |next| next.min(at)));
 }

@@ -1,6 +1,7 @@
 //! What a digest is about: rows as they are read for a mail, or usage by app.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashSet};
+use std::hash::{BuildHasher as _, RandomState};
 
 use chrono::{DateTime, Utc};
 use serde::Deserialize;
@@ -9,8 +10,9 @@ use super::csv::Csv;
 use super::row::Row;
 use super::tables::{Cut, Section, app_groups, row_columns, row_groups, some};
 
-/// Rows that are held for one mail; more are counted alone.
+/// Rows or apps that are held for one mail; more are counted alone.
 const MOST_HELD: usize = 20_000;
+
 /// The ready-made digests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -44,6 +46,12 @@ pub(super) enum Gathered {
     },
     Apps {
         apps: BTreeMap<AppKey, Usage>,
+        most: usize,
+        /// Who launched any, and the apps that are not held: as hashes.
+        users: HashSet<u64>,
+        others: HashSet<u64>,
+        /// Makes them. Its keys are random, so nobody can choose names whose hashes are equal.
+        hashes: RandomState,
         count: u64,
     },
 }
@@ -56,7 +64,9 @@ pub(super) type AppKey = (String, String);
 pub(super) struct Usage {
     pub(super) name: String,
     pub(super) launches: u64,
-    pub(super) users: BTreeSet<String>,
+    /// Hashes of their names, for a large tenant has a hundred thousand users. The count is exact but for two that
+    /// share one: with a million users that is one chance in 37 million.
+    pub(super) users: HashSet<u64>,
     pub(super) last: DateTime<Utc>,
 }
 
@@ -71,6 +81,10 @@ impl Gathered {
         match report {
             Report::AppLaunches => Self::Apps {
                 apps: BTreeMap::new(),
+                most,
+                users: HashSet::new(),
+                others: HashSet::new(),
+                hashes: RandomState::new(),
                 count: 0,
             },
             Report::Flows | Report::Events => Self::Rows {
@@ -92,12 +106,26 @@ impl Gathered {
                     held.push(row);
                 }
             }
-            Self::Apps { apps, count } => {
+            Self::Apps {
+                apps,
+                most,
+                users,
+                others,
+                hashes,
+                count,
+            } => {
                 *count += 1;
-                let usage = apps.entry((row.environment, row.item)).or_default();
+                let user = hashes.hash_one(&row.user);
+                users.insert(user);
+                let app = (row.environment, row.item);
+                if apps.len() >= *most && !apps.contains_key(&app) {
+                    others.insert(hashes.hash_one(&app));
+                    return;
+                }
+                let usage = apps.entry(app).or_default();
                 usage.launches += 1;
                 usage.last = usage.last.max(row.at);
-                usage.users.insert(row.user);
+                usage.users.insert(user);
                 if !row.name.is_empty() {
                     usage.name = row.name;
                 }
@@ -111,11 +139,11 @@ impl Gathered {
         }
     }
 
-    /// Rows that are counted alone.
+    /// Rows or apps that are counted alone.
     pub(super) fn not_held(&self) -> u64 {
         match self {
             Self::Rows { held, count, .. } => count - held.len() as u64,
-            Self::Apps { .. } => 0,
+            Self::Apps { others, .. } => others.len() as u64,
         }
     }
 
@@ -136,17 +164,18 @@ impl Gathered {
                 let groups = row_groups(*report, &held[..shown], several, cut);
                 (columns, groups, shown as u64, *count, None)
             }
-            Self::Apps { apps, .. } => {
+            Self::Apps {
+                apps,
+                users,
+                others,
+                ..
+            } => {
                 let groups = app_groups(apps, cut);
-                let users: BTreeSet<&String> = apps.values().flat_map(|app| &app.users).collect();
-                let summary = format!(
-                    "{} in {}",
-                    some(users.len(), "user"),
-                    some(apps.len(), "app")
-                );
+                let all = apps.len() + others.len();
+                let summary = format!("{} in {}", some(users.len(), "user"), some(all, "app"));
                 let columns = vec!["App", "Launches", "Users", "Last launch"];
                 let shown = apps.len().min(cut.most) as u64;
-                (columns, groups, shown, apps.len() as u64, Some(summary))
+                (columns, groups, shown, all as u64, Some(summary))
             }
         };
         Section {

@@ -19,8 +19,9 @@ use super::security::{self, Sasl};
 /// How long librdkafka itself tries to deliver a record, a broker's restart included. What it sends again it sends
 /// under the same sequence number, so brokers drop the copy; what the engine sends again later they cannot tell.
 pub(super) const PATIENCE: Duration = Duration::from_mins(1);
-/// When the brokers take a transaction for abandoned. Not less than [`PATIENCE`], as librdkafka wants it.
-const TRANSACTION: Duration = Duration::from_secs(90);
+/// When the brokers take a transaction for abandoned. More than all the waits of one together: the records', the
+/// position's, and the commit's. Brokers allow 15 minutes, unless they are told otherwise.
+pub(super) const TRANSACTION: Duration = Duration::from_mins(5);
 /// Records that librdkafka holds, in all: more than a delivery of the default size.
 const QUEUE_BYTES: u64 = 16 << 20;
 

@@ -17,7 +17,7 @@ use crate::event::AuditEvent;
 use crate::journal::{Changes, Position};
 use crate::plugin::{
     Answer, Batch, Context, Delivered, Filter, Finding, Heard, Intake, Listing, Next, Pass, Reach,
-    Receipt, Registry, Rejected, Sink, Source, Standing, Tick, Unit, UnitWriter,
+    Receipt, Registry, Rejected, Sink, Source, Standing, Tick, Trouble, Unit, UnitWriter,
 };
 
 pub(in crate::engine::tests) fn registry() -> Registry {
@@ -372,6 +372,11 @@ impl Sink for FakeSink {
         changes.put("ticked", "yes");
         Ok(Tick {
             changes,
+            trouble: match fate {
+                Some(Fate::Half) => Trouble::Failed(Error::config("a part as told")),
+                Some(Fate::More) => Trouble::Waits,
+                _ => Trouble::None,
+            },
             next: wait.map(|seconds| self.0.clock.now() + Duration::from_secs(seconds)),
         })
     }

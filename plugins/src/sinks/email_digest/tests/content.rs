@@ -1,5 +1,9 @@
 //! What stands in a mail, whatever the records hold.
 
+use super::super::csv::Csv;
+use super::super::report::{Gathered, Report, csv_heads};
+use super::super::row::Row;
+use super::super::tables::Cut;
 use super::*;
 
 /// A mail of one day about these events.
@@ -146,6 +150,39 @@ async fn launches_of_both_schemas_are_counted_by_app() {
     );
     assert!(text.contains("- app-2 | 1 | 1 | 11:04"), "{text}");
     assert!(html(&mail).contains("Expense &lt;Approval&gt;"));
+}
+
+#[test]
+fn apps_beyond_those_that_are_held_are_counted_and_their_users_too() {
+    let launch = |app: usize, user: usize| -> Row {
+        let row = format!(
+            r#"{{"t":"2026-11-20T11:00:00Z","o":"LaunchPowerApp","u":"u{user}","e":"env","i":"app-{app}"}}"#
+        );
+        serde_json::from_str(&row).unwrap()
+    };
+    let mut gathered = Gathered::holding(Report::AppLaunches, 2);
+    // Every app has two launches by each of its users, who are two, of five in all.
+    for app in (0..4).chain(0..4) {
+        gathered.add(launch(app, app));
+        gathered.add(launch(app, app + 1));
+    }
+    let cut = Cut {
+        zone: chrono_tz::UTC,
+        days: false,
+        most: 200,
+    };
+    let section = gathered.section(None, false, cut);
+    assert_eq!(section.summary.unwrap(), "5 users in 4 apps");
+    assert_eq!((section.count, section.more), (16, 2));
+    assert_eq!(gathered.not_held(), 2);
+    let mut csv = Csv::new(csv_heads(Report::AppLaunches), usize::MAX);
+    gathered.csv("contoso", false, &mut csv);
+    let (text, _) = csv.finish();
+    let lines: Vec<&str> = text.lines().skip(1).collect();
+    assert_eq!(lines.len(), 2, "{text}");
+    for line in lines {
+        assert!(line.contains(r#","4","2","2026-11-20"#), "{line}");
+    }
 }
 
 #[tokio::test]

@@ -133,7 +133,9 @@ async fn graphs_refusals_are_told_with_what_to_do() {
         })
         .await;
         let (sink, standing) = due(&peer).await;
-        let error = sink.tick(&standing).await.unwrap_err();
+        let Trouble::Failed(error) = sink.tick(&standing).await.unwrap().trouble else {
+            panic!("{code} is no trouble");
+        };
         assert_eq!((error.kind(), error.code()), (kind, Some(code)), "{error}");
         assert_eq!(error.retry_after().map(|wait| wait.as_secs()), Some(17));
         assert!(error.to_string().contains(told), "{told}: {error}");
@@ -153,7 +155,8 @@ async fn the_token_goes_nowhere_else() {
     })
     .await;
     let (sink, standing) = due(&peer).await;
-    assert!(sink.tick(&standing).await.is_err());
+    let tick = sink.tick(&standing).await.unwrap();
+    assert!(matches!(tick.trouble, Trouble::Failed(_)));
     assert_eq!(thief.calls(), Vec::<String>::new());
 }
 

@@ -1,6 +1,9 @@
 //! Which mails are sent, when, to whom, and with what in them.
 
+use std::time::Duration;
+
 use audit_exporter_core::Kind;
+use chrono::TimeDelta;
 
 use super::*;
 
@@ -313,4 +316,67 @@ async fn rows_stay_for_a_while_after_their_mail_and_then_go() {
         bench.tick(now).await.unwrap();
         assert_eq!(rows().await, left, "{now}");
     }
+}
+
+/// Lets so much time pass for the clocks of tests.
+async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
+#[tokio::test]
+async fn a_tenants_refused_mail_is_tried_at_its_own_time_and_puts_off_no_other() {
+    let bench = Bench::new(
+        &format!(
+            "{FLOWS}to = [\"ada@example.com\"]\nkeep = \"1d\"\n[per_tenant.contoso]\nto = [\"gone@contoso.example\"]\n[per_tenant.fabrikam]\nschedule = \"30 7 * * *\"\n"
+        ),
+        2,
+    )
+    .await;
+    bench.tick("2026-11-19T00:10:00Z").await.unwrap();
+    let old = flow(1, "2026-11-19T11:00:00", 1);
+    bench.deliver("2026-11-19T12:00:00Z", [old]).await;
+    bench.tick("2026-11-20T07:30:01Z").await.unwrap();
+    for tenant in 0..2 {
+        let flow = flow(tenant, "2026-11-20T11:00:00", 5);
+        bench.deliver("2026-11-20T12:00:00Z", [flow]).await;
+    }
+    bench
+        .server
+        .refuse("RCPT TO:<gone@", "550 5.1.1 no such user");
+    let gone = |line: &&String| line.contains("gone@");
+    let tries = || bench.server.commands().iter().filter(gone).count();
+    let before = (tries(), bench.taken().len());
+    let context = bench.context("2026-11-21T07:00:01Z");
+    let clock = context.clock.clone();
+    let sink = super::super::build(context).unwrap();
+    let standing = bench.complete_to(Some(at("2100-01-01T00:00:00Z")));
+    let error = bench.tick_of(&*sink, &standing).await.unwrap_err();
+    assert!(error.to_string().contains("contoso"), "{error}");
+    let due = at("2026-11-21T07:30:00Z");
+    while bench.taken().len() == before.1 {
+        let tick = sink.tick(&standing).await.unwrap();
+        assert!(matches!(tick.trouble, Trouble::Waits), "{tick:?}");
+        let next = tick.next.unwrap();
+        assert!(next <= due, "fabrikam's mail waits until {next}");
+        pass((next - clock.now()).to_std().unwrap()).await;
+        drop(bench.tick_of(&*sink, &standing).await);
+    }
+    assert!(clock.now() >= due && clock.now() < due + TimeDelta::minutes(1));
+    assert_eq!(bench.taken().last().unwrap().to, ["ada@example.com"]);
+    let count = tries() - before.0;
+    assert!(
+        (5..20).contains(&count),
+        "tried {count} times, with growing waits"
+    );
+    let prefix = format!("row/{}", IDS[1].1);
+    let rows = bench.store.scan(&prefix, None, 10).await.unwrap();
+    assert_eq!(rows.len(), 1, "what is old is gone all the same");
+    bench.server.accept();
+    pass(Duration::from_hours(1)).await;
+    bench.tick_of(&*sink, &standing).await.unwrap();
+    assert_eq!(bench.taken().len(), before.1 + 2);
+    let tick = sink.tick(&standing).await.unwrap();
+    assert!(matches!(tick.trouble, Trouble::None), "{tick:?}");
 }

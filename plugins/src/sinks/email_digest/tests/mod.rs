@@ -16,7 +16,7 @@ use audit_exporter_core::clock::Clock;
 use audit_exporter_core::config::{Options, Tenant};
 use audit_exporter_core::event::{AuditEvent, Origin};
 use audit_exporter_core::journal::Store;
-use audit_exporter_core::plugin::{Context, Sink, Standing};
+use audit_exporter_core::plugin::{Context, Sink, Standing, Trouble};
 use audit_exporter_core::{Error, Result};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -126,11 +126,19 @@ impl Bench {
     }
 
     async fn tick_when(&self, now: &str, standing: &Standing) -> Result<Option<DateTime<Utc>>> {
-        let sink = self.sink(now);
+        self.tick_of(&*self.sink(now), standing).await
+    }
+
+    /// The same of a process that goes on. An error is the first trouble.
+    async fn tick_of(&self, sink: &dyn Sink, standing: &Standing) -> Result<Option<DateTime<Utc>>> {
+        let mut failed = None;
         loop {
             let tick = sink.tick(standing).await?;
+            if let Trouble::Failed(error) = tick.trouble {
+                failed = failed.or(Some(error));
+            }
             if tick.changes.is_empty() {
-                return Ok(tick.next);
+                return failed.map_or(Ok(tick.next), Err);
             }
             self.store.apply(tick.changes).await?;
         }

@@ -140,7 +140,7 @@ async fn a_server_that_is_not_there_is_waited_for() {
     let standing = bench.complete_to(Some(at("2100-01-01T00:00:00Z")));
     let begun = sink.tick(&standing).await.unwrap();
     bench.store.apply(begun.changes).await.unwrap();
-    let error = sink.tick(&standing).await.unwrap_err();
+    let error = bench.tick_of(&*sink, &standing).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Unavailable);
     assert!(
         error

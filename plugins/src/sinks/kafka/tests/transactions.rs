@@ -1,8 +1,12 @@
 //! Transactions, as far as librdkafka's cluster has them: it commits nothing and hides nothing, but it knows who may
 //! write. What consumers see is tested against the real brokers (tests/live/kafka).
 
-use audit_exporter_core::Kind;
-use audit_exporter_core::plugin::Context;
+use std::time::Duration;
+
+use audit_exporter_core::clock::Clock;
+use audit_exporter_core::plugin::{Batch, Context, Sink};
+use audit_exporter_core::{Error, Kind};
+use chrono::Utc;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 
 use super::super::build;
@@ -148,6 +152,33 @@ async fn a_refused_batch_is_aborted_and_comes_again_without_the_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_found_refused_is_known_after_a_call_that_is_broken_off() {
+    let bench = Bench::new(&["audit"]);
+    let sink = bench.sink(&format!("{OPTIONS}\nkey = \"tenant\""));
+    sink.recover(None).await.unwrap();
+    let refusal = RDKafkaRespErr::RD_KAFKA_RESP_ERR_INVALID_RECORD;
+    let busy = RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS;
+    let answers = [&[refusal, refusal][..], &[busy; 1000]].concat();
+    bench
+        .cluster
+        .request_errors(RDKafkaApiKey::Produce, &answers);
+    let all = events(0, 4);
+    let batch = batch_at(&bench.store, 1, 5, all.clone());
+    let patience = Duration::from_secs(5);
+    let waiting = tokio::time::timeout(patience, sink.deliver(&batch));
+    assert!(waiting.await.is_err());
+    bench.cluster.clear_request_errors(RDKafkaApiKey::Produce);
+    let delivered = sink.deliver(&batch).await.unwrap();
+    let refused: Vec<usize> = delivered.rejected.iter().map(|r| r.index).collect();
+    assert_eq!(refused, [0]);
+    // The next one owes it nothing.
+    let next = batch_at(&bench.store, 1, 6, events(0, 4));
+    assert_eq!(sink.deliver(&next).await.unwrap().rejected, []);
+    let found = [&all[1..], &all].concat();
+    assert_eq!(bench.values("audit"), values_of(&found));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn whoever_was_taken_over_from_stops_and_does_not_take_over_in_turn() {
     let bench = Bench::new(&["audit"]);
     let sink = bench.sink(OPTIONS);
@@ -168,4 +199,68 @@ async fn whoever_was_taken_over_from_stops_and_does_not_take_over_in_turn() {
         assert!(said.contains("another process has taken over"), "{said}");
         assert!(said.contains(&**bench.store.journal()), "{said}");
     }
+}
+
+/// Fails a delivery as the brokers do whose transaction was open while the machine was suspended.
+async fn outlive(bench: &Bench, sink: &dyn Sink, batch: &Batch) -> Error {
+    let fenced = RDKafkaRespErr::RD_KAFKA_RESP_ERR_PRODUCER_FENCED;
+    bench
+        .cluster
+        .request_errors(RDKafkaApiKey::AddPartitionsToTxn, &[fenced]);
+    let suspend = async {
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_mins(6)).await;
+        tokio::time::resume();
+    };
+    tokio::join!(sink.deliver(batch), suspend).0.unwrap_err()
+}
+
+/// A sink that has delivered something, by a clock that tests set.
+async fn begun(bench: &Bench) -> Box<dyn Sink> {
+    let sink = build(Context {
+        clock: Clock::starting_at(Utc::now()),
+        ..bench.context(OPTIONS)
+    })
+    .unwrap();
+    sink.recover(None).await.unwrap();
+    sink.deliver(&batch_at(&bench.store, 1, 1, events(0, 1)))
+        .await
+        .unwrap();
+    sink
+}
+
+#[tokio::test]
+async fn a_transaction_that_the_brokers_ended_for_its_age_is_begun_again() {
+    let bench = Bench::new(&["audit"]);
+    // What an earlier process has left does not count as another's.
+    let earlier = bench.sink(OPTIONS);
+    let batch = batch_at(&bench.store, 7, 1, events(9, 1));
+    earlier.deliver(&batch).await.unwrap();
+    drop(earlier);
+    let sink = begun(&bench).await;
+    for n in 1..3 {
+        let next = batch_at(&bench.store, 1, 1 + n as u64, events(n, 1));
+        let error = outlive(&bench, &*sink, &next).await;
+        assert_eq!(error.kind(), Kind::Unavailable, "{error}");
+        assert!(error.to_string().contains("300 s"), "{error}");
+        sink.deliver(&next).await.unwrap();
+    }
+    let all = [events(0, 3), events(9, 1)].concat();
+    assert_eq!(bench.values("audit"), values_of(&all));
+}
+
+#[tokio::test]
+async fn whoever_was_suspended_stops_if_another_has_delivered_meanwhile() {
+    let bench = Bench::new(&["audit"]);
+    let sink = begun(&bench).await;
+    let next = batch_at(&bench.store, 1, 2, events(1, 1));
+    outlive(&bench, &*sink, &next).await;
+    let other = bench.sink(OPTIONS);
+    other.recover(None).await.unwrap();
+    other.deliver(&next).await.unwrap();
+    for _ in 0..2 {
+        let error = sink.deliver(&next).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Bug, "{error}");
+    }
+    assert_eq!(bench.values("audit"), values_of(&events(0, 2)));
 }
