@@ -20,7 +20,7 @@ pub(super) fn first(texts: &[Option<Cow<'_, str>>; FIELDS.len()]) -> Option<(IpA
 /// `<null>` among it, and for `0.0.0.0` and `::`, which say that nothing is known. Groups with leading zeros
 /// (`000.000.1.212`) are no address: whether they are meant as octal cannot be known.
 #[must_use]
-pub fn client_address(text: &str) -> Option<(IpAddr, Option<u16>)> {
+fn client_address(text: &str) -> Option<(IpAddr, Option<u16>)> {
     let text = text.trim();
     let (address, port) = if let Some(bracketed) = text.strip_prefix('[') {
         let (address, after) = bracketed.split_once(']')?;

@@ -24,7 +24,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 
-pub use address::client_address;
 pub use guid::is_guid;
 pub use header::Header;
 pub use record_type::RecordType;
