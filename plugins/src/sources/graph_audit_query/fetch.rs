@@ -217,12 +217,16 @@ impl Fetcher {
                 return Err(Error::unavailable(error.to_string()).with_code(BAD_REQUEST));
             }
             tries += 1;
-            let wait = error.retry_after().unwrap_or(PAGE_WAIT * (1 << tries));
+            let asked_for = error.retry_after();
+            let wait = asked_for.unwrap_or(PAGE_WAIT * (1 << tries));
             let is_passing = error.kind() == Kind::Unavailable && error.code() != Some(NOT_FOUND);
             if !is_passing || tries >= PAGE_TRIES || wait > Duration::from_mins(1) {
                 return Err(error);
             }
-            out.wait(wait).await?;
+            match asked_for {
+                Some(wait) => out.wait(wait).await?,
+                None => tokio::time::sleep(wait).await,
+            }
         }
     }
 }
