@@ -1,8 +1,8 @@
 //! The engine: builds the plugins that the configuration names, runs them, and stops them in order.
 //!
-//! Each source of each tenant and each sink is a task of its own. What fails, fails alone: a task retries by the
-//! kind of its error, and a bug stops that sink, or slows that source, only. Stopping goes with the stream: sources first, then the sinks
-//! once they have delivered what is journaled (or their time is up), then the journal.
+//! Each source of each tenant and each sink is a task of its own. What fails, fails alone: a task retries by the kind of
+//! its error, and a bug stops that sink, or slows that source, only. Stopping goes with the stream: sources first, then
+//! the sinks once they have delivered what is journaled (or their time is up), then the journal.
 
 mod ask;
 pub mod backfill;

@@ -125,7 +125,7 @@ impl UnitWriter {
 
     /// Waits because the peer asks for it: its limit is used up, and to break off would be to read everything again.
     /// Until then this fetch holds neither memory nor a place among the process's fetches, so that it holds up no other:
-    /// what is complete is committed first.
+    /// what is complete is committed first. For between two pages: a record that is not complete keeps its memory.
     pub async fn wait(&mut self, time: Duration) -> Result<()> {
         let inner = &self.intake.0;
         inner
