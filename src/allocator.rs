@@ -4,7 +4,7 @@
 /// size of whatever was freed last, up to 32 MB; from then on bodies that pass from thread to thread leave gaps in the
 /// heaps of all (docs/performance.md, "What bounds memory").
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-const LARGE: i32 = 256 << 10;
+const LARGE: i32 = 128 << 10;
 
 /// Keeps glibc's allocator from hoarding. Called once, before there are threads.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]

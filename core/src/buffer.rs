@@ -14,7 +14,7 @@ const SMALLEST: usize = 64 << 10;
 /// Larger ones are rare, and go back to the system.
 const LARGEST: usize = 8 << 20;
 /// Capacities are multiples of this, so that one that was large enough once is so again.
-const STEP: usize = 128 << 10;
+const STEP: usize = 32 << 10;
 /// What is kept for later in all, at most.
 const MOST: usize = 6 << 20;
 
@@ -32,7 +32,7 @@ struct Free {
 impl Free {
     /// The one that is least too large, unless all are far too large.
     fn take(&mut self, capacity: usize) -> Option<Vec<u8>> {
-        let fits = |buffer: &Vec<u8>| (capacity..=4 * capacity).contains(&buffer.capacity());
+        let fits = |buffer: &Vec<u8>| (capacity..=2 * capacity).contains(&buffer.capacity());
         let fitting = self.buffers.iter().enumerate().filter(|(_, b)| fits(b));
         let (at, _) = fitting.min_by_key(|(_, buffer)| buffer.capacity())?;
         let buffer = self.buffers.swap_remove(at);

@@ -23,6 +23,8 @@ pub(super) struct Fetches {
     pub(super) failing: HashSet<Arc<str>>,
     /// When it was last said that something will soon be lost.
     pub(super) reminded: Option<Instant>,
+    /// Around each.
+    pub(super) span: tracing::Span,
 }
 
 /// Units of one kind that wait their turn.
@@ -33,7 +35,7 @@ pub(super) struct Line {
 }
 
 impl Fetches {
-    pub(super) fn new(parallel: usize) -> Self {
+    pub(super) fn new(parallel: usize, span: tracing::Span) -> Self {
         let line = || Line {
             units: VecDeque::new(),
             next: Instant::now(),
@@ -46,6 +48,7 @@ impl Fetches {
             catch_up: line(),
             failing: HashSet::new(),
             reminded: None,
+            span,
         }
     }
 

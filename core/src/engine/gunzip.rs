@@ -73,6 +73,12 @@ impl Gunzip {
     }
 }
 
+/// How long a whole body says that it is when inflated, if it is one member (RFC 1952, 2.3.1: `ISIZE`). It may lie.
+pub(super) fn inflated_len(body: &[u8]) -> usize {
+    body.last_chunk()
+        .map_or(0, |len| u32::from_le_bytes(*len) as usize)
+}
+
 fn broken(error: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::unavailable("the compressed body is damaged or cut off").with_cause(error)
 }

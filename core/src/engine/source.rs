@@ -32,7 +32,7 @@ use crate::plugin::{LaneKind, Source};
 const AHEAD: usize = 32;
 /// Units of a tenant that are fetched or wait to be committed, for each that may be fetched at once: one tenant whose
 /// commits wait for room does not take the places of all.
-const MOST_RUNNING: usize = 3;
+const MOST_RUNNING: usize = 4;
 /// While units wait, the journal is asked for those that are due at least this often: their times are by a clock that
 /// somebody may set.
 const LOOK_AGAIN: Duration = Duration::from_mins(1);
@@ -128,7 +128,7 @@ impl Runner {
     }
 
     async fn fetch(&self, gate: &Gate) {
-        let mut fetches = Fetches::new(self.parallel);
+        let mut fetches = Fetches::new(self.parallel, self.span());
         loop {
             gate.wait().await;
             let filled = match self.intake.room().await {
@@ -211,7 +211,7 @@ impl Runner {
                     .or_else(|| fetches.catch_up.units.pop_front())
             };
             let Some(due) = next else { break };
-            let task = self.start(due.clone(), place);
+            let task = self.start(due.clone(), place, fetches.span.clone());
             let id = fetches.running.spawn(task).id();
             fetches.busy.insert(id, due);
         }
@@ -228,13 +228,13 @@ impl Runner {
         &self,
         due: Due,
         place: OwnedSemaphorePermit,
+        span: tracing::Span,
     ) -> impl Future<Output = Result<()>> + Send + use<> {
         let (source, intake, slots) = (
             Arc::clone(&self.source),
             self.intake.clone(),
             Arc::clone(&self.slots),
         );
-        let span = self.span();
         let listings = self.once.then(|| self.listings.clone());
         async move {
             let mut out = intake.writer(&due.unit);

@@ -186,11 +186,6 @@ impl Cutter {
         written.map(drop)
     }
 
-    /// Prepares for a body of about `bytes` more, so that the buffer need not grow in steps.
-    pub fn expect(&mut self, bytes: usize) {
-        self.buffer.make_room(bytes);
-    }
-
     fn make_room(&mut self, bytes: usize) {
         if self.cuts.is_empty() && self.phase != Phase::Element {
             // Nothing in the buffer is wanted any more: endless white space takes no memory.

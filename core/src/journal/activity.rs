@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{OptionalExtension, params};
+use rusqlite::params;
 
-use super::commit::{Commit, Hour, Late};
+use super::commit::{Commit, Late};
 use super::counts::Events;
 use super::marks::{Marks, OTHER};
 use super::reach::Lag;
@@ -41,41 +41,25 @@ const KNOWN: [&str; 24] = [
     "Yammer",
 ];
 
-/// Counts the new events of a batch by workload. Returns those that came late.
+/// Counts the new events of a batch by workload: `kinds` are those of [`Marks::kinds`]. Returns those that came late:
+/// all, if a `pass` found their unit.
 pub(super) fn count(
     tx: &mut Tx<'_>,
     commit: &Commit,
     marks: &Marks,
-    fresh: &[usize],
+    kinds: &[Events],
+    pass: Option<Lag>,
 ) -> Result<Option<Late>> {
     let oldest = tx.now_ms / 3_600_000 - LEARNED_HOURS;
-    let mut counts: BTreeMap<(u32, Hour), u32> = BTreeMap::new();
-    for mark in fresh.iter().map(|index| &marks.events[*index]) {
-        *counts.entry((mark.workload, mark.hour)).or_default() += 1;
+    for (kind, events) in marks.kinds.iter().zip(kinds) {
+        if kind.hour > oldest && events.journaled > 0 {
+            let workload = marks.workload(kind.workload);
+            tx.counts
+                .activity(commit.stream.id, workload, kind.hour, events.journaled);
+        }
     }
-    for ((workload, hour), events) in counts.iter().filter(|((_, hour), _)| *hour > oldest) {
-        let workload = marks.workload(*workload);
-        tx.counts
-            .activity(commit.stream.id, workload, *hour, *events);
-    }
-    match found_late(tx, commit)? {
-        Some(pass) => count_late(tx, commit, pass, marks, &counts).map(Some),
-        None => Ok(None),
-    }
-}
-
-/// The pass that found the batch's unit, if that is a straggler.
-fn found_late(tx: &Tx<'_>, commit: &Commit) -> Result<Option<Lag>> {
-    let pass: Option<Option<Lag>> = sql(tx
-        .conn
-        .prepare_cached("SELECT pass FROM units WHERE stream = ?1 AND unit = ?2")
-        .and_then(|mut find| {
-            find.query_row(params![commit.stream.id, commit.origin.unit], |row| {
-                row.get(0)
-            })
-            .optional()
-        }))?;
-    Ok(pass.flatten())
+    pass.map(|pass| count_late(tx, commit, pass, marks, kinds))
+        .transpose()
 }
 
 fn count_late(
@@ -83,17 +67,20 @@ fn count_late(
     commit: &Commit,
     pass: Lag,
     marks: &Marks,
-    counts: &BTreeMap<(u32, Hour), u32>,
+    kinds: &[Events],
 ) -> Result<Late> {
     let mut events: BTreeMap<&'static str, usize> = BTreeMap::new();
-    for ((workload, hour), count) in counts {
+    for (kind, counted) in marks.kinds.iter().zip(kinds) {
+        if counted.journaled == 0 {
+            continue;
+        }
         let late = Events {
-            late: *count,
+            late: counted.journaled,
             ..Events::default()
         };
-        tx.counts.events(&commit.origin.tenant, *hour, late);
-        let workload = known(marks.workload(*workload));
-        *events.entry(workload).or_default() += *count as usize;
+        tx.counts.events(&commit.origin.tenant, kind.hour, late);
+        let workload = known(marks.workload(kind.workload));
+        *events.entry(workload).or_default() += counted.journaled as usize;
     }
     let mut upsert = sql(tx.conn.prepare_cached(
         "INSERT INTO straggler_events (stream, content_type, pass, workload, events) VALUES (?1, ?2, ?3, ?4, ?5) \

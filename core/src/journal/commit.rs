@@ -17,7 +17,7 @@ use crate::dedupe::Verdict;
 use crate::error::{Error, Result};
 use crate::event::{AuditEvent, Origin};
 use crate::journal::dead_letters::OversizePart;
-use crate::journal::units::{Stream, finish_unit};
+use crate::journal::units::{self, Stream};
 
 /// One batch of one unit, as its source hands it over.
 #[derive(Clone, Debug)]
@@ -99,7 +99,7 @@ pub(super) fn apply(
     bound: usize,
 ) -> Result<Committed> {
     let mut fresh: Vec<usize> = Vec::with_capacity(commit.events.len());
-    let mut hours: BTreeMap<Hour, Events> = BTreeMap::new();
+    let mut kinds = vec![Events::default(); marks.kinds.len()];
     let mut done = Committed::default();
     let again = super::struck::is_struck(tx, commit.stream.id, &commit.origin.unit)?;
     if commit.again.is_some_and(|before| before != again) {
@@ -108,9 +108,10 @@ pub(super) fn apply(
         ));
     }
     done.again = again;
+    let unit = units::find(tx, &commit.stream, &commit.origin.unit)?;
     for (index, mark) in marks.events.iter().enumerate() {
         let verdict = tx.dedupe.admit(mark.fingerprint)?;
-        let counts = hours.entry(mark.hour).or_default();
+        let counts = &mut kinds[mark.kind as usize];
         if verdict == Verdict::Repeat && !again {
             done.repeats += 1;
             done.repeated_bytes += commit.events[index].raw().len();
@@ -125,6 +126,10 @@ pub(super) fn apply(
         }
         fresh.push(index);
     }
+    let mut hours: BTreeMap<Hour, Events> = BTreeMap::new();
+    for (counts_for, events) in marks.kinds.iter().zip(&kinds) {
+        hours.entry(counts_for.hour).or_default().add(*events);
+    }
     if !fresh.is_empty() {
         insert(tx, commit, &fresh, &encode_hours(&hours), id, bound)?;
     }
@@ -132,11 +137,12 @@ pub(super) fn apply(
         tx.counts.events(&commit.origin.tenant, *hour, *events);
     }
     if !fresh.is_empty() {
-        done.late = activity::count(tx, commit, marks, &fresh)?;
+        let pass = unit.as_ref().and_then(|unit| unit.pass);
+        done.late = activity::count(tx, commit, marks, &kinds, pass)?;
     }
     super::dead_letters::store_oversize(tx, commit)?;
-    if commit.unit_done {
-        finish_unit(tx, &commit.stream, &commit.origin)?;
+    if let (true, Some(unit)) = (commit.unit_done, &unit) {
+        units::finish_unit(tx, &commit.stream, &commit.origin, unit)?;
     }
     Ok(done)
 }

@@ -20,31 +20,43 @@ use crate::plugin::{LaneKind, Receipt};
 /// not required), only the batches that are still before it count.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
-    hours: BTreeMap<(u64, Hour), [u64; 3]>,
+    /// In the order in which they came; neighbours of one batch and hour are one.
+    counts: Vec<(u64, Hour, [u64; 3])>,
     dead: Vec<(u64, DeadLetter)>,
 }
 
 impl Tally {
     /// Counts an event of batch `seq`, journaled for `hour`, that the sink's filters dropped.
     pub(crate) fn filtered(&mut self, seq: u64, hour: Hour) {
-        self.hours.entry((seq, hour)).or_default()[0] += 1;
+        self.count(seq, hour, 0);
     }
 
     /// Counts an event of batch `seq`, journaled for `hour`, that the far side has.
     pub(crate) fn delivered(&mut self, seq: u64, hour: Hour) {
-        self.hours.entry((seq, hour)).or_default()[1] += 1;
+        self.count(seq, hour, 1);
     }
 
     /// Counts an event of batch `seq`, journaled for `hour`, that the far side refused for good.
     pub(crate) fn dead(&mut self, seq: u64, hour: Hour, letter: DeadLetter) {
-        self.hours.entry((seq, hour)).or_default()[2] += 1;
+        self.count(seq, hour, 2);
         self.dead.push((seq, letter));
+    }
+
+    fn count(&mut self, seq: u64, hour: Hour, column: usize) {
+        match self.counts.last_mut() {
+            Some((s, h, counts)) if (*s, *h) == (seq, hour) => counts[column] += 1,
+            _ => {
+                let mut counts = [0; 3];
+                counts[column] = 1;
+                self.counts.push((seq, hour, counts));
+            }
+        }
     }
 
     /// The counts by hour, and the dead letters, of the batches after `cursor`.
     fn after(&self, cursor: u64) -> (BTreeMap<Hour, [u64; 3]>, impl Iterator<Item = &DeadLetter>) {
         let mut hours: BTreeMap<Hour, [u64; 3]> = BTreeMap::new();
-        for ((_, hour), counts) in self.hours.iter().filter(|((seq, _), _)| *seq > cursor) {
+        for (_, hour, counts) in self.counts.iter().filter(|(seq, ..)| *seq > cursor) {
             let sum = hours.entry(*hour).or_default();
             for (sum, count) in sum.iter_mut().zip(counts) {
                 *sum += count;
@@ -234,16 +246,23 @@ pub(super) fn count(
     lane: LaneId,
     hours: impl IntoIterator<Item = (Hour, [u64; 4])>,
 ) -> Result<()> {
+    let tenant: Option<String> = sql(tx
+        .conn
+        .prepare_cached("SELECT tenant FROM lanes WHERE lane = ?1")
+        .and_then(|mut find| find.query_row([lane], |row| row.get(0)).optional()))?;
+    let Some(tenant) = tenant else {
+        return Ok(());
+    };
     let mut upsert = sql(tx.conn.prepare_cached(
         "INSERT INTO coverage_sinks (sink, tenant, hour, filtered, delivered, dead, skipped) \
-         SELECT ?1, tenant, ?3, ?4, ?5, ?6, ?7 FROM lanes WHERE lane = ?2 \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
          ON CONFLICT (sink, tenant, hour) DO UPDATE SET filtered = filtered + excluded.filtered, \
          delivered = delivered + excluded.delivered, dead = dead + excluded.dead, skipped = skipped + excluded.skipped",
     ))?;
     for (hour, [filtered, delivered, dead, skipped]) in hours {
         sql(upsert.execute(params![
             sink,
-            lane,
+            tenant,
             hour,
             filtered as i64,
             delivered as i64,

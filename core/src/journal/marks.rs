@@ -15,7 +15,13 @@ const LONGEST_NAME: usize = 48;
 #[derive(Debug)]
 pub(super) struct Mark {
     pub(super) fingerprint: Fingerprint,
-    /// The hour that it counts for.
+    /// What it counts for: one of [`Marks::kinds`].
+    pub(super) kind: u32,
+}
+
+/// What an event counts for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct CountsFor {
     pub(super) hour: Hour,
     /// The number of its workload.
     pub(super) workload: u32,
@@ -25,6 +31,8 @@ pub(super) struct Mark {
 #[derive(Debug, Default)]
 pub(super) struct Marks {
     pub(super) events: Vec<Mark>,
+    /// All that its events count for. They are many, these are few.
+    pub(super) kinds: Vec<CountsFor>,
     workloads: Vec<Box<str>>,
 }
 
@@ -43,8 +51,10 @@ impl Journal {
         let mut marks = Marks::default();
         marks.events.reserve_exact(commit.events.len());
         let mut numbers: BTreeMap<&str, u32> = BTreeMap::new();
-        // Most events of a batch are of the workload of the one before.
+        let mut kinds: BTreeMap<CountsFor, u32> = BTreeMap::new();
+        // Most events of a batch are of the workload and the hour of the one before.
         let mut last: Option<(&[u8], u32)> = None;
+        let mut last_kind: Option<(CountsFor, u32)> = None;
         for (offset, event) in commit.events.iter().enumerate() {
             let bytes = event.raw_workload();
             let workload = match last {
@@ -58,11 +68,20 @@ impl Journal {
                 }
             };
             last = Some((bytes, workload));
+            let hour = hour_of(event);
+            let counts_for = CountsFor { hour, workload };
+            let kind = match last_kind {
+                Some((before, number)) if before == counts_for => number,
+                _ => *kinds.entry(counts_for).or_insert_with(|| {
+                    marks.kinds.push(counts_for);
+                    marks.kinds.len() as u32 - 1
+                }),
+            };
+            last_kind = Some((counts_for, kind));
             let (stream, index) = (commit.stream.number, commit.first_index + offset as u64);
             marks.events.push(Mark {
                 fingerprint: self.fingerprinter.of(event, stream, index),
-                hour: hour_of(event),
-                workload,
+                kind,
             });
         }
         marks

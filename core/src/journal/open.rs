@@ -122,17 +122,22 @@ pub(super) fn open_database(path: &Path) -> Result<Connection> {
          PRAGMA cache_size = -2048; PRAGMA journal_size_limit = 16777216; PRAGMA temp_store = MEMORY;",
     ))?;
     conn.set_prepared_statement_cache_capacity(64);
-    // Otherwise a statement whose plan may depend on a value is planned anew with each value.
-    sql(conn.set_db_config(
-        rusqlite::config::DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG,
-        true,
-    ))?;
+    plan_once(&conn)?;
     // Checkpoints come with sums (sums.rs): none is made behind their back.
     sql(conn.set_db_config(
         rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE,
         true,
     ))?;
     Ok(conn)
+}
+
+/// Otherwise a statement whose plan may depend on a value is planned anew with each value.
+fn plan_once(conn: &Connection) -> Result<()> {
+    sql(conn.set_db_config(
+        rusqlite::config::DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG,
+        true,
+    ))?;
+    Ok(())
 }
 
 /// A database with the journal's tables, for tests of what lives in them.
@@ -149,6 +154,7 @@ pub(super) fn open_read_only(path: &Path) -> Result<Connection> {
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     ))?;
     sql(conn.execute_batch("PRAGMA cache_size = -512; PRAGMA query_only = ON;"))?;
+    plan_once(&conn)?;
     sql(conn.busy_timeout(std::time::Duration::from_secs(5)))?;
     Ok(conn)
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rusqlite::params;
+use rusqlite::{Connection, params};
 
 use super::units::MS_PER_HOUR;
 use super::writer::Tx;
@@ -126,15 +126,15 @@ fn seconds(lag: Duration) -> Lag {
 
 /// The passes of one stream as they were before a listing, read once a content type.
 pub(super) struct Passes<'a> {
-    tx: &'a Tx<'a>,
+    conn: &'a Connection,
     stream: i64,
     known: BTreeMap<Arc<str>, Vec<(Lag, i64)>>,
 }
 
 impl<'a> Passes<'a> {
-    pub(super) fn of(tx: &'a Tx<'a>, stream: i64) -> Self {
+    pub(super) fn of(conn: &'a Connection, stream: i64) -> Self {
         Self {
-            tx,
+            conn,
             stream,
             known: BTreeMap::new(),
         }
@@ -147,7 +147,7 @@ impl<'a> Passes<'a> {
         created_ms: i64,
     ) -> Result<Option<Lag>> {
         if !self.known.contains_key(content_type) {
-            let mut select = sql(self.tx.conn.prepare_cached(
+            let mut select = sql(self.conn.prepare_cached(
                 "SELECT lag, listed_to FROM passes WHERE stream = ?1 AND content_type = ?2 ORDER BY lag",
             ))?;
             let rows = sql(select.query_map(params![self.stream, content_type], |row| {

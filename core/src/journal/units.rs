@@ -7,6 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use rusqlite::{OptionalExtension, params};
 
+use super::counts::Units;
 use super::reach::{self, Lag, Passes};
 use super::writer::Tx;
 use super::{Journal, sql, stored_kind};
@@ -115,7 +116,7 @@ impl Journal {
         self.writer
             .run(move |tx| {
                 let mut done = Registered::default();
-                let mut passes = Passes::of(tx, stream);
+                let mut passes = Passes::of(tx.conn, stream);
                 for unit in &listing.units {
                     register_unit(tx, stream, unit, &mut passes, &mut done)?;
                 }
@@ -211,7 +212,9 @@ impl Journal {
                     params![error, stream, unit.id],
                 ))?;
                 if changed > 0 {
-                    count(tx, stream, &unit.content_type, unit.created.timestamp_millis(), "lost")?;
+                    let one = Units { lost: 1, ..Units::default() };
+                    let created = unit.created.timestamp_millis();
+                    tx.counts.units(stream, &unit.content_type, created, one);
                 }
                 Ok(())
             })
@@ -220,7 +223,7 @@ impl Journal {
 }
 
 fn register_unit(
-    tx: &Tx<'_>,
+    tx: &mut Tx<'_>,
     stream: i64,
     unit: &Unit,
     passes: &mut Passes<'_>,
@@ -253,7 +256,11 @@ fn register_unit(
         done.reopened += super::struck::reopen(tx, stream, unit)?;
         return Ok(());
     }
-    count(tx, stream, &unit.content_type, created, "listed")?;
+    let one = Units {
+        listed: 1,
+        ..Units::default()
+    };
+    tx.counts.units(stream, &unit.content_type, created, one);
     if let Some(pass) = pass {
         reach::count_straggler(tx, stream, unit, pass)?;
         let key = (Arc::clone(&unit.content_type), pass);
@@ -277,45 +284,59 @@ fn note_gap(tx: &Tx<'_>, stream: i64, gap: &Gap) -> Result<()> {
     Ok(())
 }
 
-/// Marks a unit as fetched, in the transaction of its last batch.
-pub(super) fn finish_unit(tx: &Tx<'_>, stream: &Stream, origin: &Origin) -> Result<()> {
-    let found: Option<(String, i64)> = sql(tx
-        .conn
-        .prepare_cached(
-            "UPDATE units SET state = 1, locator = NULL, error = NULL \
-             WHERE stream = ?1 AND unit = ?2 AND state = 0 RETURNING content_type, created",
-        )
-        .and_then(|mut update| {
-            update
-                .query_row(params![stream.id, origin.unit], |row| {
-                    Ok((row.get(0)?, row.get(1)?))
-                })
-                .optional()
-        }))?;
-    match found {
-        Some((content_type, created)) => count(tx, stream.id, &content_type, created, "fetched"),
-        None => Ok(()),
-    }
+/// What is known of a unit whose events come.
+#[derive(Debug)]
+pub(super) struct Known {
+    /// That it was listed under.
+    content_type: Arc<str>,
+    created_ms: i64,
+    is_pending: bool,
+    /// The pass that found it, if it is a straggler.
+    pub(super) pass: Option<Lag>,
 }
 
-pub(super) fn count(
-    tx: &Tx<'_>,
-    stream: i64,
-    content_type: &str,
-    created_ms: i64,
-    column: &str,
+pub(super) fn find(tx: &Tx<'_>, stream: &Stream, unit: &str) -> Result<Option<Known>> {
+    sql(tx
+        .conn
+        .prepare_cached(
+            "SELECT content_type, created, state = 0, pass FROM units WHERE stream = ?1 AND unit = ?2",
+        )
+        .and_then(|mut find| {
+            find.query_row(params![stream.id, unit], |row| {
+                Ok(Known {
+                    content_type: row.get::<_, String>(0)?.into(),
+                    created_ms: row.get(1)?,
+                    is_pending: row.get(2)?,
+                    pass: row.get(3)?,
+                })
+            })
+            .optional()
+        }))
+}
+
+/// Marks a unit as fetched, in the transaction of its last batch.
+pub(super) fn finish_unit(
+    tx: &mut Tx<'_>,
+    stream: &Stream,
+    origin: &Origin,
+    known: &Known,
 ) -> Result<()> {
-    let upsert = format!(
-        "INSERT INTO coverage_content (stream, content_type, hour, {column}) VALUES (?1, ?2, ?3, 1) \
-         ON CONFLICT (stream, content_type, hour) DO UPDATE SET {column} = {column} + 1"
-    );
-    sql(tx.conn.prepare_cached(&upsert).and_then(|mut upsert| {
-        upsert.execute(params![
-            stream,
-            content_type,
-            created_ms.div_euclid(MS_PER_HOUR)
-        ])
-    }))?;
+    if !known.is_pending {
+        return Ok(());
+    }
+    // Not with `RETURNING`: for that SQLite copies each page that it changes, and makes a table.
+    sql(tx
+        .conn
+        .prepare_cached(
+            "UPDATE units SET state = 1, locator = NULL, error = NULL WHERE stream = ?1 AND unit = ?2",
+        )
+        .and_then(|mut update| update.execute(params![stream.id, origin.unit])))?;
+    let one = Units {
+        fetched: 1,
+        ..Units::default()
+    };
+    tx.counts
+        .units(stream.id, &known.content_type, known.created_ms, one);
     Ok(())
 }
 

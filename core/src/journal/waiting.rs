@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rusqlite::params;
 
-use super::units::count;
+use super::counts::Units;
 use super::writer::Tx;
 use super::{Journal, sql};
 use crate::error::Result;
@@ -116,7 +116,7 @@ impl Journal {
 }
 
 /// Loses the units that expired before `before_ms` and whose stream collects nothing any more.
-fn lose_left(tx: &Tx<'_>, before_ms: i64) -> Result<Vec<Left>> {
+fn lose_left(tx: &mut Tx<'_>, before_ms: i64) -> Result<Vec<Left>> {
     let mut select = sql(tx.conn.prepare(
         "SELECT u.stream, u.created, s.tenant, s.source, u.content_type, u.unit FROM units u JOIN streams s USING (stream) \
          WHERE u.state = 0 AND u.expires < ?1 AND u.stream IN \
@@ -137,7 +137,12 @@ fn lose_left(tx: &Tx<'_>, before_ms: i64) -> Result<Vec<Left>> {
             "UPDATE units SET state = 2, error = ?1 WHERE stream = ?2 AND unit = ?3",
             params![LEFT, stream, left.unit],
         ))?;
-        count(tx, *stream, &left.content_type, *created, "lost")?;
+        let one = Units {
+            lost: 1,
+            ..Units::default()
+        };
+        let content_type = left.content_type.as_str().into();
+        tx.counts.units(*stream, &content_type, *created, one);
     }
     Ok(rows.into_iter().map(|(.., left)| left).collect())
 }

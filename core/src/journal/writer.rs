@@ -25,7 +25,7 @@ const QUEUE: usize = 32;
 /// Jobs in one transaction: enough to share the fsync, few enough to keep its latency and size small.
 const GROUP: usize = 64;
 /// While jobs come thick and fast, transactions begin this far apart, so that more of them share one.
-const REST: Duration = Duration::from_millis(5);
+const REST: Duration = Duration::from_millis(8);
 /// How long after a job has failed each is undone alone if it fails.
 const CAREFUL: Duration = Duration::from_mins(10);
 

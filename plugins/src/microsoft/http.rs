@@ -199,7 +199,10 @@ impl Api {
 
     /// Refuses an address that is not the API's own: its host would get the token.
     pub(crate) fn pin(&self, url: &Url) -> Result<()> {
-        if url.origin() == self.origin.origin()
+        let own = &self.origin;
+        if url.scheme() == own.scheme()
+            && url.host() == own.host()
+            && url.port_or_known_default() == own.port_or_known_default()
             && url.username().is_empty()
             && url.password().is_none()
         {
@@ -209,7 +212,7 @@ impl Api {
         Err(Error::unavailable(format!(
             "an address at {}://{there} was handed out, but tokens go to {} alone; check cloud and management_api",
             url.scheme(),
-            self.origin.origin().ascii_serialization(),
+            own.origin().ascii_serialization(),
         )))
     }
 

@@ -1,16 +1,17 @@
 //! From the bytes of one unit to batches in the journal.
 
-use std::mem;
+mod inflate;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use inflate::Inflation;
+
 use super::{Intake, JOURNAL_FULL};
-use crate::buffer::Buffer;
 use crate::coverage::pass_name;
-use crate::engine::gunzip::Gunzip;
 use crate::engine::memory::Held;
 use crate::engine::once::listings::Listings;
 use crate::error::{Error, Result};
@@ -25,20 +26,6 @@ const ROOM_PATIENCE: Duration = Duration::from_secs(20);
 
 /// A shorter wait is not worth a commit.
 const WORTH_LEAVING: Duration = Duration::from_secs(1);
-
-/// How many times as large a body usually is when it is inflated.
-const USUAL_RATIO: usize = 8;
-/// Bytes that are inflated before what is complete is looked at.
-const LEAST_STEP: usize = 4 << 10;
-const MOST_STEP: usize = 64 << 10;
-
-/// The inflating of a body that comes compressed.
-enum Inflation {
-    None,
-    Ready(Gunzip),
-    /// A call failed, or was dropped half-way.
-    Broken,
-}
 
 fn incomplete() -> Error {
     Error::unavailable("the content was not journaled completely")
@@ -56,9 +43,9 @@ pub struct UnitWriter {
     written: u64,
     /// There was a body, which has an end.
     body: bool,
-    gzip_state: Inflation,
-    /// The body as it came, as long as it is compressed, whole, and no larger than a batch.
-    gzip: Option<Buffer>,
+    inflation: Inflation,
+    /// The whole body as it came, if that was compressed and is small.
+    gzip: Option<Bytes>,
     /// Records handed to the journal so far: the index of the next one.
     index: u64,
     /// Oversized records so far, and whether the last of them goes on.
@@ -103,8 +90,8 @@ impl UnitWriter {
             broken: false,
             again: None,
             body: false,
-            gzip_state: Inflation::None,
-            gzip: Some(Buffer::new()),
+            inflation: Inflation::None,
+            gzip: None,
             records: Vec::new(),
             record_bytes: 0,
             held: Held::default(),
@@ -174,54 +161,11 @@ impl UnitWriter {
 
     /// Appends bytes of a JSON array of records. Fails if the unit is larger than its cap.
     pub fn write(&mut self, body: &[u8]) -> Result<()> {
+        self.is_plain()?;
         self.grow(body.len())?;
         self.body = true;
-        self.gzip = None;
         self.cutter.write(body);
         fail::fail_point!("intake::cut");
-        Ok(())
-    }
-
-    /// Appends bytes of a JSON array of records, compressed by gzip. Commits and waits as [`UnitWriter::settle`] does.
-    /// Fails if they are damaged, or the unit is larger than its cap.
-    pub async fn write_gzip(&mut self, mut body: &[u8]) -> Result<()> {
-        self.body = true;
-        let batch_bytes = self.intake.0.limits.batch_bytes;
-        let kept = self.gzip.take();
-        self.gzip = kept.filter(|gzip| gzip.len() + body.len() <= batch_bytes);
-        if let Some(gzip) = &mut self.gzip {
-            gzip.make_room(body.len());
-            gzip.extend_from_slice(body);
-        }
-        // Until this call ends: it may fail, or be dropped half-way.
-        let mut gunzip = match mem::replace(&mut self.gzip_state, Inflation::Broken) {
-            Inflation::Ready(gunzip) => gunzip,
-            Inflation::None => {
-                self.cutter
-                    .expect((body.len() * USUAL_RATIO).min(batch_bytes));
-                Gunzip::new()
-            }
-            Inflation::Broken => return Err(incomplete()),
-        };
-        loop {
-            // Little more than a batch, whatever a few bytes inflate to.
-            let room = batch_bytes.saturating_sub(self.pending_bytes());
-            let room = room.clamp(LEAST_STEP, MOST_STEP);
-            let mut given = 0;
-            self.cutter.write_with(room, |out| {
-                let step = gunzip.step(body, out)?;
-                body = &body[step.taken..];
-                given = step.given;
-                Ok::<_, Error>(given)
-            })?;
-            self.grow(given)?;
-            fail::fail_point!("intake::cut");
-            self.settle().await?;
-            if given < room {
-                break;
-            }
-        }
-        self.gzip_state = Inflation::Ready(gunzip);
         Ok(())
     }
 
@@ -238,16 +182,14 @@ impl UnitWriter {
     fn pending_bytes(&self) -> usize {
         self.cutter.pending_bytes()
             + self.record_bytes
-            + self.gzip.as_ref().map_or(0, |gzip| gzip.len())
+            + self.gzip.as_ref().map_or(0, Bytes::len)
+            + self.inflation.waiting_bytes()
     }
 
     /// Says that the array is complete; fails, so that the unit is fetched again, if it broke off before its end.
-    pub fn end_of_body(&mut self) -> Result<()> {
-        match &self.gzip_state {
-            Inflation::None => {}
-            Inflation::Ready(gunzip) => gunzip.finish()?,
-            Inflation::Broken => return Err(incomplete()),
-        }
+    pub async fn end_of_body(&mut self) -> Result<()> {
+        self.inflate_small().await?;
+        self.inflation.finish()?;
         self.cutter.finish().map_err(|broken| {
             Error::unavailable("the body of the content is broken").with_cause(broken)
         })
@@ -255,9 +197,9 @@ impl UnitWriter {
 
     /// Appends one whole record, for sources whose records do not come as one JSON array.
     pub async fn record(&mut self, raw: Bytes) -> Result<()> {
+        self.is_plain()?;
         self.grow(raw.len())?;
         self.record_bytes += raw.len();
-        self.gzip = None;
         self.records.push(Piece::Record {
             header: Header::scan(&raw),
             raw,
@@ -280,7 +222,7 @@ impl UnitWriter {
     /// not mind.
     pub async fn finish(mut self) -> Result<()> {
         if self.body {
-            self.end_of_body()?;
+            self.end_of_body().await?;
         }
         self.commit(true).await
     }
@@ -348,7 +290,7 @@ impl UnitWriter {
             first_index,
             oversize: Arc::new(oversize),
             wire: gzip.map(|gzip| Wire {
-                gzip: gzip.into_bytes(),
+                gzip,
                 inflated: self.written as usize,
                 starts,
             }),

@@ -38,8 +38,13 @@ pub(super) enum Fate {
     Swallow,
     /// Writes record after record, whatever becomes of each.
     GoOn,
-    /// Goes on after a compressed body that is damaged.
-    SwallowGzip,
+    /// Goes on after a compressed body of so many bytes that is damaged.
+    SwallowGzip(usize),
+    /// Works, and sends so many gzip members in chunks of so many bytes.
+    Gzip {
+        members: usize,
+        chunk: usize,
+    },
     /// Ends the body before its end and does not say so.
     Truncate,
     /// These events are refused.

@@ -69,7 +69,8 @@ async fn a_fetch_that_fails_in_every_way_that_passes_is_tried_again() {
         Fate::Half,
         Fate::Truncate,
         Fate::Swallow,
-        Fate::SwallowGzip,
+        Fate::SwallowGzip(7),
+        Fate::SwallowGzip(300),
         Fate::Lose,
     ]);
     for (number, fate) in fates.iter().enumerate() {
@@ -85,6 +86,27 @@ async fn a_fetch_that_fails_in_every_way_that_passes_is_tried_again() {
     assert_eq!(lost.iter().sum::<i64>(), 0);
     assert_eq!(world.has("a"), world.records(None));
     engine.shutdown(MINUTE).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn compressed_content_arrives_whole_small_or_large_and_however_it_comes() {
+    // 1 KiB: it is inflated as it comes, and committed in many batches. 1 MiB: at one go.
+    for batch in ["1KiB", "1MiB"] {
+        let world = World::new();
+        for (members, chunk) in [(1, 1), (1, 1 << 20), (3, 50)] {
+            for count in [0, 1, 900] {
+                let unit = format!("{members} by {chunk}, {count}");
+                world.show("contoso", &unit, count);
+                world.on_each_fetch(&unit, Fate::Gzip { members, chunk });
+            }
+        }
+        let more = format!("[limits]\nbatch_size = \"{batch}\"\n[sinks]a");
+        let engine = world.start(&more).await;
+        let status = done(&engine, &world).await;
+        assert_eq!((status.tenants[0].lost, status.tenants[0].fetched), (0, 9));
+        assert_eq!(world.has("a"), world.records(None));
+        engine.shutdown(MINUTE).await.unwrap();
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -30,7 +30,7 @@ pub(super) async fn copy(mut response: Response, out: &mut UnitWriter) -> Result
             }
         }
     }
-    out.end_of_body()
+    out.end_of_body().await
 }
 
 /// Where the tests kill the process: in mid-body.

@@ -88,7 +88,7 @@ impl Searcher {
         }
         *self.pace.lock().unwrap_or_else(PoisonError::into_inner) = pace;
         fail::fail_point!("source::close");
-        records.close()?;
+        records.close().await?;
         match lost {
             None => Ok(()),
             Some(error) => {
@@ -201,8 +201,8 @@ impl Records<'_> {
         Ok(())
     }
 
-    fn close(self) -> Result<()> {
+    async fn close(self) -> Result<()> {
         self.out.write(if self.any { b"]" } else { b"[]" })?;
-        self.out.end_of_body()
+        self.out.end_of_body().await
     }
 }

@@ -1,12 +1,15 @@
 //! A source, a filter and a sink whose far sides are in a [`World`](super::World).
 
 use std::collections::VecDeque;
+use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use axum::http::HeaderMap;
 use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use rand::RngExt;
 use serde::Deserialize;
 
@@ -34,6 +37,12 @@ pub(in crate::engine::tests) fn registry() -> Registry {
             fake.note(&format!("sink {}", fake.name));
             Ok(Box::new(FakeSink(fake)))
         })
+}
+
+fn compressed(plain: &[u8]) -> Vec<u8> {
+    let mut out = GzEncoder::new(Vec::new(), Compression::fast());
+    out.write_all(plain).unwrap();
+    out.finish().unwrap()
 }
 
 #[derive(Deserialize)]
@@ -206,8 +215,8 @@ impl Source for FakeSource {
             }
             return Ok(());
         }
-        if fate == Some(Fate::SwallowGzip) {
-            assert!(out.write_gzip(b"no gzip").await.is_err());
+        if let Some(Fate::SwallowGzip(bytes)) = fate {
+            drop(out.write_gzip(&vec![b'x'; bytes]).await);
             return Ok(());
         }
         if fate == Some(Fate::Replace) {
@@ -221,6 +230,14 @@ impl Source for FakeSource {
             return Err(Error::unavailable("as told"));
         }
         let body = format!("[{}]", records.join(",\n"));
+        if let Some(Fate::Gzip { members, chunk }) = fate {
+            let parts = body.as_bytes().chunks(body.len().div_ceil(members));
+            let gzip: Vec<u8> = parts.flat_map(compressed).collect();
+            for chunk in gzip.chunks(chunk) {
+                out.write_gzip(chunk).await?;
+            }
+            return out.end_of_body().await;
+        }
         let end = match fate {
             Some(Fate::Half | Fate::Truncate) => body.len() / 2,
             _ => body.len(),
@@ -236,7 +253,7 @@ impl Source for FakeSource {
         match fate {
             Some(Fate::Truncate) => Ok(()),
             Some(Fate::Lose) => Err(Error::unavailable("the answer was lost")),
-            _ => out.end_of_body(),
+            _ => out.end_of_body().await,
         }
     }
 
