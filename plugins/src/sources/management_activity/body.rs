@@ -1,4 +1,4 @@
-//! A content blob's body on its way into the journal: inflated in small steps, never held as a whole.
+//! A content blob's body on its way into the journal.
 
 use audit_exporter_core::plugin::UnitWriter;
 use audit_exporter_core::{Error, Result};
