@@ -302,16 +302,15 @@ fn example(
     content_type: &str,
     state: i64,
 ) -> Result<Option<String>> {
-    let mut select = sql(conn.prepare_cached(
-        "SELECT unit, error FROM units WHERE state = ?3 AND stream = ?1 AND content_type = ?2 \
+    // The state is no parameter, for the plan depends on it: there is an index of those that are pending.
+    let mut select = sql(conn.prepare_cached(&format!(
+        "SELECT unit, error FROM units WHERE state = {state} AND stream = ?1 AND content_type = ?2 \
          AND error IS NOT NULL ORDER BY attempts DESC, created LIMIT 1",
-    ))?;
-    let rows = sql(
-        select.query_map(params![stream, content_type, state], |row| {
-            let (unit, error): (String, String) = (row.get(0)?, row.get(1)?);
-            Ok(format!("{unit}: {error}"))
-        }),
-    )?;
+    )))?;
+    let rows = sql(select.query_map(params![stream, content_type], |row| {
+        let (unit, error): (String, String) = (row.get(0)?, row.get(1)?);
+        Ok(format!("{unit}: {error}"))
+    }))?;
     let found: Vec<String> = sql(rows.collect())?;
     Ok(found.into_iter().next())
 }

@@ -1,6 +1,6 @@
 //! A batch as one compressed value.
 //!
-//! A unit that came compressed and fits one batch is kept as it came, with the places of its records: nothing is
+//! A small unit that came compressed and fits one batch is kept as it came, with the places of its records: nothing is
 //! compressed twice. Anything else is packed: `count, lengths, records`, by zstd.
 
 use std::io::Read;

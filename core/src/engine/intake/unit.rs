@@ -44,6 +44,8 @@ pub struct UnitWriter {
     /// There was a body, which has an end.
     body: bool,
     inflation: Inflation,
+    /// Compressed bytes that are being inflated after they have waited.
+    inflating: usize,
     /// The whole body as it came, if that was compressed and is small.
     gzip: Option<Bytes>,
     /// Records handed to the journal so far: the index of the next one.
@@ -91,6 +93,7 @@ impl UnitWriter {
             again: None,
             body: false,
             inflation: Inflation::None,
+            inflating: 0,
             gzip: None,
             records: Vec::new(),
             record_bytes: 0,
@@ -112,7 +115,8 @@ impl UnitWriter {
 
     /// Waits because the peer asks for it: its limit is used up, and to break off would be to read everything again.
     /// Until then this fetch holds neither memory nor a place among the process's fetches, so that it holds up no other:
-    /// what is complete is committed first. For between two pages: a record that is not complete keeps its memory.
+    /// what is complete is committed first. For between two pages: a record that is not complete keeps its memory, and so
+    /// does compressed content before its end.
     pub async fn wait(&mut self, time: Duration) -> Result<()> {
         let inner = &self.intake.0;
         inner
@@ -133,7 +137,7 @@ impl UnitWriter {
         }
     }
 
-    /// Commits all records that are complete.
+    /// Commits all records that are complete and inflated.
     pub async fn flush(&mut self) -> Result<()> {
         self.commit(false).await?;
         self.settle().await
@@ -184,9 +188,11 @@ impl UnitWriter {
             + self.record_bytes
             + self.gzip.as_ref().map_or(0, Bytes::len)
             + self.inflation.waiting_bytes()
+            + self.inflating
     }
 
-    /// Says that the array is complete; fails, so that the unit is fetched again, if it broke off before its end.
+    /// Says that the array is complete; fails, so that the unit is fetched again, if it broke off before its end. Small
+    /// compressed content is inflated now: commits and waits as [`UnitWriter::settle`] does.
     pub async fn end_of_body(&mut self) -> Result<()> {
         self.inflate_small().await?;
         self.inflation.finish()?;
@@ -211,6 +217,8 @@ impl UnitWriter {
     /// Says that nothing more will be written: waits for a place among the units that wait to be committed, so that
     /// another may be fetched meanwhile.
     pub(in crate::engine) async fn complete(&mut self) -> Result<()> {
+        // What it needs is known only then.
+        self.inflate_small().await?;
         let bytes = self.pending_bytes();
         let memory = &self.intake.0.limits.memory;
         memory.complete(&mut self.held, bytes).await?;

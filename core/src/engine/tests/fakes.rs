@@ -44,7 +44,10 @@ pub(super) enum Fate {
     Gzip {
         members: usize,
         chunk: usize,
+        says_end: bool,
     },
+    /// Sends a record beside compressed content, and goes on.
+    Mix,
     /// Ends the body before its end and does not say so.
     Truncate,
     /// These events are refused.

@@ -71,6 +71,7 @@ async fn a_fetch_that_fails_in_every_way_that_passes_is_tried_again() {
         Fate::Swallow,
         Fate::SwallowGzip(7),
         Fate::SwallowGzip(300),
+        Fate::Mix,
         Fate::Lose,
     ]);
     for (number, fate) in fates.iter().enumerate() {
@@ -93,11 +94,16 @@ async fn compressed_content_arrives_whole_small_or_large_and_however_it_comes() 
     // 1 KiB: it is inflated as it comes, and committed in many batches. 1 MiB: at one go.
     for batch in ["1KiB", "1MiB"] {
         let world = World::new();
-        for (members, chunk) in [(1, 1), (1, 1 << 20), (3, 50)] {
+        for (members, chunk, says_end) in [(1, 1, true), (1, 1 << 20, false), (3, 50, false)] {
             for count in [0, 1, 900] {
                 let unit = format!("{members} by {chunk}, {count}");
                 world.show("contoso", &unit, count);
-                world.on_each_fetch(&unit, Fate::Gzip { members, chunk });
+                let fate = Fate::Gzip {
+                    members,
+                    chunk,
+                    says_end,
+                };
+                world.on_each_fetch(&unit, fate);
             }
         }
         let more = format!("[limits]\nbatch_size = \"{batch}\"\n[sinks]a");

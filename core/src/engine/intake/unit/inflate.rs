@@ -18,7 +18,7 @@ pub(super) enum Inflation {
     None,
     /// A small one is inflated when it has come as a whole: at one go, into a buffer of just its size.
     Waiting(Buffer),
-    /// A large one, as it comes.
+    /// As it comes, if it is large; else it was.
     Ready(Gunzip),
     /// A call failed, or was dropped half-way.
     Broken,
@@ -54,8 +54,14 @@ impl UnitWriter {
         // Until this call ends: it may fail, or be dropped half-way.
         let gunzip = match mem::replace(&mut self.inflation, Inflation::Broken) {
             Inflation::Broken => return Err(incomplete()),
-            Inflation::Ready(gunzip) => gunzip,
-            Inflation::None if self.written > 0 => return Err(mixed()),
+            Inflation::Ready(gunzip) => {
+                self.gzip = None;
+                gunzip
+            }
+            Inflation::None if self.written > 0 => {
+                self.broken = true;
+                return Err(mixed());
+            }
             waiting => {
                 let mut held = match waiting {
                     Inflation::Waiting(held) => held,
@@ -67,7 +73,10 @@ impl UnitWriter {
                     self.inflation = Inflation::Waiting(held);
                     return self.settle().await;
                 }
-                self.inflate(Gunzip::new(), &held, MOST_STEP).await?
+                self.inflating = held.len();
+                let gunzip = self.inflate(Gunzip::new(), &held, MOST_STEP).await?;
+                self.inflating = 0;
+                gunzip
             }
         };
         let gunzip = self.inflate(gunzip, body, MOST_STEP).await?;
@@ -80,13 +89,15 @@ impl UnitWriter {
         match mem::replace(&mut self.inflation, Inflation::Broken) {
             Inflation::Waiting(held) => {
                 let gzip = held.into_bytes();
-                self.gzip = Some(gzip.clone());
+                self.inflating = gzip.len();
                 let inflated = gunzip::inflated_len(&gzip).min(self.intake.0.limits.batch_bytes);
                 let memory = &self.intake.0.limits.memory;
                 memory.fit(&mut self.held, gzip.len() + inflated).await?;
                 // One byte more shows that nothing is left.
                 let gunzip = self.inflate(Gunzip::new(), &gzip, inflated + 1).await?;
                 self.inflation = Inflation::Ready(gunzip);
+                self.inflating = 0;
+                self.gzip = (self.index == 0).then_some(gzip);
             }
             other => self.inflation = other,
         }
@@ -123,10 +134,11 @@ impl UnitWriter {
     }
 
     /// Refuses what is not compressed if something before was.
-    pub(super) fn is_plain(&self) -> Result<()> {
-        match self.inflation {
-            Inflation::None => Ok(()),
-            _ => Err(mixed()),
+    pub(super) fn is_plain(&mut self) -> Result<()> {
+        if matches!(self.inflation, Inflation::None) {
+            return Ok(());
         }
+        self.broken = true;
+        Err(mixed())
     }
 }

@@ -230,13 +230,27 @@ impl Source for FakeSource {
             return Err(Error::unavailable("as told"));
         }
         let body = format!("[{}]", records.join(",\n"));
-        if let Some(Fate::Gzip { members, chunk }) = fate {
+        if let (Some(Fate::Mix), Some((last, others))) = (&fate, records.split_last()) {
+            let others = format!("[{}]", others.join(","));
+            out.write_gzip(&compressed(others.as_bytes())).await?;
+            drop(out.record(Bytes::from(last.clone())).await);
+            return Ok(());
+        }
+        if let Some(Fate::Gzip {
+            members,
+            chunk,
+            says_end,
+        }) = fate
+        {
             let parts = body.as_bytes().chunks(body.len().div_ceil(members));
             let gzip: Vec<u8> = parts.flat_map(compressed).collect();
             for chunk in gzip.chunks(chunk) {
                 out.write_gzip(chunk).await?;
             }
-            return out.end_of_body().await;
+            if says_end {
+                out.end_of_body().await?;
+            }
+            return Ok(());
         }
         let end = match fate {
             Some(Fate::Half | Fate::Truncate) => body.len() / 2,
