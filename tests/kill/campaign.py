@@ -35,6 +35,8 @@ path = "gzip/{date}.ndjson"
 compression = "gzip"
 batch_events = 100
 """
+# A run that is killed from outside has begun this long before, in seconds.
+SOONEST, LATEST = 0.05, 1.5
 # So many rounds in a row may pass without a single kill before a point counts as out of reach.
 BARREN_ROUNDS = 5
 
@@ -63,6 +65,8 @@ class Campaign:
         self.done = collections.Counter()
         self.failed = 0
         self.rounds = 0
+        # How long runs last, as far as is known: what comes later hits none.
+        self.latest = LATEST
 
     def all(self):
         barren = 0
@@ -149,7 +153,7 @@ class Campaign:
                 return None
         end, variables, moment = float("inf"), {}, None
         if point == OUTSIDE:
-            moment = round(self.random.uniform(0.05, 1.5), 3)
+            moment = round(self.random.uniform(SOONEST, self.latest), 3)
             end = time.monotonic() + moment
         elif point:
             moment = self.random.randint(1, self.POINTS[point][1])
@@ -165,6 +169,8 @@ class Campaign:
         await_(f"{point} is reached, or everything is delivered", over)
         # It may come to its point even while it stops.
         code = run.terminate()
+        if point == OUTSIDE:
+            self.latest = max(moment, 2 * SOONEST) if code == 0 else min(self.latest * 1.5, LATEST)
         if code == 0:
             return None
         if code != -signal.SIGKILL:
