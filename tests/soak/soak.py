@@ -34,8 +34,9 @@ EVENTS_A_SECOND = 200
 PASSES = (1 / 24, 1 / 8, 3 / 8, 1)
 # The overlap of the polls is at least a minute: what it cannot find is the passes' alone.
 SHORTEST_LAST_PASS = 96
-# A wait after a fault may be five minutes long.
-PATIENCE = 1200
+# A wait after a fault may be so long, in seconds.
+LONGEST_WAIT = 300
+PATIENCE = 4 * LONGEST_WAIT
 # An hour settles when content of the next two days, which may hold its events, is listed for the last time.
 SETTLES = 3 * 86400
 OPERATIONS = ("*log*", "*flow*", "file*", "send")
@@ -99,6 +100,8 @@ class Soak:
         self.config.write_text(configuration(self.simulator.url, text, TENANTS))
         self.restarts = collections.Counter()
         self.downtime = 0
+        # Blobs that were late by most of the last pass's lag; and those that were told as stragglers.
+        self.very_late, self.stragglers = 0, 0
         self.wrong = []
 
     def start(self):
@@ -170,6 +173,8 @@ class Soak:
         self.expect(code == 0 and said["balanced"], f"coverage ends with {code} and is {said['state']}")
         for tenant in said["tenants"]:
             self.judge_tenant(tenant, [entry for entry in entries if entry["tenant"] == tenant["tenant"]])
+        # Not all of many content types can have stood still so long.
+        self.expect(self.stragglers or self.very_late < 4, f"no stragglers, of {self.very_late} very late blobs")
         some = total(said, lambda row: row["sinks"].get("some", {}).get("delivered", 0))
         self.expect(some == written.total(), f"coverage says {some} passed the filter, not {written.total()}")
         for sink in run.status()["sinks"]:
@@ -205,8 +210,10 @@ class Soak:
             self.expect(said == expected, f"{name}: coverage says {said} {figure}, not {expected}")
         found = sum(one["units"] for one in tenant["stragglers"])
         late = {entry["blob"]: lateness(entry) for entry in entries if lateness(entry) > 0}
-        # Some are so little late that nothing was listed in between.
-        surely = sum(1 for by in late.values() if by > self.passes[-1] * 3 / 4)
+        # Some are so little late that nothing was listed in between: not before they showed up, not since they were made.
+        surely = sum(1 for by in late.values() if by > max(self.passes[-1] * 3 / 4, LONGEST_WAIT))
+        self.very_late += sum(1 for by in late.values() if by > self.passes[-1] * 3 / 4)
+        self.stragglers += found
         self.expect(surely <= found <= len(late), f"{name}: {found} stragglers, of {len(late)} late blobs, {surely} very late")
 
     def passing(self):
